@@ -1,0 +1,100 @@
+// Package backend is the contract between Epore's core and the event queues
+// of the operating systems, and the vocabulary that both speak.
+//
+// A backend translates; it decides nothing. It hands a change to its kernel,
+// waits, turns the kernel's bits into [Readiness], and returns. Deadlines,
+// interrupted system calls, the single waiter, stale events, duplicate
+// descriptors and the order of closing are the core's business, stated once in
+// package epore for every backend. To write one, see docs/porting.md; to
+// check one, call backendtest.Run.
+package backend
+
+import "time"
+
+// Backend is one kind of event queue: one kernel object, or what stands for it.
+//
+// The core keeps these promises, so a backend needs no lock for them:
+//   - Open is called first and once, and Close last and once; when Open fails,
+//     nothing else is called;
+//   - Add, Modify and Delete come one at a time, from any goroutine, beside at
+//     most one Wait, whose return they must not wait for;
+//   - Wake comes from any goroutine, beside everything but Open and Close;
+//   - the interest was checked: something to wait for, modes that go together,
+//     and nothing outside Capabilities().Interests.
+//
+// Errors unwrap to the system's errno, and to what is named here.
+type Backend interface {
+	// Name is short and constant: "epoll", "kqueue".
+	Name() string
+
+	// Open acquires the queue. A refusal names the likely cause and the way out.
+	Open(Config) error
+
+	// Capabilities tells what this queue can do on this system. Valid after Open.
+	Capabilities() Capabilities
+
+	// Add starts watching h. When h is already watched, it returns an error that
+	// is fs.ErrExist and changes nothing; this is exact also after h was closed
+	// and its number reused. What can never become ready gives ErrNotPollable.
+	Add(h Handle, k Key, in Interest) error
+
+	// Modify replaces key, interest and mode of a watched handle and arms it
+	// again: if it is ready now, an event follows. fs.ErrNotExist if h is not
+	// watched; after any other error the handle is watched as before.
+	Modify(h Handle, k Key, in Interest) error
+
+	// Delete stops watching h, at once: closing h then takes effect without a
+	// further Wait. fs.ErrNotExist if h is not watched.
+	Delete(h Handle) error
+
+	// Wait stores at most len(dst) > 0 events in dst and says how many. It
+	// returns when there is one, when the timeout is over, or after a Wake; it
+	// may also return early with none, or with EINTR. Zero never blocks and
+	// still collects what is ready; negative waits for ever. A positive timeout
+	// is rounded up to the resolution of the queue, or cut to what it can hold.
+	Wait(dst []Event, timeout time.Duration) (int, error)
+
+	// Wake ends the Wait in progress, or else the next one that would block.
+	Wake() error
+
+	// Close releases the queue and every descriptor it owns.
+	Close() error
+}
+
+// Config is what a backend may want to know when it opens.
+type Config struct {
+	// Blocking says that every Wait blocks one and the same thread, in the kernel.
+	Blocking bool
+}
+
+// Pollable is the optional power of a queue that is itself a descriptor that
+// becomes readable when the queue has events, and that Go's runtime can watch:
+// a Poll on it parks its goroutine and holds no thread while it waits.
+type Pollable interface {
+	// Descriptor is valid from Open to Close and stays the backend's own.
+	Descriptor() int
+}
+
+// Handle is what the system calls a thing that can be watched: a descriptor
+// on Unix, a SOCKET or HANDLE on Windows.
+type Handle uintptr
+
+// Key names one registration: made by the core, returned with every event,
+// opaque to the backend. Zero is never a registration: it is free for the
+// backend's own use.
+type Key uint64
+
+// Event says that the registration named by Key is ready.
+type Event struct {
+	Key    Key
+	Ready  Readiness
+	Result int32 // unused so far: room for what a completion queue returns
+}
+
+// Capabilities is what a queue can do on the system it runs on.
+type Capabilities struct {
+	// Interests has every bit that Add accepts. Others are errors.ErrUnsupported.
+	Interests Interest
+	// Resolution is the unit that timeouts are rounded up to.
+	Resolution time.Duration
+}
