@@ -1,0 +1,99 @@
+// Package backendtest holds every backend to the same contract.
+//
+// [Run] takes a function that opens a queue and runs a table of named cases on
+// real descriptors; each prints the rule that it checks when the rule is
+// broken, and a watchdog ends a case that hangs. A new backend needs no tests
+// of its own beside
+//
+//	func TestContract(t *testing.T) {
+//		backendtest.Run(t, func() (backend.Backend, error) {
+//			b := mine.New()
+//			return b, b.Open(backend.Config{})
+//		})
+//	}
+//
+// [Fake] is the other side: a backend without a kernel, for tests of what
+// stands on top of the contract.
+package backendtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime/pprof"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/epore/epore/backend"
+)
+
+// EnvLong is the environment variable that asks for the long runs: more rounds,
+// more operations. Any value but the empty one does.
+const EnvLong = "EPORE_LONG"
+
+// Long reports whether long runs are asked for, by EnvLong.
+func Long() bool { return os.Getenv(EnvLong) != "" }
+
+// patience is how long a case may take before the watchdog calls it hung: far
+// more than any needs, also with the race detector on a busy machine.
+const patience = 2 * time.Minute
+
+// wantedCase is one behaviour: its name, the rule that is printed when it is
+// broken, what the queue must be able to do for it to make sense, and the test.
+type wantedCase struct {
+	name  string
+	rule  string
+	needs backend.Interest
+	run   func(t *testing.T, q *queue)
+}
+
+// Run runs all cases on queues that open returns opened, one for each. When
+// open fails with an error that is errors.ErrUnsupported, the case is skipped
+// with that reason.
+func Run(t *testing.T, open func() (backend.Backend, error)) {
+	if reason := noFixtures(); reason != "" {
+		t.Skip(reason)
+	}
+	for _, group := range [][]wantedCase{
+		waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, scaleCases,
+	} {
+		for _, c := range group {
+			t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) { c.on(t, open) })
+		}
+	}
+}
+
+// on runs the case on a queue of its own.
+func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the rule that is broken: %s", c.rule)
+		}
+	})
+	stop := Watchdog(t.Name(), c.rule)
+	defer stop()
+	b, err := open()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skipf("no queue to test here: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	q := newQueue(t, b)
+	if lacking := c.needs &^ b.Capabilities().Interests; lacking != 0 {
+		t.Skipf("%s has no %v here", b.Name(), lacking)
+	}
+	c.run(t, q)
+}
+
+// Watchdog ends the process, with all stacks, when the returned function has
+// not been called after a time that no test needs: name hangs, and rule is
+// what it was to show.
+func Watchdog(name, rule string) (stop func()) {
+	timer := time.AfterFunc(patience, func() {
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		panic(fmt.Sprintf("%s hangs since %v. The rule: %s", name, patience, rule))
+	})
+	return func() { timer.Stop() }
+}

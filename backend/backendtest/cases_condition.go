@@ -1,0 +1,323 @@
+//go:build unix
+
+package backendtest
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+)
+
+// Shorthands for what is asked for and reported most.
+const (
+	rw         = backend.Readable | backend.Writable
+	readClosed = backend.ReadyReadable | backend.ReadyReadClosed
+)
+
+// conditionCases: what the peer and the network do, and which bits tell.
+var conditionCases = []wantedCase{
+	{
+		name: "a fresh socket is writable",
+		rule: "M5: Writable when there is room to write",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair, udpPair, datagramPair} {
+				a, _ := of(t)
+				q.add(a, 1, rw)
+				require.Equal(t, backend.ReadyWritable, q.expect(1), "%v", a)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "back-pressure",
+		rule: "M1: not writable while the buffer is full; writable when it was drained",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+				a, b := of(t)
+				sent := 0
+				// Over TCP what is sent travels on for a while: fill until it stays.
+				for n := a.fill(); n > 0; n = a.fill() {
+					sent += n
+				}
+				q.add(a, 1, backend.Writable)
+				for len(q.wait(4, quiet)) > 0 {
+					sent += a.fill()
+				}
+				got := 0
+				for got < sent {
+					b.awaitReadable()
+					n, _ := b.drain()
+					got += n
+				}
+				require.Equal(t, backend.ReadyWritable, q.expect(1), "%v", a)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "connect succeeds",
+		rule: "M8: Writable when the attempt to connect ended",
+		run: func(t *testing.T, q *queue) {
+			l, port := listen(t)
+			a := inet(t, unix.SOCK_STREAM, "TCP")
+			require.NoError(t, a.connect(port))
+			q.add(a, 1, rw)
+			r := q.expect(1)
+			require.Equal(t, backend.ReadyWritable, r)
+			require.NoError(t, a.pendingError())
+			b := l.accept()
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable|backend.ReadyWritable, q.expectBits(1, backend.ReadyReadable))
+		},
+	},
+	{
+		name: "connect is refused",
+		rule: "M8: refused gives Writable|Error",
+		run: func(t *testing.T, q *queue) {
+			l, port := listen(t)
+			l.close() // nobody listens there now
+			a := inet(t, unix.SOCK_STREAM, "TCP")
+			if err := a.connect(port); err != nil {
+				require.ErrorIs(t, err, syscall.ECONNREFUSED)
+				t.Skip("this system refuses at once, there is nothing to wait for")
+			}
+			q.add(a, 1, backend.Writable)
+			r := q.expect(1)
+			require.True(t, r.Has(backend.ReadyWritable|backend.ReadyError), "%v", r)
+			require.ErrorIs(t, a.pendingError(), syscall.ECONNREFUSED)
+		},
+	},
+	{
+		name: "a listener with pending connections",
+		rule: "M1: a listener is readable while a connection waits to be accepted",
+		run: func(t *testing.T, q *queue) {
+			l, port := listen(t)
+			q.add(l, 1, backend.Readable)
+			q.silent("nobody connects")
+			const n = 5
+			for range n {
+				require.NoError(t, inet(t, unix.SOCK_STREAM, "TCP").connect(port))
+			}
+			for range n {
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+				l.accept()
+			}
+			q.silent("all accepted")
+		},
+	},
+	{
+		name:  "several pending connections, one edge",
+		rule:  "M2: accept until would-block: the edge tells of the first",
+		needs: backend.Edge,
+		run: func(t *testing.T, q *queue) {
+			l, port := listen(t)
+			q.add(l, 1, backend.Readable|backend.Edge)
+			for range 20 {
+				require.NoError(t, inet(t, unix.SOCK_STREAM, "TCP").connect(port))
+				require.NoError(t, inet(t, unix.SOCK_STREAM, "TCP").connect(port))
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+				l.accept()
+				l.accept() // waits, should the second be on its way
+				q.wait(4, 0)
+				_, _, err := unix.Accept(l.fd)
+				require.True(t, wouldBlock(err), "%v", err)
+			}
+		},
+	},
+	{
+		name: "the peer closes",
+		rule: "M7: the peer closes: Readable|ReadClosed; M6: together",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+				for _, mode := range modesOf(q) {
+					a, b := of(t)
+					q.add(a, 1, backend.Readable|mode)
+					b.close()
+					r := q.expectBits(1, readClosed)
+					require.False(t, r.Has(backend.ReadyWritable), "not asked for")
+					_, ended := a.drain()
+					require.True(t, ended)
+					q.remove(a)
+				}
+			}
+		},
+	},
+	{
+		name: "the peer half-closes",
+		rule: "M7: the peer half-closes: Readable|ReadClosed, and writing goes on",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+				a, b := of(t)
+				q.add(a, 1, rw)
+				b.shutdownWrite()
+				r := q.expectBits(1, readClosed|backend.ReadyWritable)
+				require.False(t, r.Has(backend.ReadyWriteClosed), "the other half is open: %v", r)
+				require.False(t, r.Has(backend.ReadyError), "%v", r)
+				a.write("still")
+				b.awaitReadable()
+				require.Equal(t, "still", b.read(16))
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "half-closed with writable only is no busy loop",
+		rule: "M5: ReadClosed needs Readable to be told: a program that waits for room to write is not woken by it",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			a.fill()
+			q.add(a, 1, backend.Writable)
+			b.shutdownWrite()
+			q.silent("no room to write")
+			b.drain()
+			require.Equal(t, backend.ReadyWritable, q.expect(1)&^backend.ReadyReadClosed)
+		},
+	},
+	{
+		name: "the peer resets",
+		rule: "M7: reset: ReadClosed|WriteClosed; M6: with what was asked for",
+		run: func(t *testing.T, q *queue) {
+			a, b := tcpPair(t)
+			q.add(a, 1, rw)
+			b.reset()
+			r := q.expectBits(1, readClosed|backend.ReadyWritable|backend.ReadyWriteClosed)
+			require.True(t, r.Has(backend.ReadyError), "%v", r)
+			_, err := a.tryRead(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+		},
+	},
+	{
+		name: "the peer closes with data unread",
+		rule: "M6, M7: what the peer sent before it closed is still there to read",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+				a, b := of(t)
+				q.add(a, 1, backend.Readable)
+				b.write("last words")
+				b.close()
+				q.expectBits(1, readClosed)
+				require.Equal(t, "last words", a.read(64))
+				require.True(t, q.expect(1).Has(readClosed), "the end itself")
+				_, ended := a.drain()
+				require.True(t, ended)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "the write side shut down here",
+		rule: "M7: a hint is never wrong: after a local shutdown of the write side the read side lives",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+				a, b := of(t)
+				q.add(a, 1, backend.Readable)
+				a.shutdownWrite()
+				for _, ev := range q.wait(4, quiet) {
+					require.False(t, ev.Ready.Has(backend.ReadyReadClosed), "%v", ev.Ready)
+				}
+				b.write("x")
+				r := q.expectBits(1, backend.ReadyReadable)
+				require.False(t, r.Has(backend.ReadyReadClosed), "%v", r)
+				require.Equal(t, "x", a.read(4))
+				b.close()
+				q.expectBits(1, readClosed)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "both sides shut down",
+		rule: "M7: both directions down: ReadClosed|WriteClosed",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, rw)
+			a.shutdownWrite()
+			b.shutdownWrite()
+			q.expectBits(1, readClosed|backend.ReadyWriteClosed|backend.ReadyWritable)
+		},
+	},
+	{
+		name:  "out-of-band data",
+		rule:  "M10: urgent data gives Priority where it was asked for",
+		needs: backend.Priority,
+		run: func(t *testing.T, q *queue) {
+			a, b := tcpPair(t)
+			q.add(a, 1, backend.Priority)
+			b.write("ordinary")
+			a.awaitReadable()
+			q.silent("not urgent")
+			b.sendUrgent('!')
+			require.Equal(t, backend.ReadyPriority, q.expect(1))
+			q.modify(a, 2, backend.Readable)
+			require.Equal(t, backend.ReadyReadable, q.expect(2), "Priority was not asked for")
+			q.modify(a, 3, backend.Readable|backend.Priority)
+			q.expectBits(3, backend.ReadyReadable|backend.ReadyPriority)
+		},
+	},
+	{
+		name: "a datagram",
+		rule: "M1: a datagram socket is readable while a datagram waits",
+		run: func(t *testing.T, q *queue) {
+			for _, of := range []func(*testing.T) (*end, *end){udpPair, datagramPair} {
+				a, b := of(t)
+				q.add(a, 1, backend.Readable)
+				q.silent("nothing sent")
+				b.write("ping")
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+				require.Equal(t, "ping", a.read(16))
+				q.silent("read")
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "an empty datagram",
+		rule: "M1: an empty datagram is a datagram",
+		run: func(t *testing.T, q *queue) {
+			a, b := udpPair(t)
+			q.add(a, 1, backend.Readable)
+			b.write("")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			require.Empty(t, a.read(16))
+			q.silent("read")
+		},
+	},
+	{
+		name:  "two datagrams with one event",
+		rule:  "M2: an edge tells of the first; read until would-block",
+		needs: backend.Edge,
+		run: func(t *testing.T, q *queue) {
+			a, b := udpPair(t)
+			b.write("one")
+			b.write("two")
+			q.add(a, 1, backend.Readable|backend.Edge)
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			require.Equal(t, "one", a.read(16))
+			require.Equal(t, "two", a.read(16))
+			_, err := a.tryRead(make([]byte, 16))
+			require.True(t, wouldBlock(err))
+			b.write("three")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+		},
+	},
+	{
+		name: "a datagram nobody wants",
+		rule: "M6, M7: an error of a datagram socket comes with Readable, and is no WriteClosed",
+		run: func(t *testing.T, q *queue) {
+			a, b := udpPair(t)
+			b.close()
+			q.add(a, 1, backend.Readable)
+			a.write("anybody there?")
+			events := q.wait(4, soon)
+			require.NotEmpty(t, events)
+			r := events[0].Ready
+			require.True(t, r.Has(backend.ReadyReadable|backend.ReadyError), "%v", r)
+			require.False(t, r.Has(backend.ReadyWriteClosed), "%v", r)
+			require.ErrorIs(t, a.pendingError(), syscall.ECONNREFUSED)
+		},
+	},
+}

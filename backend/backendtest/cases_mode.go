@@ -1,0 +1,258 @@
+//go:build unix
+
+package backendtest
+
+import (
+	"io/fs"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore/backend"
+)
+
+// modeCases: level, edge, one-shot, and which bits are reported.
+var modeCases = []wantedCase{
+	{
+		name: "level repeats until drained",
+		rule: "M1: level: each wait reports the source while the condition holds",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			b.write("hello")
+			for range 5 {
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+			}
+			require.Equal(t, "he", a.read(2))
+			require.Equal(t, backend.ReadyReadable, q.expect(1), "three bytes are left")
+			a.drain()
+			q.silent("drained")
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+		},
+	},
+	{
+		name:  "edge does not repeat",
+		rule:  "M2: an undrained, unchanged source does not repeat",
+		needs: backend.Edge,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable|backend.Edge)
+			b.write("hello")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			q.silent("unchanged")
+			a.read(2)
+			q.silent("drained in part, and nothing new")
+		},
+	},
+	{
+		name:  "edge after would-block",
+		rule:  "M2: a further event is guaranteed once the operation has answered would-block and the condition came back",
+		needs: backend.Edge,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable|backend.Edge)
+			for range 100 {
+				b.write("hello")
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+				n, _ := a.drain()
+				require.Equal(t, 5, n)
+			}
+			q.silent("drained")
+		},
+	},
+	{
+		name:  "edge for writing after would-block",
+		rule:  "M2: the same for Writable",
+		needs: backend.Edge,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Writable|backend.Edge)
+			require.Equal(t, backend.ReadyWritable, q.expect(1))
+			for range 10 {
+				n := a.fill()
+				require.Positive(t, n)
+				// The reader's side made no room yet.
+				require.Empty(t, q.wait(4, 0))
+				got, _ := b.drain()
+				require.Equal(t, n, got)
+				require.Equal(t, backend.ReadyWritable, q.expect(1))
+			}
+		},
+	},
+	{
+		name:  "one-shot is silent until armed again",
+		rule:  "M3: one event, then silence for the whole registration until Reregister",
+		needs: backend.OneShot,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable|backend.OneShot)
+			q.silent("nothing to read yet")
+			for k := backend.Key(1); k < 10; k++ {
+				b.write("x")
+				require.Equal(t, backend.ReadyReadable, q.expect(k))
+				q.silent("shot")
+				b.write("y")
+				q.silent("shot, whatever arrives")
+				a.drain()
+				q.modify(a, k+1, backend.Readable|backend.OneShot)
+			}
+		},
+	},
+	{
+		name:  "one-shot silences both directions",
+		rule:  "M3: one event, whichever bit, then silence in both directions",
+		needs: backend.OneShot,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			both := backend.Readable | backend.Writable
+			q.add(a, 1, both|backend.OneShot)
+			require.Equal(t, backend.ReadyWritable, q.expect(1))
+			b.write("x")
+			q.silent("readable now, but shot by writable")
+			q.modify(a, 2, both|backend.OneShot)
+			require.True(t, q.expect(2)&(backend.ReadyReadable|backend.ReadyWritable) != 0)
+			b.write("y")
+			q.silent("shot")
+		},
+	},
+	{
+		name:  "one-shot silences the end of the stream too",
+		rule:  "M3: silence for the whole registration, hang-ups and errors included",
+		needs: backend.OneShot,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable|backend.OneShot)
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			b.close()
+			q.silent("shot")
+			q.modify(a, 2, backend.Readable|backend.OneShot)
+			require.True(t, q.expect(2).Has(backend.ReadyReadable|backend.ReadyReadClosed))
+		},
+	},
+	{
+		name:  "deregister after a one-shot event",
+		rule:  "M3, R3: a registration that has shot is still registered",
+		needs: backend.OneShot,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			q.add(a, 1, backend.Readable|backend.OneShot)
+			q.expect(1)
+			require.ErrorIs(t, q.Add(a.handle(), 2, backend.Readable), fs.ErrExist)
+			q.remove(a)
+			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+		},
+	},
+	{
+		name:  "switching modes on a live registration",
+		rule:  "R5: Reregister replaces the mode entirely: level, edge, one-shot",
+		needs: backend.Edge | backend.OneShot,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			q.add(a, 1, backend.Readable)
+			for range 3 {
+				require.Equal(t, backend.ReadyReadable, q.expect(1), "level")
+			}
+			q.modify(a, 2, backend.Readable|backend.Edge)
+			require.Equal(t, backend.ReadyReadable, q.expect(2), "edge")
+			q.silent("edge does not repeat")
+			b.write("y")
+			a.drain()
+			b.write("z")
+			require.Equal(t, backend.ReadyReadable, q.expect(2), "edge, after would-block")
+			q.modify(a, 3, backend.Readable|backend.OneShot)
+			require.Equal(t, backend.ReadyReadable, q.expect(3), "one-shot")
+			a.drain()
+			b.write("z")
+			q.silent("shot")
+			q.modify(a, 4, backend.Readable)
+			for range 3 {
+				require.Equal(t, backend.ReadyReadable, q.expect(4), "level again")
+			}
+			q.modify(a, 5, backend.Readable|backend.OneShot|backend.Edge)
+			require.Equal(t, backend.ReadyReadable, q.expect(5), "edge and one-shot")
+			a.drain()
+			b.write("z")
+			q.silent("shot")
+		},
+	},
+	{
+		name:  "exclusive reports like the mode beside it",
+		rule:  "M4: Exclusive goes with level or edge, and changes who is woken, not what is reported",
+		needs: backend.Exclusive | backend.Edge,
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			q.add(a, 1, backend.Readable|backend.Exclusive)
+			for range 3 {
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+			}
+			q.modify(a, 2, backend.Readable|backend.Exclusive|backend.Edge)
+			require.Equal(t, backend.ReadyReadable, q.expect(2))
+			q.silent("edge does not repeat")
+			q.modify(a, 3, backend.Readable)
+			for range 3 {
+				require.Equal(t, backend.ReadyReadable, q.expect(3), "level, not exclusive")
+			}
+			q.modify(a, 4, backend.Readable|backend.Exclusive)
+			require.Equal(t, backend.ReadyReadable, q.expect(4), "exclusive again")
+			q.remove(a)
+			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+			require.ErrorIs(t, q.Modify(a.handle(), 5, backend.Readable|backend.Exclusive), fs.ErrNotExist)
+		},
+	},
+	{
+		name: "only what was asked for",
+		rule: "M5: only bits asked for are reported",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			q.add(a, 1, backend.Readable)
+			require.Equal(t, backend.ReadyReadable, q.expect(1), "it is writable too")
+			q.modify(a, 2, backend.Writable)
+			require.Equal(t, backend.ReadyWritable, q.expect(2), "it is readable too")
+		},
+	},
+	{
+		name: "readable and writable together",
+		rule: "P6: both of one registration may come as one event or as two; never the same bit twice",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				a, b := pair(t)
+				b.write("x")
+				q.add(a, 1, backend.Readable|backend.Writable|mode)
+				want := backend.ReadyReadable | backend.ReadyWritable
+				if mode.Has(backend.OneShot) {
+					require.NotZero(t, q.expect(1)&want, "at least one of them")
+				} else {
+					require.Equal(t, want, q.expectBits(1, want))
+				}
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "spurious events are rare",
+		rule: "M9: spurious events are allowed: no more than 1 in 1,000",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			const rounds = 2000
+			spurious := 0
+			for range rounds {
+				b.write("x")
+				q.expect(1)
+				if n, _ := a.drain(); n == 0 {
+					spurious++
+				}
+				for range q.wait(4, 0) {
+					spurious++
+				}
+			}
+			require.LessOrEqual(t, spurious, rounds/1000)
+		},
+	},
+}

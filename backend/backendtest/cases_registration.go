@@ -1,0 +1,328 @@
+//go:build unix
+
+package backendtest
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore/backend"
+)
+
+// registrationCases: what Add, Modify and Delete promise.
+var registrationCases = []wantedCase{
+	{
+		name: "a source that is ready already",
+		rule: "R2: Register of a source that is already ready yields an event, in all modes",
+		run: func(t *testing.T, q *queue) {
+			for i, mode := range modesOf(q) {
+				a, b := pair(t)
+				b.write("x")
+				k := backend.Key(i + 1)
+				q.add(a, k, backend.Readable|mode)
+				require.Equal(t, backend.ReadyReadable, q.expect(k), "mode %v", mode)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "keys come back whole",
+		rule: "a Key is opaque: all its 64 bits come back",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			for _, k := range []backend.Key{1, 1 << 31, 1 << 32, 1 << 63, 0x0123456789abcdef, 0xfedcba9876543211, ^backend.Key(0)} {
+				q.add(a, k, backend.Readable)
+				q.expect(k)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "register twice",
+		rule: "R3: registering what is registered is fs.ErrExist, and the first registration is untouched",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			for range 3 {
+				err := q.Add(a.handle(), 2, backend.Writable)
+				require.ErrorIs(t, err, fs.ErrExist)
+			}
+			q.silent("nothing to read, and Writable was refused")
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+		},
+	},
+	{
+		name: "a refused second registration loses no event",
+		rule: "R3: not one event of the first registration is lost",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable|backend.Edge)
+			b.write("x") // the edge comes before the refusal
+			require.ErrorIs(t, q.Add(a.handle(), 2, backend.Readable|backend.Edge), fs.ErrExist)
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			a.drain()
+			require.ErrorIs(t, q.Add(a.handle(), 2, backend.Readable), fs.ErrExist)
+			b.write("y") // and after it
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+		},
+		needs: backend.Edge,
+	},
+	{
+		name: "change what is not registered",
+		rule: "R4: Modify or Delete of what is not registered is fs.ErrNotExist",
+		run: func(t *testing.T, q *queue) {
+			a, _ := pair(t)
+			require.ErrorIs(t, q.Modify(a.handle(), 1, backend.Readable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+			q.add(a, 1, backend.Writable)
+			q.remove(a)
+			require.ErrorIs(t, q.Modify(a.handle(), 1, backend.Writable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+			q.silent("nothing is registered")
+		},
+	},
+	{
+		name: "deregister then register again",
+		rule: "R3: after Delete the source is as new",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			for k := backend.Key(1); k <= 20; k++ {
+				for _, mode := range modesOf(q) {
+					q.add(a, k, backend.Readable|mode)
+					q.expect(k)
+					q.remove(a)
+				}
+			}
+			q.silent("nothing is registered")
+		},
+	},
+	{
+		name: "modify replaces everything",
+		rule: "R5: Reregister replaces token, interest and mode entirely",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			q.add(a, 1, backend.Readable)
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			q.modify(a, 2, backend.Writable)
+			require.Equal(t, backend.ReadyWritable, q.expect(2))
+			q.modify(a, 3, backend.Readable|backend.Writable)
+			require.Equal(t, backend.ReadyReadable|backend.ReadyWritable, q.expectBits(3, backend.ReadyReadable|backend.ReadyWritable))
+			q.modify(a, 4, backend.Readable|backend.OneShot)
+			require.Equal(t, backend.ReadyReadable, q.expect(4))
+			q.silent("the mode is one-shot now")
+			q.modify(a, 5, backend.Readable)
+			for range 3 {
+				require.Equal(t, backend.ReadyReadable, q.expect(5), "the mode is level again")
+			}
+		},
+		needs: backend.OneShot,
+	},
+	{
+		name: "modify arms again",
+		rule: "R5: Reregister re-arms: if the source is ready now, an event follows",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				a, b := pair(t)
+				b.write("x")
+				q.add(a, 1, backend.Readable|mode)
+				q.expect(1)
+				for k := backend.Key(2); k < 6; k++ {
+					q.modify(a, k, backend.Readable|mode)
+					require.Equal(t, backend.ReadyReadable, q.expect(k), "mode %v", mode)
+				}
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "modify with nothing ready stays silent",
+		rule: "R5, M9: re-arming is not readiness",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			for _, mode := range modesOf(q) {
+				q.modify(a, 2, backend.Readable|mode)
+				q.silent("nothing to read")
+			}
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(2))
+		},
+	},
+	{
+		name: "a failed modify changes nothing",
+		rule: "R13: a source whose registration failed is exactly as it was before the call",
+		run: func(t *testing.T, q *queue) {
+			a, _ := pair(t)
+			other, _ := pair(t)
+			q.add(a, 1, backend.Writable)
+			require.ErrorIs(t, q.Modify(other.handle(), 2, backend.Writable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Add(a.handle(), 3, backend.Readable), fs.ErrExist)
+			require.Equal(t, backend.ReadyWritable, q.expect(1))
+			q.add(other, 4, backend.Readable)
+			q.remove(other)
+			q.remove(a)
+		},
+	},
+	{
+		name: "no event after deregister",
+		rule: "R6: once Deregister has returned, no event of the registration is delivered",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				a, b := pair(t)
+				q.add(a, 1, backend.Readable|mode)
+				b.write("x") // the event is in the queue
+				q.remove(a)
+				q.silent("deregistered")
+				b.write("y")
+				q.silent("deregistered")
+			}
+		},
+	},
+	{
+		name: "no event of the old key after modify",
+		rule: "R5: events of the old registration are no longer delivered",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				a, b := pair(t)
+				q.add(a, 1, backend.Readable|mode)
+				b.write("x") // the event is in the queue
+				q.modify(a, 2, backend.Readable|mode)
+				q.expect(2)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "the number is reused after deregister and close",
+		rule: "R6: also when the descriptor number was closed and reused in between",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			b.write("x")
+			q.remove(a)
+			number := a.fd
+			a.close()
+			c, d := pair(t)
+			c = c.moveTo(number)
+			q.add(c, 2, backend.Readable)
+			q.silent("the new owner has nothing to read")
+			d.write("y")
+			require.Equal(t, backend.ReadyReadable, q.expect(2))
+		},
+	},
+	{
+		name: "closed without deregister",
+		rule: "R7: when a descriptor is closed first, nothing crashes, and registering the new owner of the number works; its key is the only one delivered",
+		run: func(t *testing.T, q *queue) {
+			for k := backend.Key(1); k <= 50; k++ {
+				a, b := pair(t)
+				number := a.fd
+				q.add(a, 2*k, backend.Readable)
+				b.write("x")
+				a.close()
+				c, d := pair(t)
+				c = c.moveTo(number)
+				q.add(c, 2*k+1, backend.Readable)
+				d.write("y")
+				require.Equal(t, backend.ReadyReadable, q.expect(2*k+1))
+				q.remove(c)
+			}
+		},
+	},
+	{
+		name: "closed and then changed",
+		rule: "R4, R7: a closed descriptor is not registered: fs.ErrNotExist or EBADF, and nothing else is touched",
+		run: func(t *testing.T, q *queue) {
+			a, _ := pair(t)
+			q.add(a, 1, backend.Readable)
+			number := a.handle()
+			a.close()
+			gone := func(err error) {
+				t.Helper()
+				require.Error(t, err)
+				require.True(t, errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EBADF), "%v", err)
+			}
+			gone(q.Modify(number, 2, backend.Readable))
+			gone(q.Delete(number))
+			q.silent("nothing is registered")
+		},
+	},
+	{
+		name: "the new owner of a closed number is not registered",
+		rule: "R4: exact: what the kernel does not watch is fs.ErrNotExist, whatever had that number before",
+		run: func(t *testing.T, q *queue) {
+			a, _ := pair(t)
+			q.add(a, 1, backend.Readable)
+			number := a.fd
+			a.close()
+			c, d := pair(t)
+			c = c.moveTo(number)
+			d.write("y")
+			require.ErrorIs(t, q.Modify(c.handle(), 2, backend.Readable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(c.handle()), fs.ErrNotExist)
+			q.silent("nothing is registered")
+		},
+	},
+	{
+		name: "two descriptors of one description",
+		rule: "R12: reader and writer that want separate tokens dup the descriptor",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			a2 := a.dup()
+			q.add(a, 1, backend.Readable)
+			q.add(a2, 2, backend.Writable)
+			require.Equal(t, backend.ReadyWritable, q.expect(2))
+			q.remove(a2)
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			q.remove(a)
+		},
+	},
+	{
+		name: "deregister lets close take effect at once",
+		rule: "R14: after Deregister, closing the source takes effect at once: the peer sees it without a further wait",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				a, b := tcpPair(t)
+				q.add(a, 1, backend.Readable|mode)
+				require.Empty(t, q.wait(4, 0))
+				q.remove(a)
+				a.close()
+				b.awaitReadable()
+				_, ended := b.drain()
+				require.True(t, ended, "the peer sees the end, mode %v", mode)
+			}
+		},
+	},
+	{
+		name: "an unsupported interest is refused",
+		rule: "R9: what a backend cannot do is outside its Capabilities, and those say at least Readable and Writable",
+		run: func(t *testing.T, q *queue) {
+			caps := q.Capabilities()
+			require.True(t, caps.Interests.Has(backend.Readable|backend.Writable), "%v", caps.Interests)
+			require.Zero(t, caps.Interests.Unknown())
+			require.Positive(t, caps.Resolution)
+			require.NotEmpty(t, q.Name())
+			require.Equal(t, q.Name(), q.Name())
+		},
+	},
+}
+
+// modesOf lists the modes that the queue can do, level first.
+func modesOf(q *queue) []backend.Interest {
+	modes := []backend.Interest{0}
+	for _, m := range []backend.Interest{backend.Edge, backend.OneShot, backend.Edge | backend.OneShot} {
+		if q.Capabilities().Interests.Has(m) {
+			modes = append(modes, m)
+		}
+	}
+	return modes
+}

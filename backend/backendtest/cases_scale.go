@@ -1,0 +1,142 @@
+//go:build unix
+
+package backendtest
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+)
+
+// scaleCases: many descriptors, many operations.
+var scaleCases = []wantedCase{
+	{
+		name: "ten thousand descriptors",
+		rule: "P5, E4: all active, none lost, none twice",
+		run: func(t *testing.T, q *queue) {
+			const wanted = 10_000
+			n := min(wanted, (descriptorLimit(t)-openDescriptors(256)-64)/2)
+			ends, close := manyPairs(t, n)
+			defer close()
+			for i, e := range ends {
+				require.NoError(t, q.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable))
+				_, err := unix.Write(e[1], []byte("x"))
+				require.NoError(t, err)
+			}
+			seen := make([]bool, n)
+			buf := make([]byte, 8)
+			for left := n; left > 0; {
+				events := q.wait(1024, soon)
+				require.NotEmpty(t, events, "%d of %d never came", left, n)
+				for _, ev := range events {
+					i := int(ev.Key) - 1
+					require.False(t, seen[i], "%d came twice, though it was read", i)
+					seen[i] = true
+					left--
+					got, err := unix.Read(ends[i][0], buf)
+					require.NoError(t, err)
+					require.Equal(t, 1, got)
+				}
+			}
+			require.Empty(t, q.wait(1024, 0))
+			for _, e := range ends {
+				require.NoError(t, q.Delete(backend.Handle(e[0])))
+			}
+			t.Logf("reached %d of %d registered descriptors, all active (limit %d)", n, wanted, descriptorLimit(t))
+		},
+	},
+	{
+		name: "a million registrations do not grow",
+		rule: "R3, E4: registering and deregistering leaves nothing behind",
+		run: func(t *testing.T, q *queue) {
+			pairs := 50_000
+			if Long() {
+				pairs = 1_000_000
+			}
+			a, b := pair(t)
+			b.write("x")
+			churn := func(n int) {
+				for i := range n {
+					if err := q.Backend.Add(a.handle(), backend.Key(i+1), backend.Readable); err != nil {
+						t.Fatalf("Add %d: %v", i, err)
+					}
+					if i%1000 == 0 {
+						q.interest[backend.Key(i+1)] = backend.Readable
+						require.Len(t, q.wait(4, soon), 1)
+						delete(q.interest, backend.Key(i+1))
+					}
+					if err := q.Backend.Delete(a.handle()); err != nil {
+						t.Fatalf("Delete %d: %v", i, err)
+					}
+				}
+			}
+			churn(1000)
+			before := heap()
+			churn(pairs)
+			grown := int64(heap()) - int64(before)
+			require.Less(t, grown, int64(64<<10), "bytes left behind by %d pairs", pairs)
+			t.Logf("%d pairs, heap grew by %d bytes", pairs, grown)
+		},
+	},
+	{
+		name: "deregistering many in a batch",
+		rule: "R6: each of many deregistrations is exact",
+		run: func(t *testing.T, q *queue) {
+			const n = 400
+			ends, close := manyPairs(t, n)
+			defer close()
+			for i, e := range ends {
+				require.NoError(t, q.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable))
+				_, err := unix.Write(e[1], []byte("x"))
+				require.NoError(t, err)
+			}
+			for i := 0; i < n; i += 2 {
+				require.NoError(t, q.Delete(backend.Handle(ends[i][0])))
+			}
+			seen := make(map[backend.Key]bool)
+			for _, ev := range q.wait(n, soon) {
+				require.Zero(t, ev.Key%2, "key %d was deregistered", ev.Key)
+				seen[ev.Key] = true
+			}
+			require.Len(t, seen, n/2)
+		},
+	},
+}
+
+// manyPairs returns n pairs of connected sockets as bare descriptors.
+func manyPairs(t *testing.T, n int) (ends [][2]int, closeAll func()) {
+	t.Helper()
+	closeAll = func() {
+		for _, e := range ends {
+			_ = errors.Join(unix.Close(e[0]), unix.Close(e[1]))
+		}
+	}
+	for i := range n {
+		e, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+		if err != nil {
+			closeAll()
+			require.NoError(t, err, fmt.Sprintf("pair %d of %d", i, n))
+		}
+		ends = append(ends, e)
+		for _, fd := range e {
+			unix.CloseOnExec(fd)
+			require.NoError(t, unix.SetNonblock(fd, true))
+		}
+	}
+	return ends, closeAll
+}
+
+// heap returns the bytes that live on the heap.
+func heap() uint64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

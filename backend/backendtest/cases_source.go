@@ -1,0 +1,225 @@
+//go:build unix
+
+package backendtest
+
+import (
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+)
+
+// sourceCases: the kinds of things that can be watched, and those that cannot.
+var sourceCases = []wantedCase{
+	{
+		name: "a pipe",
+		rule: "M1, M2: pipes are sources",
+		run: func(t *testing.T, q *queue) {
+			r, w := pipe(t)
+			q.add(r, 1, backend.Readable)
+			q.silent("empty")
+			w.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			require.Equal(t, "x", r.read(4))
+			q.remove(r)
+			q.add(w, 2, backend.Writable)
+			require.Equal(t, backend.ReadyWritable, q.expect(2))
+			w.fill()
+			q.silent("full")
+			r.drain()
+			require.Equal(t, backend.ReadyWritable, q.expect(2))
+		},
+	},
+	{
+		name: "a pipe whose writer is gone",
+		rule: "M7: the writer is gone: Readable|ReadClosed",
+		run: func(t *testing.T, q *queue) {
+			r, w := pipe(t)
+			w.write("last")
+			q.add(r, 1, backend.Readable)
+			w.close()
+			q.expectBits(1, readClosed)
+			require.Equal(t, "last", r.read(16))
+			require.True(t, q.expect(1).Has(readClosed))
+			_, ended := r.drain()
+			require.True(t, ended)
+		},
+	},
+	{
+		name: "a pipe whose reader is gone",
+		rule: "M6: the reader is gone: it comes with Writable, and the write says EPIPE",
+		run: func(t *testing.T, q *queue) {
+			r, w := pipe(t)
+			w.fill()
+			q.add(w, 1, backend.Writable)
+			q.silent("full")
+			r.close()
+			bits := q.expect(1)
+			require.True(t, bits.Has(backend.ReadyWritable), "%v", bits)
+			require.NotZero(t, bits&(backend.ReadyError|backend.ReadyWriteClosed), "%v", bits)
+			_, err := w.tryWrite([]byte("x"))
+			require.ErrorIs(t, err, syscall.EPIPE)
+		},
+	},
+	{
+		name: "a FIFO",
+		rule: "M1, M7: named pipes are sources",
+		run: func(t *testing.T, q *queue) {
+			r, w := fifo(t)
+			q.add(r, 1, backend.Readable)
+			q.silent("empty")
+			w.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			require.Equal(t, "x", r.read(4))
+			q.silent("empty")
+			w.close()
+			q.expectBits(1, readClosed)
+		},
+	},
+	{
+		name: "a Unix stream socket",
+		rule: "M1, M7: Unix stream sockets are sources",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, rw)
+			require.Equal(t, backend.ReadyWritable, q.expect(1))
+			b.write("x")
+			q.expectBits(1, backend.ReadyReadable|backend.ReadyWritable)
+			b.close()
+			q.expectBits(1, readClosed|backend.ReadyWriteClosed)
+		},
+	},
+	{
+		name: "a Unix datagram socket",
+		rule: "M1: Unix datagram sockets are sources",
+		run: func(t *testing.T, q *queue) {
+			a, b := datagramPair(t)
+			q.add(a, 1, backend.Readable)
+			b.write("one")
+			b.write("two")
+			for _, want := range []string{"one", "two"} {
+				require.Equal(t, backend.ReadyReadable, q.expect(1))
+				require.Equal(t, want, a.read(16))
+			}
+			q.silent("read")
+		},
+	},
+	{
+		name: "a terminal",
+		rule: "M1, M7: terminals are sources",
+		run: func(t *testing.T, q *queue) {
+			master, slave := terminal(t)
+			q.add(slave, 1, backend.Readable)
+			q.add(master, 2, backend.Readable)
+			q.silent("nothing typed")
+			master.write("hello\n")
+			seen := map[backend.Key]bool{}
+			for len(seen) < 2 { // the slave has a line, the master its echo
+				for _, ev := range q.wait(4, soon) {
+					require.True(t, ev.Ready.Has(backend.ReadyReadable))
+					if !seen[ev.Key] {
+						seen[ev.Key] = true
+						if ev.Key == 1 {
+							require.Equal(t, "hello\n", slave.read(64))
+						} else {
+							require.Contains(t, master.read(64), "hello")
+						}
+					}
+				}
+			}
+			q.remove(slave)
+			slave.close()
+			r := q.expectBits(2, backend.ReadyReadable)
+			require.True(t, r.Has(backend.ReadyReadable))
+		},
+	},
+	{
+		name: "an eventfd",
+		rule: "M1, M2: an eventfd is a source",
+		run: func(t *testing.T, q *queue) {
+			e := eventfd(t)
+			one := "\x01\x00\x00\x00\x00\x00\x00\x00"
+			q.add(e, 1, backend.Readable)
+			q.silent("zero")
+			e.write(one)
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			require.Len(t, e.read(8), 8)
+			q.silent("read")
+		},
+	},
+	{
+		name: "a regular file is refused",
+		rule: "R8: what cannot be watched is refused with ErrNotPollable",
+		run:  func(t *testing.T, q *queue) { refused(t, q, regularFile(t)) },
+	},
+	{
+		name: "a directory is refused",
+		rule: "R8: what cannot be watched is refused with ErrNotPollable",
+		run:  func(t *testing.T, q *queue) { refused(t, q, directory(t)) },
+	},
+	{
+		name: "a closed descriptor is refused",
+		rule: "R8: a closed descriptor is refused with EBADF",
+		run: func(t *testing.T, q *queue) {
+			a, _ := pair(t)
+			h := a.handle()
+			a.close()
+			require.ErrorIs(t, q.Add(h, 1, backend.Readable), syscall.EBADF)
+			q.silent("nothing is registered")
+		},
+	},
+	{
+		name: "a negative descriptor is refused",
+		rule: "R8: a descriptor that cannot be is refused with EBADF",
+		run: func(t *testing.T, q *queue) {
+			for _, fd := range []int{-1, -2, -1 << 31} {
+				require.ErrorIs(t, q.Add(backend.Handle(fd), 1, backend.Readable), syscall.EBADF, "fd %d", fd)
+			}
+			q.silent("nothing is registered")
+		},
+	},
+	{
+		name: "the queue still works after refusals",
+		rule: "E4: an error to the caller leaves registrations and events intact",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			b.write("x")
+			f := regularFile(t)
+			for range 100 {
+				require.Error(t, q.Add(f.handle(), 2, backend.Readable))
+				require.Error(t, q.Add(backend.Handle(1<<20), 3, backend.Readable))
+			}
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+		},
+	},
+	{
+		name: "running out of descriptors",
+		rule: "E4: running out of descriptors is an error to who caused it; registrations stay intact and waiting goes on",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			restore := lowerDescriptorLimit(t)
+			defer restore()
+			_, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			require.ErrorIs(t, err, syscall.EMFILE)
+			b.write("x")
+			require.Equal(t, backend.ReadyReadable, q.expect(1))
+			q.modify(a, 2, backend.Readable)
+			require.Equal(t, backend.ReadyReadable, q.expect(2))
+			q.remove(a)
+			q.add(a, 3, backend.Readable)
+			require.Equal(t, backend.ReadyReadable, q.expect(3))
+		},
+	},
+}
+
+func refused(t *testing.T, q *queue, e *end) {
+	for _, in := range []backend.Interest{backend.Readable, backend.Writable, rw} {
+		require.ErrorIs(t, q.Add(e.handle(), 1, in), backend.ErrNotPollable)
+	}
+	q.silent("nothing is registered")
+}

@@ -1,0 +1,215 @@
+//go:build unix
+
+package backendtest
+
+import (
+	"math"
+	"os"
+	"os/signal"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore/backend"
+)
+
+// waitCases: when a wait ends, and with how much.
+var waitCases = []wantedCase{
+	{
+		name: "an empty queue times out",
+		rule: "P4: a timeout gives no error and no events; P2: never early",
+		run: func(t *testing.T, q *queue) {
+			begin := time.Now()
+			require.Empty(t, q.wait(4, 30*time.Millisecond))
+			require.GreaterOrEqual(t, time.Since(begin), 30*time.Millisecond)
+		},
+	},
+	{
+		name: "zero timeout collects what is ready",
+		rule: "P1: a zero timeout never blocks, and still collects what is ready",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			q.add(a, 1, backend.Readable)
+			require.Empty(t, q.wait(4, 0))
+			b.write("x")
+			require.Len(t, q.wait(4, 0), 1)
+			require.Len(t, q.wait(4, 0), 1, "and again, for it was not read")
+		},
+	},
+	{
+		name: "a timeout is never early",
+		rule: "P2: with no event, at least the timeout has passed: it is rounded up, never down",
+		run: func(t *testing.T, q *queue) {
+			for _, timeout := range []time.Duration{
+				1, time.Microsecond, 100 * time.Microsecond, 999_999,
+				time.Millisecond, 1_500_001, 50 * time.Millisecond,
+			} {
+				for range 5 {
+					begin := time.Now()
+					require.Empty(t, q.wait(4, timeout))
+					require.GreaterOrEqual(t, time.Since(begin), timeout)
+				}
+			}
+		},
+	},
+	{
+		name: "a huge timeout is not an error",
+		rule: "P3: a timeout too large for the kernel's field waits that long",
+		run: func(t *testing.T, q *queue) {
+			for _, timeout := range []time.Duration{
+				25 * 24 * time.Hour, 100_000_001 * time.Second, math.MaxInt64 - 1, math.MaxInt64,
+			} {
+				a, b := pair(t)
+				q.add(a, 1, backend.Readable)
+				answer := q.start(4, timeout)
+				select {
+				case events := <-answer:
+					t.Fatalf("a wait of %v ended at once, with %v", timeout, events)
+				case <-time.After(quiet):
+				}
+				b.write("x")
+				require.Len(t, <-answer, 1)
+				q.remove(a)
+			}
+		},
+	},
+	{
+		name: "signals do not end a wait",
+		rule: "P4: signals never surface: the wait goes on with what is left of the timeout",
+		run: func(t *testing.T, q *queue) {
+			caught := make(chan os.Signal, 64)
+			signal.Notify(caught, userSignal)
+			defer signal.Stop(caught)
+			begin := time.Now()
+			const timeout = 60 * time.Millisecond
+			answer := q.start(4, timeout)
+			for range 20 {
+				signalSelf(t, userSignal)
+				<-caught
+			}
+			require.Empty(t, <-answer)
+			require.GreaterOrEqual(t, time.Since(begin), timeout)
+		},
+	},
+	{
+		name: "capacity one with many ready",
+		rule: "P5: at most the capacity comes back; what did not fit comes later; nothing is lost, nothing comes twice",
+		run: func(t *testing.T, q *queue) {
+			const n = 40
+			for i := range n {
+				a, b := pair(t)
+				b.write("x")
+				q.add(a, backend.Key(i+1), backend.Readable|backend.Edge)
+			}
+			seen := make(map[backend.Key]int)
+			for range n {
+				events := q.wait(1, soon)
+				require.Len(t, events, 1)
+				seen[events[0].Key]++
+			}
+			require.Len(t, seen, n)
+			q.silent("each has been reported, and nothing new arrived")
+		},
+		needs: backend.Edge,
+	},
+	{
+		name: "level with little room serves all in turn",
+		rule: "P5: what did not fit comes with the next wait: no ready source starves behind another",
+		run: func(t *testing.T, q *queue) {
+			const n = 12
+			for i := range n {
+				a, b := pair(t)
+				b.write("x")
+				q.add(a, backend.Key(i+1), backend.Readable)
+			}
+			seen := make(map[backend.Key]bool)
+			for range 2 * n {
+				for _, ev := range q.wait(1, soon) {
+					seen[ev.Key] = true
+				}
+			}
+			require.Len(t, seen, n, "always ready are %d, with room for one", n)
+		},
+	},
+	{
+		name: "more ready than capacity",
+		rule: "P5: what did not fit comes with the next wait; nothing is lost, nothing comes twice",
+		run: func(t *testing.T, q *queue) {
+			const n, capacity = 100, 32
+			for i := range n {
+				a, b := pair(t)
+				b.write("x")
+				q.add(a, backend.Key(i+1), backend.Readable|backend.OneShot)
+			}
+			seen := make(map[backend.Key]int)
+			for len(seen) < n {
+				events := q.wait(capacity, soon)
+				require.NotEmpty(t, events)
+				require.LessOrEqual(t, len(events), capacity)
+				for _, ev := range events {
+					seen[ev.Key]++
+					require.Equal(t, 1, seen[ev.Key], "key %d came twice", ev.Key)
+				}
+			}
+			q.silent("all have been reported once")
+		},
+		needs: backend.OneShot,
+	},
+	{
+		name: "wake ends the wait in progress",
+		rule: "Wake ends the wait in progress, or else the next one that would block",
+		run: func(t *testing.T, q *queue) {
+			for range 100 {
+				ended := make(chan struct{})
+				go func() {
+					defer close(ended)
+					q.once(4, forever)
+				}()
+				require.NoError(t, q.Wake())
+				<-ended
+			}
+		},
+	},
+	{
+		name: "wake before a wait ends the next",
+		rule: "Wake ends the wait in progress, or else the next one that would block",
+		run: func(t *testing.T, q *queue) {
+			for range 100 {
+				require.NoError(t, q.Wake())
+				require.Empty(t, q.once(4, forever))
+			}
+		},
+	},
+	{
+		name: "a wake is not an event",
+		rule: "Wake ends a wait; it makes no event, and it takes no event's place",
+		run: func(t *testing.T, q *queue) {
+			a, b := pair(t)
+			b.write("x")
+			q.add(a, 7, backend.Readable)
+			for range 20 {
+				require.NoError(t, q.Wake())
+				events := q.wait(1, soon)
+				require.Len(t, events, 1)
+				require.Equal(t, backend.Key(7), events[0].Key)
+			}
+		},
+	},
+	{
+		name: "many wakes at once",
+		rule: "Wake comes from any goroutine; wakes coalesce and none is lost",
+		run: func(t *testing.T, q *queue) {
+			done := make(chan error, 100)
+			for range cap(done) {
+				go func() { done <- q.Wake() }()
+			}
+			q.once(4, forever)
+			for range cap(done) {
+				require.NoError(t, <-done)
+			}
+			require.NoError(t, q.Wake())
+			q.once(4, forever)
+		},
+	},
+}
