@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // EnvLong is the environment variable that asks for the long runs: more rounds,
@@ -52,7 +53,7 @@ type wantedCase struct {
 // open fails with an error that is errors.ErrUnsupported, the case is skipped
 // with that reason.
 func Run(t *testing.T, open func() (backend.Backend, error)) {
-	if reason := noFixtures(); reason != "" {
+	if reason := fixture.Missing(); reason != "" {
 		t.Skip(reason)
 	}
 	for _, group := range [][]wantedCase{

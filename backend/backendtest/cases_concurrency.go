@@ -10,9 +10,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // concurrencyCases: changes beside a wait in progress.
@@ -23,10 +23,10 @@ var concurrencyCases = []wantedCase{
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k <= 200; k++ {
-				a, b := pair(t)
+				a, b := fixture.Pair(t)
 				answer := q.start(4, forever)
 				q.add(a, k, backend.Readable|backend.Edge)
-				b.write("x")
+				b.Write("x")
 				events := <-answer
 				require.Len(t, events, 1, "exactly one event")
 				require.Equal(t, k, events[0].Key)
@@ -40,8 +40,8 @@ var concurrencyCases = []wantedCase{
 		rule: "R1, R2: a source that is ready already ends a wait in progress",
 		run: func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k <= 200; k++ {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				answer := q.start(4, forever)
 				q.add(a, k, backend.Readable)
 				events := <-answer
@@ -56,10 +56,10 @@ var concurrencyCases = []wantedCase{
 		rule: "R1, R5: a wait in progress sees the new interest",
 		run: func(t *testing.T, q *queue) {
 			q.strict = false // a batch may be in flight with the old key
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 1, backend.Priority&q.Capabilities().Interests|backend.Writable)
-			a.fill()
+			a.Fill()
 			for k := backend.Key(2); k < 200; k += 2 {
 				answer := q.start(4, forever)
 				q.modify(a, k, backend.Readable)
@@ -76,19 +76,19 @@ var concurrencyCases = []wantedCase{
 		name: "deregister while another waits",
 		rule: "R1, R6: a source deregistered beside a wait in progress does not end it any more",
 		run: func(t *testing.T, q *queue) {
-			other, wakes := pair(t)
+			other, wakes := fixture.Pair(t)
 			q.add(other, 1, backend.Readable)
 			for k := backend.Key(2); k < 200; k++ {
-				a, b := pair(t)
+				a, b := fixture.Pair(t)
 				q.add(a, k, backend.Readable)
 				answer := q.start(4, forever)
 				q.remove(a)
-				b.write("x")
-				wakes.write("y")
+				b.Write("x")
+				wakes.Write("y")
 				events := <-answer
 				require.Len(t, events, 1)
 				require.Equal(t, backend.Key(1), events[0].Key)
-				other.drain()
+				other.Drain()
 			}
 		},
 	},
@@ -114,8 +114,8 @@ var concurrencyCases = []wantedCase{
 				}
 			})
 			for g := range 3 {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				changing.Go(func() {
 					random := rand.New(rand.NewPCG(1, uint64(g)))
 					modes := modesOf(q)
@@ -133,13 +133,13 @@ var concurrencyCases = []wantedCase{
 						in := backend.Readable | modes[random.IntN(len(modes))]
 						switch random.IntN(3) {
 						case 0:
-							err := q.Add(a.handle(), k, in)
+							err := q.Add(a.Handle(), k, in)
 							check(err, !registered, fs.ErrExist)
 							registered = true
 						case 1:
-							check(q.Modify(a.handle(), k, in), registered, fs.ErrNotExist)
+							check(q.Modify(a.Handle(), k, in), registered, fs.ErrNotExist)
 						case 2:
-							check(q.Delete(a.handle()), registered, fs.ErrNotExist)
+							check(q.Delete(a.Handle()), registered, fs.ErrNotExist)
 							registered = false
 						}
 					}
@@ -161,24 +161,24 @@ var concurrencyCases = []wantedCase{
 			if Long() {
 				bytes = 50_000
 			}
-			var ends []*end
+			var ends []*fixture.End
 			var writers sync.WaitGroup
 			for i := range sources {
-				a, b := pair(t)
+				a, b := fixture.Pair(t)
 				ends = append(ends, a)
 				q.add(a, backend.Key(i+1), backend.Readable|backend.Edge)
 				writers.Go(func() {
 					for range bytes {
 						for { // the buffer may be full for a while
-							_, err := b.tryWrite([]byte("x"))
+							_, err := b.TryWrite([]byte("x"))
 							if err == nil {
 								break
 							}
-							if !wouldBlock(err) {
+							if !fixture.WouldBlock(err) {
 								t.Errorf("write: %v", err)
 								return
 							}
-							awaitFD(t, b.fd, unix.POLLOUT)
+							b.AwaitWritable()
 						}
 					}
 				})
@@ -191,7 +191,7 @@ var concurrencyCases = []wantedCase{
 					break
 				}
 				for _, ev := range events {
-					n, _ := ends[ev.Key-1].drain()
+					n, _ := ends[ev.Key-1].Drain()
 					total += n
 				}
 			}

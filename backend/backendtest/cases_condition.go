@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // Shorthands for what is asked for and reported most.
@@ -24,7 +25,7 @@ var conditionCases = []wantedCase{
 		name: "a fresh socket is writable",
 		rule: "M5: Writable when there is room to write",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair, udpPair, datagramPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair, fixture.UDPPair, fixture.DatagramPair} {
 				a, _ := of(t)
 				q.add(a, 1, rw)
 				require.Equal(t, backend.ReadyWritable, q.expect(1), "%v", a)
@@ -36,21 +37,21 @@ var conditionCases = []wantedCase{
 		name: "back-pressure",
 		rule: "M1: not writable while the buffer is full; writable when it was drained",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				sent := 0
 				// Over TCP what is sent travels on for a while: fill until it stays.
-				for n := a.fill(); n > 0; n = a.fill() {
+				for n := a.Fill(); n > 0; n = a.Fill() {
 					sent += n
 				}
 				q.add(a, 1, backend.Writable)
 				for len(q.wait(4, quiet)) > 0 {
-					sent += a.fill()
+					sent += a.Fill()
 				}
 				got := 0
 				for got < sent {
-					b.awaitReadable()
-					n, _ := b.drain()
+					b.AwaitReadable()
+					n, _ := b.Drain()
 					got += n
 				}
 				require.Equal(t, backend.ReadyWritable, q.expect(1), "%v", a)
@@ -62,15 +63,15 @@ var conditionCases = []wantedCase{
 		name: "connect succeeds",
 		rule: "M8: Writable when the attempt to connect ended",
 		run: func(t *testing.T, q *queue) {
-			l, port := listen(t)
-			a := inet(t, unix.SOCK_STREAM, "TCP")
-			require.NoError(t, a.connect(port))
+			l, port := fixture.Listen(t)
+			a := fixture.Inet(t, unix.SOCK_STREAM, "TCP")
+			require.NoError(t, a.Connect(port))
 			q.add(a, 1, rw)
 			r := q.expect(1)
 			require.Equal(t, backend.ReadyWritable, r)
-			require.NoError(t, a.pendingError())
-			b := l.accept()
-			b.write("x")
+			require.NoError(t, a.PendingError())
+			b := l.Accept()
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable|backend.ReadyWritable, q.expectBits(1, backend.ReadyReadable))
 		},
 	},
@@ -78,33 +79,33 @@ var conditionCases = []wantedCase{
 		name: "connect is refused",
 		rule: "M8: refused gives Writable|Error",
 		run: func(t *testing.T, q *queue) {
-			l, port := listen(t)
-			l.close() // nobody listens there now
-			a := inet(t, unix.SOCK_STREAM, "TCP")
-			if err := a.connect(port); err != nil {
+			l, port := fixture.Listen(t)
+			l.Close() // nobody listens there now
+			a := fixture.Inet(t, unix.SOCK_STREAM, "TCP")
+			if err := a.Connect(port); err != nil {
 				require.ErrorIs(t, err, syscall.ECONNREFUSED)
 				t.Skip("this system refuses at once, there is nothing to wait for")
 			}
 			q.add(a, 1, backend.Writable)
 			r := q.expect(1)
 			require.True(t, r.Has(backend.ReadyWritable|backend.ReadyError), "%v", r)
-			require.ErrorIs(t, a.pendingError(), syscall.ECONNREFUSED)
+			require.ErrorIs(t, a.PendingError(), syscall.ECONNREFUSED)
 		},
 	},
 	{
 		name: "a listener with pending connections",
 		rule: "M1: a listener is readable while a connection waits to be accepted",
 		run: func(t *testing.T, q *queue) {
-			l, port := listen(t)
+			l, port := fixture.Listen(t)
 			q.add(l, 1, backend.Readable)
 			q.silent("nobody connects")
 			const n = 5
 			for range n {
-				require.NoError(t, inet(t, unix.SOCK_STREAM, "TCP").connect(port))
+				require.NoError(t, fixture.Inet(t, unix.SOCK_STREAM, "TCP").Connect(port))
 			}
 			for range n {
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
-				l.accept()
+				l.Accept()
 			}
 			q.silent("all accepted")
 		},
@@ -114,17 +115,17 @@ var conditionCases = []wantedCase{
 		rule:  "M2: accept until would-block: the edge tells of the first",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
-			l, port := listen(t)
+			l, port := fixture.Listen(t)
 			q.add(l, 1, backend.Readable|backend.Edge)
 			for range 20 {
-				require.NoError(t, inet(t, unix.SOCK_STREAM, "TCP").connect(port))
-				require.NoError(t, inet(t, unix.SOCK_STREAM, "TCP").connect(port))
+				require.NoError(t, fixture.Inet(t, unix.SOCK_STREAM, "TCP").Connect(port))
+				require.NoError(t, fixture.Inet(t, unix.SOCK_STREAM, "TCP").Connect(port))
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
-				l.accept()
-				l.accept() // waits, should the second be on its way
+				l.Accept()
+				l.Accept() // waits, should the second be on its way
 				q.wait(4, 0)
-				_, _, err := unix.Accept(l.fd)
-				require.True(t, wouldBlock(err), "%v", err)
+				_, _, err := unix.Accept(l.FD)
+				require.True(t, fixture.WouldBlock(err), "%v", err)
 			}
 		},
 	},
@@ -132,14 +133,14 @@ var conditionCases = []wantedCase{
 		name: "the peer closes",
 		rule: "M7: the peer closes: Readable|ReadClosed; M6: together",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				for _, mode := range modesOf(q) {
 					a, b := of(t)
 					q.add(a, 1, backend.Readable|mode)
-					b.close()
+					b.Close()
 					r := q.expectBits(1, readClosed)
 					require.False(t, r.Has(backend.ReadyWritable), "not asked for")
-					_, ended := a.drain()
+					_, ended := a.Drain()
 					require.True(t, ended)
 					q.remove(a)
 				}
@@ -150,16 +151,16 @@ var conditionCases = []wantedCase{
 		name: "the peer half-closes",
 		rule: "M7: the peer half-closes: Readable|ReadClosed, and writing goes on",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				q.add(a, 1, rw)
-				b.shutdownWrite()
+				b.ShutdownWrite()
 				r := q.expectBits(1, readClosed|backend.ReadyWritable)
 				require.False(t, r.Has(backend.ReadyWriteClosed), "the other half is open: %v", r)
 				require.False(t, r.Has(backend.ReadyError), "%v", r)
-				a.write("still")
-				b.awaitReadable()
-				require.Equal(t, "still", b.read(16))
+				a.Write("still")
+				b.AwaitReadable()
+				require.Equal(t, "still", b.Read(16))
 				q.remove(a)
 			}
 		},
@@ -168,12 +169,12 @@ var conditionCases = []wantedCase{
 		name: "half-closed with writable only is no busy loop",
 		rule: "M5: ReadClosed needs Readable to be told: a program that waits for room to write is not woken by it",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			a.fill()
+			a, b := fixture.Pair(t)
+			a.Fill()
 			q.add(a, 1, backend.Writable)
-			b.shutdownWrite()
+			b.ShutdownWrite()
 			q.silent("no room to write")
-			b.drain()
+			b.Drain()
 			require.Equal(t, backend.ReadyWritable, q.expect(1)&^backend.ReadyReadClosed)
 		},
 	},
@@ -181,12 +182,12 @@ var conditionCases = []wantedCase{
 		name: "the peer resets",
 		rule: "M7: reset: ReadClosed|WriteClosed; M6: with what was asked for",
 		run: func(t *testing.T, q *queue) {
-			a, b := tcpPair(t)
+			a, b := fixture.TCPPair(t)
 			q.add(a, 1, rw)
-			b.reset()
+			b.Reset()
 			r := q.expectBits(1, readClosed|backend.ReadyWritable|backend.ReadyWriteClosed)
 			require.True(t, r.Has(backend.ReadyError), "%v", r)
-			_, err := a.tryRead(make([]byte, 1))
+			_, err := a.TryRead(make([]byte, 1))
 			require.ErrorIs(t, err, syscall.ECONNRESET)
 		},
 	},
@@ -194,15 +195,15 @@ var conditionCases = []wantedCase{
 		name: "the peer closes with data unread",
 		rule: "M6, M7: what the peer sent before it closed is still there to read",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				q.add(a, 1, backend.Readable)
-				b.write("last words")
-				b.close()
+				b.Write("last words")
+				b.Close()
 				q.expectBits(1, readClosed)
-				require.Equal(t, "last words", a.read(64))
+				require.Equal(t, "last words", a.Read(64))
 				require.True(t, q.expect(1).Has(readClosed), "the end itself")
-				_, ended := a.drain()
+				_, ended := a.Drain()
 				require.True(t, ended)
 				q.remove(a)
 			}
@@ -212,18 +213,18 @@ var conditionCases = []wantedCase{
 		name: "the write side shut down here",
 		rule: "M7: a hint is never wrong: after a local shutdown of the write side the read side lives",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){pair, tcpPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				q.add(a, 1, backend.Readable)
-				a.shutdownWrite()
+				a.ShutdownWrite()
 				for _, ev := range q.wait(4, quiet) {
 					require.False(t, ev.Ready.Has(backend.ReadyReadClosed), "%v", ev.Ready)
 				}
-				b.write("x")
+				b.Write("x")
 				r := q.expectBits(1, backend.ReadyReadable)
 				require.False(t, r.Has(backend.ReadyReadClosed), "%v", r)
-				require.Equal(t, "x", a.read(4))
-				b.close()
+				require.Equal(t, "x", a.Read(4))
+				b.Close()
 				q.expectBits(1, readClosed)
 				q.remove(a)
 			}
@@ -233,10 +234,10 @@ var conditionCases = []wantedCase{
 		name: "both sides shut down",
 		rule: "M7: both directions down: ReadClosed|WriteClosed",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, rw)
-			a.shutdownWrite()
-			b.shutdownWrite()
+			a.ShutdownWrite()
+			b.ShutdownWrite()
 			q.expectBits(1, readClosed|backend.ReadyWriteClosed|backend.ReadyWritable)
 		},
 	},
@@ -245,12 +246,12 @@ var conditionCases = []wantedCase{
 		rule:  "M10: urgent data gives Priority where it was asked for",
 		needs: backend.Priority,
 		run: func(t *testing.T, q *queue) {
-			a, b := tcpPair(t)
+			a, b := fixture.TCPPair(t)
 			q.add(a, 1, backend.Priority)
-			b.write("ordinary")
-			a.awaitReadable()
+			b.Write("ordinary")
+			a.AwaitReadable()
 			q.silent("not urgent")
-			b.sendUrgent('!')
+			b.SendUrgent('!')
 			require.Equal(t, backend.ReadyPriority, q.expect(1))
 			q.modify(a, 2, backend.Readable)
 			require.Equal(t, backend.ReadyReadable, q.expect(2), "Priority was not asked for")
@@ -262,13 +263,13 @@ var conditionCases = []wantedCase{
 		name: "a datagram",
 		rule: "M1: a datagram socket is readable while a datagram waits",
 		run: func(t *testing.T, q *queue) {
-			for _, of := range []func(*testing.T) (*end, *end){udpPair, datagramPair} {
+			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.UDPPair, fixture.DatagramPair} {
 				a, b := of(t)
 				q.add(a, 1, backend.Readable)
 				q.silent("nothing sent")
-				b.write("ping")
+				b.Write("ping")
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
-				require.Equal(t, "ping", a.read(16))
+				require.Equal(t, "ping", a.Read(16))
 				q.silent("read")
 				q.remove(a)
 			}
@@ -278,11 +279,11 @@ var conditionCases = []wantedCase{
 		name: "an empty datagram",
 		rule: "M1: an empty datagram is a datagram",
 		run: func(t *testing.T, q *queue) {
-			a, b := udpPair(t)
+			a, b := fixture.UDPPair(t)
 			q.add(a, 1, backend.Readable)
-			b.write("")
+			b.Write("")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			require.Empty(t, a.read(16))
+			require.Empty(t, a.Read(16))
 			q.silent("read")
 		},
 	},
@@ -291,16 +292,16 @@ var conditionCases = []wantedCase{
 		rule:  "M2: an edge tells of the first; read until would-block",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
-			a, b := udpPair(t)
-			b.write("one")
-			b.write("two")
+			a, b := fixture.UDPPair(t)
+			b.Write("one")
+			b.Write("two")
 			q.add(a, 1, backend.Readable|backend.Edge)
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			require.Equal(t, "one", a.read(16))
-			require.Equal(t, "two", a.read(16))
-			_, err := a.tryRead(make([]byte, 16))
-			require.True(t, wouldBlock(err))
-			b.write("three")
+			require.Equal(t, "one", a.Read(16))
+			require.Equal(t, "two", a.Read(16))
+			_, err := a.TryRead(make([]byte, 16))
+			require.True(t, fixture.WouldBlock(err))
+			b.Write("three")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
@@ -308,16 +309,16 @@ var conditionCases = []wantedCase{
 		name: "a datagram nobody wants",
 		rule: "M6, M7: an error of a datagram socket comes with Readable, and is no WriteClosed",
 		run: func(t *testing.T, q *queue) {
-			a, b := udpPair(t)
-			b.close()
+			a, b := fixture.UDPPair(t)
+			b.Close()
 			q.add(a, 1, backend.Readable)
-			a.write("anybody there?")
+			a.Write("anybody there?")
 			events := q.wait(4, soon)
 			require.NotEmpty(t, events)
 			r := events[0].Ready
 			require.True(t, r.Has(backend.ReadyReadable|backend.ReadyError), "%v", r)
 			require.False(t, r.Has(backend.ReadyWriteClosed), "%v", r)
-			require.ErrorIs(t, a.pendingError(), syscall.ECONNREFUSED)
+			require.ErrorIs(t, a.PendingError(), syscall.ECONNREFUSED)
 		},
 	},
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // modeCases: level, edge, one-shot, and which bits are reported.
@@ -17,17 +18,17 @@ var modeCases = []wantedCase{
 		name: "level repeats until drained",
 		rule: "M1: level: each wait reports the source while the condition holds",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			b.write("hello")
+			b.Write("hello")
 			for range 5 {
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
 			}
-			require.Equal(t, "he", a.read(2))
+			require.Equal(t, "he", a.Read(2))
 			require.Equal(t, backend.ReadyReadable, q.expect(1), "three bytes are left")
-			a.drain()
+			a.Drain()
 			q.silent("drained")
-			b.write("x")
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
@@ -36,12 +37,12 @@ var modeCases = []wantedCase{
 		rule:  "M2: an undrained, unchanged source does not repeat",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.Edge)
-			b.write("hello")
+			b.Write("hello")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			q.silent("unchanged")
-			a.read(2)
+			a.Read(2)
 			q.silent("drained in part, and nothing new")
 		},
 	},
@@ -50,12 +51,12 @@ var modeCases = []wantedCase{
 		rule:  "M2: a further event is guaranteed once the operation has answered would-block and the condition came back",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.Edge)
 			for range 100 {
-				b.write("hello")
+				b.Write("hello")
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
-				n, _ := a.drain()
+				n, _ := a.Drain()
 				require.Equal(t, 5, n)
 			}
 			q.silent("drained")
@@ -66,15 +67,15 @@ var modeCases = []wantedCase{
 		rule:  "M2: the same for Writable",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Writable|backend.Edge)
 			require.Equal(t, backend.ReadyWritable, q.expect(1))
 			for range 10 {
-				n := a.fill()
+				n := a.Fill()
 				require.Positive(t, n)
 				// The reader's side made no room yet.
 				require.Empty(t, q.wait(4, 0))
-				got, _ := b.drain()
+				got, _ := b.Drain()
 				require.Equal(t, n, got)
 				require.Equal(t, backend.ReadyWritable, q.expect(1))
 			}
@@ -85,16 +86,16 @@ var modeCases = []wantedCase{
 		rule:  "M3: one event, then silence for the whole registration until Reregister",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.OneShot)
 			q.silent("nothing to read yet")
 			for k := backend.Key(1); k < 10; k++ {
-				b.write("x")
+				b.Write("x")
 				require.Equal(t, backend.ReadyReadable, q.expect(k))
 				q.silent("shot")
-				b.write("y")
+				b.Write("y")
 				q.silent("shot, whatever arrives")
-				a.drain()
+				a.Drain()
 				q.modify(a, k+1, backend.Readable|backend.OneShot)
 			}
 		},
@@ -104,15 +105,15 @@ var modeCases = []wantedCase{
 		rule:  "M3: one event, whichever bit, then silence in both directions",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			both := backend.Readable | backend.Writable
 			q.add(a, 1, both|backend.OneShot)
 			require.Equal(t, backend.ReadyWritable, q.expect(1))
-			b.write("x")
+			b.Write("x")
 			q.silent("readable now, but shot by writable")
 			q.modify(a, 2, both|backend.OneShot)
 			require.True(t, q.expect(2)&(backend.ReadyReadable|backend.ReadyWritable) != 0)
-			b.write("y")
+			b.Write("y")
 			q.silent("shot")
 		},
 	},
@@ -121,11 +122,11 @@ var modeCases = []wantedCase{
 		rule:  "M3: silence for the whole registration, hang-ups and errors included",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.OneShot)
-			b.write("x")
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			b.close()
+			b.Close()
 			q.silent("shot")
 			q.modify(a, 2, backend.Readable|backend.OneShot)
 			require.True(t, q.expect(2).Has(backend.ReadyReadable|backend.ReadyReadClosed))
@@ -136,13 +137,13 @@ var modeCases = []wantedCase{
 		rule:  "M3, R3: a registration that has shot is still registered",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 1, backend.Readable|backend.OneShot)
 			q.expect(1)
-			require.ErrorIs(t, q.Add(a.handle(), 2, backend.Readable), fs.ErrExist)
+			require.ErrorIs(t, q.Add(a.Handle(), 2, backend.Readable), fs.ErrExist)
 			q.remove(a)
-			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(a.Handle()), fs.ErrNotExist)
 		},
 	},
 	{
@@ -150,8 +151,8 @@ var modeCases = []wantedCase{
 		rule:  "R5: Reregister replaces the mode entirely: level, edge, one-shot",
 		needs: backend.Edge | backend.OneShot,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 1, backend.Readable)
 			for range 3 {
 				require.Equal(t, backend.ReadyReadable, q.expect(1), "level")
@@ -159,14 +160,14 @@ var modeCases = []wantedCase{
 			q.modify(a, 2, backend.Readable|backend.Edge)
 			require.Equal(t, backend.ReadyReadable, q.expect(2), "edge")
 			q.silent("edge does not repeat")
-			b.write("y")
-			a.drain()
-			b.write("z")
+			b.Write("y")
+			a.Drain()
+			b.Write("z")
 			require.Equal(t, backend.ReadyReadable, q.expect(2), "edge, after would-block")
 			q.modify(a, 3, backend.Readable|backend.OneShot)
 			require.Equal(t, backend.ReadyReadable, q.expect(3), "one-shot")
-			a.drain()
-			b.write("z")
+			a.Drain()
+			b.Write("z")
 			q.silent("shot")
 			q.modify(a, 4, backend.Readable)
 			for range 3 {
@@ -174,8 +175,8 @@ var modeCases = []wantedCase{
 			}
 			q.modify(a, 5, backend.Readable|backend.OneShot|backend.Edge)
 			require.Equal(t, backend.ReadyReadable, q.expect(5), "edge and one-shot")
-			a.drain()
-			b.write("z")
+			a.Drain()
+			b.Write("z")
 			q.silent("shot")
 		},
 	},
@@ -184,8 +185,8 @@ var modeCases = []wantedCase{
 		rule:  "M4: Exclusive goes with level or edge, and changes who is woken, not what is reported",
 		needs: backend.Exclusive | backend.Edge,
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 1, backend.Readable|backend.Exclusive)
 			for range 3 {
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
@@ -200,16 +201,16 @@ var modeCases = []wantedCase{
 			q.modify(a, 4, backend.Readable|backend.Exclusive)
 			require.Equal(t, backend.ReadyReadable, q.expect(4), "exclusive again")
 			q.remove(a)
-			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
-			require.ErrorIs(t, q.Modify(a.handle(), 5, backend.Readable|backend.Exclusive), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(a.Handle()), fs.ErrNotExist)
+			require.ErrorIs(t, q.Modify(a.Handle(), 5, backend.Readable|backend.Exclusive), fs.ErrNotExist)
 		},
 	},
 	{
 		name: "only what was asked for",
 		rule: "M5: only bits asked for are reported",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 1, backend.Readable)
 			require.Equal(t, backend.ReadyReadable, q.expect(1), "it is writable too")
 			q.modify(a, 2, backend.Writable)
@@ -221,8 +222,8 @@ var modeCases = []wantedCase{
 		rule: "P6: both of one registration may come as one event or as two; never the same bit twice",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				q.add(a, 1, backend.Readable|backend.Writable|mode)
 				want := backend.ReadyReadable | backend.ReadyWritable
 				if mode.Has(backend.OneShot) {
@@ -238,14 +239,14 @@ var modeCases = []wantedCase{
 		name: "spurious events are rare",
 		rule: "M9: spurious events are allowed: no more than 1 in 1,000",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
 			const rounds = 2000
 			spurious := 0
 			for range rounds {
-				b.write("x")
+				b.Write("x")
 				q.expect(1)
-				if n, _ := a.drain(); n == 0 {
+				if n, _ := a.Drain(); n == 0 {
 					spurious++
 				}
 				for range q.wait(4, 0) {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // registrationCases: what Add, Modify and Delete promise.
@@ -20,8 +21,8 @@ var registrationCases = []wantedCase{
 		rule: "R2: Register of a source that is already ready yields an event, in all modes",
 		run: func(t *testing.T, q *queue) {
 			for i, mode := range modesOf(q) {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				k := backend.Key(i + 1)
 				q.add(a, k, backend.Readable|mode)
 				require.Equal(t, backend.ReadyReadable, q.expect(k), "mode %v", mode)
@@ -33,8 +34,8 @@ var registrationCases = []wantedCase{
 		name: "keys come back whole",
 		rule: "a Key is opaque: all its 64 bits come back",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			for _, k := range []backend.Key{1, 1 << 31, 1 << 32, 1 << 63, 0x0123456789abcdef, 0xfedcba9876543211, ^backend.Key(0)} {
 				q.add(a, k, backend.Readable)
 				q.expect(k)
@@ -46,14 +47,14 @@ var registrationCases = []wantedCase{
 		name: "register twice",
 		rule: "R3: registering what is registered is fs.ErrExist, and the first registration is untouched",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
 			for range 3 {
-				err := q.Add(a.handle(), 2, backend.Writable)
+				err := q.Add(a.Handle(), 2, backend.Writable)
 				require.ErrorIs(t, err, fs.ErrExist)
 			}
 			q.silent("nothing to read, and Writable was refused")
-			b.write("x")
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
@@ -61,14 +62,14 @@ var registrationCases = []wantedCase{
 		name: "a refused second registration loses no event",
 		rule: "R3: not one event of the first registration is lost",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.Edge)
-			b.write("x") // the edge comes before the refusal
-			require.ErrorIs(t, q.Add(a.handle(), 2, backend.Readable|backend.Edge), fs.ErrExist)
+			b.Write("x") // the edge comes before the refusal
+			require.ErrorIs(t, q.Add(a.Handle(), 2, backend.Readable|backend.Edge), fs.ErrExist)
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			a.drain()
-			require.ErrorIs(t, q.Add(a.handle(), 2, backend.Readable), fs.ErrExist)
-			b.write("y") // and after it
+			a.Drain()
+			require.ErrorIs(t, q.Add(a.Handle(), 2, backend.Readable), fs.ErrExist)
+			b.Write("y") // and after it
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 		needs: backend.Edge,
@@ -77,13 +78,13 @@ var registrationCases = []wantedCase{
 		name: "change what is not registered",
 		rule: "R4: Modify or Delete of what is not registered is fs.ErrNotExist",
 		run: func(t *testing.T, q *queue) {
-			a, _ := pair(t)
-			require.ErrorIs(t, q.Modify(a.handle(), 1, backend.Readable), fs.ErrNotExist)
-			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+			a, _ := fixture.Pair(t)
+			require.ErrorIs(t, q.Modify(a.Handle(), 1, backend.Readable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(a.Handle()), fs.ErrNotExist)
 			q.add(a, 1, backend.Writable)
 			q.remove(a)
-			require.ErrorIs(t, q.Modify(a.handle(), 1, backend.Writable), fs.ErrNotExist)
-			require.ErrorIs(t, q.Delete(a.handle()), fs.ErrNotExist)
+			require.ErrorIs(t, q.Modify(a.Handle(), 1, backend.Writable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(a.Handle()), fs.ErrNotExist)
 			q.silent("nothing is registered")
 		},
 	},
@@ -91,8 +92,8 @@ var registrationCases = []wantedCase{
 		name: "deregister then register again",
 		rule: "R3: after Delete the source is as new",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			for k := backend.Key(1); k <= 20; k++ {
 				for _, mode := range modesOf(q) {
 					q.add(a, k, backend.Readable|mode)
@@ -107,8 +108,8 @@ var registrationCases = []wantedCase{
 		name: "modify replaces everything",
 		rule: "R5: Reregister replaces token, interest and mode entirely",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 1, backend.Readable)
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			q.modify(a, 2, backend.Writable)
@@ -130,8 +131,8 @@ var registrationCases = []wantedCase{
 		rule: "R5: Reregister re-arms: if the source is ready now, an event follows",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				q.add(a, 1, backend.Readable|mode)
 				q.expect(1)
 				for k := backend.Key(2); k < 6; k++ {
@@ -146,13 +147,13 @@ var registrationCases = []wantedCase{
 		name: "modify with nothing ready stays silent",
 		rule: "R5, M9: re-arming is not readiness",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
 			for _, mode := range modesOf(q) {
 				q.modify(a, 2, backend.Readable|mode)
 				q.silent("nothing to read")
 			}
-			b.write("x")
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(2))
 		},
 	},
@@ -160,11 +161,11 @@ var registrationCases = []wantedCase{
 		name: "a failed modify changes nothing",
 		rule: "R13: a source whose registration failed is exactly as it was before the call",
 		run: func(t *testing.T, q *queue) {
-			a, _ := pair(t)
-			other, _ := pair(t)
+			a, _ := fixture.Pair(t)
+			other, _ := fixture.Pair(t)
 			q.add(a, 1, backend.Writable)
-			require.ErrorIs(t, q.Modify(other.handle(), 2, backend.Writable), fs.ErrNotExist)
-			require.ErrorIs(t, q.Add(a.handle(), 3, backend.Readable), fs.ErrExist)
+			require.ErrorIs(t, q.Modify(other.Handle(), 2, backend.Writable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Add(a.Handle(), 3, backend.Readable), fs.ErrExist)
 			require.Equal(t, backend.ReadyWritable, q.expect(1))
 			q.add(other, 4, backend.Readable)
 			q.remove(other)
@@ -176,12 +177,12 @@ var registrationCases = []wantedCase{
 		rule: "R6: once Deregister has returned, no event of the registration is delivered",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
-				a, b := pair(t)
+				a, b := fixture.Pair(t)
 				q.add(a, 1, backend.Readable|mode)
-				b.write("x") // the event is in the queue
+				b.Write("x") // the event is in the queue
 				q.remove(a)
 				q.silent("deregistered")
-				b.write("y")
+				b.Write("y")
 				q.silent("deregistered")
 			}
 		},
@@ -191,9 +192,9 @@ var registrationCases = []wantedCase{
 		rule: "R5: events of the old registration are no longer delivered",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
-				a, b := pair(t)
+				a, b := fixture.Pair(t)
 				q.add(a, 1, backend.Readable|mode)
-				b.write("x") // the event is in the queue
+				b.Write("x") // the event is in the queue
 				q.modify(a, 2, backend.Readable|mode)
 				q.expect(2)
 				q.remove(a)
@@ -204,17 +205,17 @@ var registrationCases = []wantedCase{
 		name: "the number is reused after deregister and close",
 		rule: "R6: also when the descriptor number was closed and reused in between",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			b.write("x")
+			b.Write("x")
 			q.remove(a)
-			number := a.fd
-			a.close()
-			c, d := pair(t)
-			c = c.moveTo(number)
+			number := a.FD
+			a.Close()
+			c, d := fixture.Pair(t)
+			c = c.MoveTo(number)
 			q.add(c, 2, backend.Readable)
 			q.silent("the new owner has nothing to read")
-			d.write("y")
+			d.Write("y")
 			require.Equal(t, backend.ReadyReadable, q.expect(2))
 		},
 	},
@@ -223,15 +224,15 @@ var registrationCases = []wantedCase{
 		rule: "R7: when a descriptor is closed first, nothing crashes, and registering the new owner of the number works; its key is the only one delivered",
 		run: func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k <= 50; k++ {
-				a, b := pair(t)
-				number := a.fd
+				a, b := fixture.Pair(t)
+				number := a.FD
 				q.add(a, 2*k, backend.Readable)
-				b.write("x")
-				a.close()
-				c, d := pair(t)
-				c = c.moveTo(number)
+				b.Write("x")
+				a.Close()
+				c, d := fixture.Pair(t)
+				c = c.MoveTo(number)
 				q.add(c, 2*k+1, backend.Readable)
-				d.write("y")
+				d.Write("y")
 				require.Equal(t, backend.ReadyReadable, q.expect(2*k+1))
 				q.remove(c)
 			}
@@ -241,10 +242,10 @@ var registrationCases = []wantedCase{
 		name: "closed and then changed",
 		rule: "R4, R7: a closed descriptor is not registered: fs.ErrNotExist or EBADF, and nothing else is touched",
 		run: func(t *testing.T, q *queue) {
-			a, _ := pair(t)
+			a, _ := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			number := a.handle()
-			a.close()
+			number := a.Handle()
+			a.Close()
 			gone := func(err error) {
 				t.Helper()
 				require.Error(t, err)
@@ -259,15 +260,15 @@ var registrationCases = []wantedCase{
 		name: "the new owner of a closed number is not registered",
 		rule: "R4: exact: what the kernel does not watch is fs.ErrNotExist, whatever had that number before",
 		run: func(t *testing.T, q *queue) {
-			a, _ := pair(t)
+			a, _ := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			number := a.fd
-			a.close()
-			c, d := pair(t)
-			c = c.moveTo(number)
-			d.write("y")
-			require.ErrorIs(t, q.Modify(c.handle(), 2, backend.Readable), fs.ErrNotExist)
-			require.ErrorIs(t, q.Delete(c.handle()), fs.ErrNotExist)
+			number := a.FD
+			a.Close()
+			c, d := fixture.Pair(t)
+			c = c.MoveTo(number)
+			d.Write("y")
+			require.ErrorIs(t, q.Modify(c.Handle(), 2, backend.Readable), fs.ErrNotExist)
+			require.ErrorIs(t, q.Delete(c.Handle()), fs.ErrNotExist)
 			q.silent("nothing is registered")
 		},
 	},
@@ -275,13 +276,13 @@ var registrationCases = []wantedCase{
 		name: "two descriptors of one description",
 		rule: "R12: reader and writer that want separate tokens dup the descriptor",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			a2 := a.dup()
+			a, b := fixture.Pair(t)
+			a2 := a.Dup()
 			q.add(a, 1, backend.Readable)
 			q.add(a2, 2, backend.Writable)
 			require.Equal(t, backend.ReadyWritable, q.expect(2))
 			q.remove(a2)
-			b.write("x")
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			q.remove(a)
 		},
@@ -291,13 +292,13 @@ var registrationCases = []wantedCase{
 		rule: "R14: after Deregister, closing the source takes effect at once: the peer sees it without a further wait",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
-				a, b := tcpPair(t)
+				a, b := fixture.TCPPair(t)
 				q.add(a, 1, backend.Readable|mode)
 				require.Empty(t, q.wait(4, 0))
 				q.remove(a)
-				a.close()
-				b.awaitReadable()
-				_, ended := b.drain()
+				a.Close()
+				b.AwaitReadable()
+				_, ended := b.Drain()
 				require.True(t, ended, "the peer sees the end, mode %v", mode)
 			}
 		},

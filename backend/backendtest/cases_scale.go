@@ -3,8 +3,6 @@
 package backendtest
 
 import (
-	"errors"
-	"fmt"
 	"runtime"
 	"testing"
 
@@ -12,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // scaleCases: many descriptors, many operations.
@@ -21,8 +20,8 @@ var scaleCases = []wantedCase{
 		rule: "P5, E4: all active, none lost, none twice",
 		run: func(t *testing.T, q *queue) {
 			const wanted = 10_000
-			n := min(wanted, (descriptorLimit(t)-openDescriptors(256)-64)/2)
-			ends, close := manyPairs(t, n)
+			n := min(wanted, (fixture.DescriptorLimit(t)-fixture.OpenDescriptors(256)-64)/2)
+			ends, close := fixture.ManyPairs(t, n)
 			defer close()
 			for i, e := range ends {
 				require.NoError(t, q.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable))
@@ -48,7 +47,7 @@ var scaleCases = []wantedCase{
 			for _, e := range ends {
 				require.NoError(t, q.Delete(backend.Handle(e[0])))
 			}
-			t.Logf("reached %d of %d registered descriptors, all active (limit %d)", n, wanted, descriptorLimit(t))
+			t.Logf("reached %d of %d registered descriptors, all active (limit %d)", n, wanted, fixture.DescriptorLimit(t))
 		},
 	},
 	{
@@ -59,11 +58,11 @@ var scaleCases = []wantedCase{
 			if Long() {
 				pairs = 1_000_000
 			}
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			churn := func(n int) {
 				for i := range n {
-					if err := q.Backend.Add(a.handle(), backend.Key(i+1), backend.Readable); err != nil {
+					if err := q.Backend.Add(a.Handle(), backend.Key(i+1), backend.Readable); err != nil {
 						t.Fatalf("Add %d: %v", i, err)
 					}
 					if i%1000 == 0 {
@@ -71,7 +70,7 @@ var scaleCases = []wantedCase{
 						require.Len(t, q.wait(4, soon), 1)
 						delete(q.interest, backend.Key(i+1))
 					}
-					if err := q.Backend.Delete(a.handle()); err != nil {
+					if err := q.Backend.Delete(a.Handle()); err != nil {
 						t.Fatalf("Delete %d: %v", i, err)
 					}
 				}
@@ -89,7 +88,7 @@ var scaleCases = []wantedCase{
 		rule: "R6: each of many deregistrations is exact",
 		run: func(t *testing.T, q *queue) {
 			const n = 400
-			ends, close := manyPairs(t, n)
+			ends, close := fixture.ManyPairs(t, n)
 			defer close()
 			for i, e := range ends {
 				require.NoError(t, q.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable))
@@ -107,29 +106,6 @@ var scaleCases = []wantedCase{
 			require.Len(t, seen, n/2)
 		},
 	},
-}
-
-// manyPairs returns n pairs of connected sockets as bare descriptors.
-func manyPairs(t *testing.T, n int) (ends [][2]int, closeAll func()) {
-	t.Helper()
-	closeAll = func() {
-		for _, e := range ends {
-			_ = errors.Join(unix.Close(e[0]), unix.Close(e[1]))
-		}
-	}
-	for i := range n {
-		e, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
-		if err != nil {
-			closeAll()
-			require.NoError(t, err, fmt.Sprintf("pair %d of %d", i, n))
-		}
-		ends = append(ends, e)
-		for _, fd := range e {
-			unix.CloseOnExec(fd)
-			require.NoError(t, unix.SetNonblock(fd, true))
-		}
-	}
-	return ends, closeAll
 }
 
 // heap returns the bytes that live on the heap.

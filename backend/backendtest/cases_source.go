@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // sourceCases: the kinds of things that can be watched, and those that cannot.
@@ -18,18 +19,18 @@ var sourceCases = []wantedCase{
 		name: "a pipe",
 		rule: "M1, M2: pipes are sources",
 		run: func(t *testing.T, q *queue) {
-			r, w := pipe(t)
+			r, w := fixture.Pipe(t)
 			q.add(r, 1, backend.Readable)
 			q.silent("empty")
-			w.write("x")
+			w.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			require.Equal(t, "x", r.read(4))
+			require.Equal(t, "x", r.Read(4))
 			q.remove(r)
 			q.add(w, 2, backend.Writable)
 			require.Equal(t, backend.ReadyWritable, q.expect(2))
-			w.fill()
+			w.Fill()
 			q.silent("full")
-			r.drain()
+			r.Drain()
 			require.Equal(t, backend.ReadyWritable, q.expect(2))
 		},
 	},
@@ -37,14 +38,14 @@ var sourceCases = []wantedCase{
 		name: "a pipe whose writer is gone",
 		rule: "M7: the writer is gone: Readable|ReadClosed",
 		run: func(t *testing.T, q *queue) {
-			r, w := pipe(t)
-			w.write("last")
+			r, w := fixture.Pipe(t)
+			w.Write("last")
 			q.add(r, 1, backend.Readable)
-			w.close()
+			w.Close()
 			q.expectBits(1, readClosed)
-			require.Equal(t, "last", r.read(16))
+			require.Equal(t, "last", r.Read(16))
 			require.True(t, q.expect(1).Has(readClosed))
-			_, ended := r.drain()
+			_, ended := r.Drain()
 			require.True(t, ended)
 		},
 	},
@@ -52,15 +53,15 @@ var sourceCases = []wantedCase{
 		name: "a pipe whose reader is gone",
 		rule: "M6: the reader is gone: it comes with Writable, and the write says EPIPE",
 		run: func(t *testing.T, q *queue) {
-			r, w := pipe(t)
-			w.fill()
+			r, w := fixture.Pipe(t)
+			w.Fill()
 			q.add(w, 1, backend.Writable)
 			q.silent("full")
-			r.close()
+			r.Close()
 			bits := q.expect(1)
 			require.True(t, bits.Has(backend.ReadyWritable), "%v", bits)
 			require.NotZero(t, bits&(backend.ReadyError|backend.ReadyWriteClosed), "%v", bits)
-			_, err := w.tryWrite([]byte("x"))
+			_, err := w.TryWrite([]byte("x"))
 			require.ErrorIs(t, err, syscall.EPIPE)
 		},
 	},
@@ -68,14 +69,14 @@ var sourceCases = []wantedCase{
 		name: "a FIFO",
 		rule: "M1, M7: named pipes are sources",
 		run: func(t *testing.T, q *queue) {
-			r, w := fifo(t)
+			r, w := fixture.FIFO(t)
 			q.add(r, 1, backend.Readable)
 			q.silent("empty")
-			w.write("x")
+			w.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			require.Equal(t, "x", r.read(4))
+			require.Equal(t, "x", r.Read(4))
 			q.silent("empty")
-			w.close()
+			w.Close()
 			q.expectBits(1, readClosed)
 		},
 	},
@@ -83,12 +84,12 @@ var sourceCases = []wantedCase{
 		name: "a Unix stream socket",
 		rule: "M1, M7: Unix stream sockets are sources",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, rw)
 			require.Equal(t, backend.ReadyWritable, q.expect(1))
-			b.write("x")
+			b.Write("x")
 			q.expectBits(1, backend.ReadyReadable|backend.ReadyWritable)
-			b.close()
+			b.Close()
 			q.expectBits(1, readClosed|backend.ReadyWriteClosed)
 		},
 	},
@@ -96,13 +97,13 @@ var sourceCases = []wantedCase{
 		name: "a Unix datagram socket",
 		rule: "M1: Unix datagram sockets are sources",
 		run: func(t *testing.T, q *queue) {
-			a, b := datagramPair(t)
+			a, b := fixture.DatagramPair(t)
 			q.add(a, 1, backend.Readable)
-			b.write("one")
-			b.write("two")
+			b.Write("one")
+			b.Write("two")
 			for _, want := range []string{"one", "two"} {
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
-				require.Equal(t, want, a.read(16))
+				require.Equal(t, want, a.Read(16))
 			}
 			q.silent("read")
 		},
@@ -111,11 +112,11 @@ var sourceCases = []wantedCase{
 		name: "a terminal",
 		rule: "M1, M7: terminals are sources",
 		run: func(t *testing.T, q *queue) {
-			master, slave := terminal(t)
+			master, slave := fixture.Terminal(t)
 			q.add(slave, 1, backend.Readable)
 			q.add(master, 2, backend.Readable)
 			q.silent("nothing typed")
-			master.write("hello\n")
+			master.Write("hello\n")
 			seen := map[backend.Key]bool{}
 			for len(seen) < 2 { // the slave has a line, the master its echo
 				for _, ev := range q.wait(4, soon) {
@@ -123,15 +124,15 @@ var sourceCases = []wantedCase{
 					if !seen[ev.Key] {
 						seen[ev.Key] = true
 						if ev.Key == 1 {
-							require.Equal(t, "hello\n", slave.read(64))
+							require.Equal(t, "hello\n", slave.Read(64))
 						} else {
-							require.Contains(t, master.read(64), "hello")
+							require.Contains(t, master.Read(64), "hello")
 						}
 					}
 				}
 			}
 			q.remove(slave)
-			slave.close()
+			slave.Close()
 			r := q.expectBits(2, backend.ReadyReadable)
 			require.True(t, r.Has(backend.ReadyReadable))
 		},
@@ -140,33 +141,33 @@ var sourceCases = []wantedCase{
 		name: "an eventfd",
 		rule: "M1, M2: an eventfd is a source",
 		run: func(t *testing.T, q *queue) {
-			e := eventfd(t)
+			e := fixture.Eventfd(t)
 			one := "\x01\x00\x00\x00\x00\x00\x00\x00"
 			q.add(e, 1, backend.Readable)
 			q.silent("zero")
-			e.write(one)
+			e.Write(one)
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			require.Len(t, e.read(8), 8)
+			require.Len(t, e.Read(8), 8)
 			q.silent("read")
 		},
 	},
 	{
 		name: "a regular file is refused",
 		rule: "R8: what cannot be watched is refused with ErrNotPollable",
-		run:  func(t *testing.T, q *queue) { refused(t, q, regularFile(t)) },
+		run:  func(t *testing.T, q *queue) { refused(t, q, fixture.RegularFile(t)) },
 	},
 	{
 		name: "a directory is refused",
 		rule: "R8: what cannot be watched is refused with ErrNotPollable",
-		run:  func(t *testing.T, q *queue) { refused(t, q, directory(t)) },
+		run:  func(t *testing.T, q *queue) { refused(t, q, fixture.Directory(t)) },
 	},
 	{
 		name: "a closed descriptor is refused",
 		rule: "R8: a closed descriptor is refused with EBADF",
 		run: func(t *testing.T, q *queue) {
-			a, _ := pair(t)
-			h := a.handle()
-			a.close()
+			a, _ := fixture.Pair(t)
+			h := a.Handle()
+			a.Close()
 			require.ErrorIs(t, q.Add(h, 1, backend.Readable), syscall.EBADF)
 			q.silent("nothing is registered")
 		},
@@ -185,12 +186,12 @@ var sourceCases = []wantedCase{
 		name: "the queue still works after refusals",
 		rule: "E4: an error to the caller leaves registrations and events intact",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			b.write("x")
-			f := regularFile(t)
+			b.Write("x")
+			f := fixture.RegularFile(t)
 			for range 100 {
-				require.Error(t, q.Add(f.handle(), 2, backend.Readable))
+				require.Error(t, q.Add(f.Handle(), 2, backend.Readable))
 				require.Error(t, q.Add(backend.Handle(1<<20), 3, backend.Readable))
 			}
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
@@ -200,13 +201,13 @@ var sourceCases = []wantedCase{
 		name: "running out of descriptors",
 		rule: "E4: running out of descriptors is an error to who caused it; registrations stay intact and waiting goes on",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			restore := lowerDescriptorLimit(t)
+			restore := fixture.LowerDescriptorLimit(t)
 			defer restore()
 			_, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
 			require.ErrorIs(t, err, syscall.EMFILE)
-			b.write("x")
+			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			q.modify(a, 2, backend.Readable)
 			require.Equal(t, backend.ReadyReadable, q.expect(2))
@@ -217,9 +218,9 @@ var sourceCases = []wantedCase{
 	},
 }
 
-func refused(t *testing.T, q *queue, e *end) {
+func refused(t *testing.T, q *queue, e *fixture.End) {
 	for _, in := range []backend.Interest{backend.Readable, backend.Writable, rw} {
-		require.ErrorIs(t, q.Add(e.handle(), 1, in), backend.ErrNotPollable)
+		require.ErrorIs(t, q.Add(e.Handle(), 1, in), backend.ErrNotPollable)
 	}
 	q.silent("nothing is registered")
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // waitCases: when a wait ends, and with how much.
@@ -29,10 +30,10 @@ var waitCases = []wantedCase{
 		name: "zero timeout collects what is ready",
 		rule: "P1: a zero timeout never blocks, and still collects what is ready",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
+			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
 			require.Empty(t, q.wait(4, 0))
-			b.write("x")
+			b.Write("x")
 			require.Len(t, q.wait(4, 0), 1)
 			require.Len(t, q.wait(4, 0), 1, "and again, for it was not read")
 		},
@@ -60,7 +61,7 @@ var waitCases = []wantedCase{
 			for _, timeout := range []time.Duration{
 				25 * 24 * time.Hour, 100_000_001 * time.Second, math.MaxInt64 - 1, math.MaxInt64,
 			} {
-				a, b := pair(t)
+				a, b := fixture.Pair(t)
 				q.add(a, 1, backend.Readable)
 				answer := q.start(4, timeout)
 				select {
@@ -68,7 +69,7 @@ var waitCases = []wantedCase{
 					t.Fatalf("a wait of %v ended at once, with %v", timeout, events)
 				case <-time.After(quiet):
 				}
-				b.write("x")
+				b.Write("x")
 				require.Len(t, <-answer, 1)
 				q.remove(a)
 			}
@@ -79,13 +80,13 @@ var waitCases = []wantedCase{
 		rule: "P4: signals never surface: the wait goes on with what is left of the timeout",
 		run: func(t *testing.T, q *queue) {
 			caught := make(chan os.Signal, 64)
-			signal.Notify(caught, userSignal)
+			signal.Notify(caught, fixture.UserSignal)
 			defer signal.Stop(caught)
 			begin := time.Now()
 			const timeout = 60 * time.Millisecond
 			answer := q.start(4, timeout)
 			for range 20 {
-				signalSelf(t, userSignal)
+				fixture.SignalSelf(t, fixture.UserSignal)
 				<-caught
 			}
 			require.Empty(t, <-answer)
@@ -98,8 +99,8 @@ var waitCases = []wantedCase{
 		run: func(t *testing.T, q *queue) {
 			const n = 40
 			for i := range n {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				q.add(a, backend.Key(i+1), backend.Readable|backend.Edge)
 			}
 			seen := make(map[backend.Key]int)
@@ -119,8 +120,8 @@ var waitCases = []wantedCase{
 		run: func(t *testing.T, q *queue) {
 			const n = 12
 			for i := range n {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				q.add(a, backend.Key(i+1), backend.Readable)
 			}
 			seen := make(map[backend.Key]bool)
@@ -138,8 +139,8 @@ var waitCases = []wantedCase{
 		run: func(t *testing.T, q *queue) {
 			const n, capacity = 100, 32
 			for i := range n {
-				a, b := pair(t)
-				b.write("x")
+				a, b := fixture.Pair(t)
+				b.Write("x")
 				q.add(a, backend.Key(i+1), backend.Readable|backend.OneShot)
 			}
 			seen := make(map[backend.Key]int)
@@ -185,8 +186,8 @@ var waitCases = []wantedCase{
 		name: "a wake is not an event",
 		rule: "Wake ends a wait; it makes no event, and it takes no event's place",
 		run: func(t *testing.T, q *queue) {
-			a, b := pair(t)
-			b.write("x")
+			a, b := fixture.Pair(t)
+			b.Write("x")
 			q.add(a, 7, backend.Readable)
 			for range 20 {
 				require.NoError(t, q.Wake())

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // queue is a backend as a case sees it: with the promises kept that the core
@@ -40,8 +41,8 @@ type waitRequest struct {
 // forever is the timeout without an end.
 const forever time.Duration = -1
 
-// soon bounds a wait for something that must come: the watchdog of one event.
-const soon = 30 * time.Second
+// soon bounds a wait for something that must come.
+const soon = fixture.Soon
 
 // quiet is how long to wait for what must not come. Such a case can only fail
 // when the thing comes within that time, so it never fails for slowness.
@@ -137,22 +138,22 @@ func (q *queue) Delete(h backend.Handle) error {
 }
 
 // source is what a fixture makes.
-type source interface{ handle() backend.Handle }
+type source interface{ Handle() backend.Handle }
 
 // add, modify and remove are the same, for cases where they must succeed.
 func (q *queue) add(s source, k backend.Key, in backend.Interest) {
 	q.t.Helper()
-	require.NoError(q.t, q.Add(s.handle(), k, in), "Add %v for %v", s, in)
+	require.NoError(q.t, q.Add(s.Handle(), k, in), "Add %v for %v", s, in)
 }
 
 func (q *queue) modify(s source, k backend.Key, in backend.Interest) {
 	q.t.Helper()
-	require.NoError(q.t, q.Modify(s.handle(), k, in), "Modify %v for %v", s, in)
+	require.NoError(q.t, q.Modify(s.Handle(), k, in), "Modify %v for %v", s, in)
 }
 
 func (q *queue) remove(s source) {
 	q.t.Helper()
-	require.NoError(q.t, q.Delete(s.handle()), "Delete %v", s)
+	require.NoError(q.t, q.Delete(s.Handle()), "Delete %v", s)
 }
 
 // start begins a wait on the waiting thread and returns when that is about to

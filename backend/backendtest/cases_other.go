@@ -1,0 +1,6 @@
+//go:build !unix
+
+package backendtest
+
+// There are no fixtures for these systems yet, so no cases either.
+var waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, scaleCases []wantedCase
