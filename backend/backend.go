@@ -40,18 +40,20 @@ type Backend interface {
 
 	// Modify replaces key, interest and mode of a watched handle and arms it
 	// again: if it is ready now, an event follows. fs.ErrNotExist if h is not
-	// watched; after any other error the handle is watched as before.
+	// watched, ErrLost if it no longer is; after any other error it is watched as
+	// before.
 	Modify(h Handle, k Key, in Interest) error
 
 	// Delete stops watching h, at once: closing h then takes effect without a
 	// further Wait. fs.ErrNotExist if h is not watched.
 	Delete(h Handle) error
 
-	// Wait stores at most len(dst) > 0 events in dst and says how many. It
-	// returns when there is one, when the timeout is over, or after a Wake; it
-	// may also return early with none, or with EINTR. Zero never blocks and
-	// still collects what is ready; negative waits for ever. A positive timeout
-	// is rounded up to the resolution of the queue, or cut to what it can hold.
+	// Wait stores at most len(dst) > 0 events in dst and says how many; fewer
+	// than that means that no more were ready. It returns when there is one, when
+	// the timeout is over, or after a Wake; it may also return early with none,
+	// or with EINTR. Zero never blocks and still collects what is ready; negative
+	// waits for ever. A positive timeout is rounded up to the resolution of the
+	// queue, or cut to what it can hold.
 	Wait(dst []Event, timeout time.Duration) (int, error)
 
 	// Wake ends the Wait in progress, or else the next one that would block.

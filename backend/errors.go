@@ -6,3 +6,8 @@ import "errors"
 // file, a directory. Reading and writing such a thing never reports "would
 // block", so there is nothing to watch.
 var ErrNotPollable = errors.New("not pollable: it never blocks, so there is no readiness to wait for (a regular file or a directory?)")
+
+// ErrLost is returned by Modify when the handle is no longer watched, although
+// it should be: the old registration had to go first, and the new one failed.
+// The core puts the old one back.
+var ErrLost = errors.New("the registration could not be replaced in place")

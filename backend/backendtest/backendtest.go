@@ -38,7 +38,7 @@ func Long() bool { return os.Getenv(EnvLong) != "" }
 
 // patience is how long a case may take before the watchdog calls it hung: far
 // more than any needs, also with the race detector on a busy machine.
-const patience = 2 * time.Minute
+const patience = time.Minute
 
 // wantedCase is one behaviour: its name, the rule that is printed when it is
 // broken, what the queue must be able to do for it to make sense, and the test.

@@ -241,7 +241,7 @@ var modeCases = []wantedCase{
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
-			const rounds = 2000
+			const rounds = 1000
 			spurious := 0
 			for range rounds {
 				b.Write("x")

@@ -54,7 +54,7 @@ var scaleCases = []wantedCase{
 		name: "a million registrations do not grow",
 		rule: "R3, E4: registering and deregistering leaves nothing behind",
 		run: func(t *testing.T, q *queue) {
-			pairs := 50_000
+			pairs := 10_000
 			if Long() {
 				pairs = 1_000_000
 			}

@@ -173,10 +173,10 @@ var sourceCases = []wantedCase{
 		},
 	},
 	{
-		name: "a negative descriptor is refused",
+		name: "a descriptor that cannot be is refused",
 		rule: "R8: a descriptor that cannot be is refused with EBADF",
 		run: func(t *testing.T, q *queue) {
-			for _, fd := range []int{-1, -2, -1 << 31} {
+			for _, fd := range []int64{-1, -2, -1 << 31, 1 << 31, 1 << 32} {
 				require.ErrorIs(t, q.Add(backend.Handle(fd), 1, backend.Readable), syscall.EBADF, "fd %d", fd)
 			}
 			q.silent("nothing is registered")

@@ -198,6 +198,20 @@ var waitCases = []wantedCase{
 		},
 	},
 	{
+		name: "a wake hides no event",
+		rule: "Wait returns fewer than there is room for only when no more were ready, also when a wake took room in the kernel's batch",
+		run: func(t *testing.T, q *queue) {
+			for k := backend.Key(1); k < 50; k++ {
+				a, b := fixture.Pair(t)
+				q.add(a, k, backend.Readable)
+				require.NoError(t, q.Wake()) // before the event, so it comes first
+				b.Write("x")
+				require.Len(t, q.once(1, forever), 1)
+				q.remove(a)
+			}
+		},
+	},
+	{
 		name: "many wakes at once",
 		rule: "Wake comes from any goroutine; wakes coalesce and none is lost",
 		run: func(t *testing.T, q *queue) {

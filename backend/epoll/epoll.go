@@ -41,6 +41,9 @@ func (e *Epoll) Name() string { return "epoll" }
 
 // Open implements [backend.Backend].
 func (e *Epoll) Open(backend.Config) error {
+	if e.epfd >= 0 {
+		return fmt.Errorf("it is open already, and serves one Poll: %w", unix.EBUSY)
+	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return openError("epoll_create1", err)
@@ -52,7 +55,7 @@ func (e *Epoll) Open(backend.Config) error {
 	}
 	// Edge-triggered, the eventfd need never be read: each write is an edge, and
 	// the counter does not overflow within 2^64 wakes. Its key is zero.
-	if err := ctl(epfd, unix.EPOLL_CTL_ADD, wakefd, unix.EPOLLIN|unix.EPOLLET, 0); err != 0 {
+	if err := ctl(epfd, unix.EPOLL_CTL_ADD, backend.Handle(wakefd), unix.EPOLLIN|unix.EPOLLET, 0); err != 0 {
 		unix.Close(wakefd)
 		unix.Close(epfd)
 		return openError("epoll_ctl of the eventfd", err)
@@ -69,8 +72,6 @@ func (e *Epoll) Open(backend.Config) error {
 // openError adds to the errno of a failed system call what to do about it.
 func openError(call string, err error) error {
 	switch {
-	case errors.Is(err, unix.EMFILE):
-		return fmt.Errorf("%s: this process has no descriptor left (ulimit -n): close some or raise the limit: %w", call, err)
 	case errors.Is(err, unix.ENFILE):
 		return fmt.Errorf("%s: the system has no descriptor left (sysctl fs.file-max): %w", call, err)
 	case errors.Is(err, unix.ENOSPC):
@@ -103,7 +104,7 @@ func (e *Epoll) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	if err != nil {
 		return err
 	}
-	return changeError(ctl(e.epfd, unix.EPOLL_CTL_ADD, int(h), bits, k))
+	return changeError(e.ctl(unix.EPOLL_CTL_ADD, h, bits, k))
 }
 
 // Modify implements [backend.Backend].
@@ -113,40 +114,58 @@ func (e *Epoll) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 		return err
 	}
 	if !in.Has(backend.Exclusive) {
-		errno := ctl(e.epfd, unix.EPOLL_CTL_MOD, int(h), bits, k)
+		errno := e.ctl(unix.EPOLL_CTL_MOD, h, bits, k)
 		if errno != unix.EINVAL {
 			return changeError(errno)
 		}
 	}
 	// The kernel refuses to modify to or from EPOLLEXCLUSIVE, so that takes two
 	// calls. Nothing is lost between them: adding reports what is ready now.
-	if errno := ctl(e.epfd, unix.EPOLL_CTL_DEL, int(h), 0, 0); errno != 0 {
+	if errno := e.ctl(unix.EPOLL_CTL_DEL, h, 0, 0); errno != 0 {
 		return changeError(errno)
 	}
-	return changeError(ctl(e.epfd, unix.EPOLL_CTL_ADD, int(h), bits, k))
+	if errno := e.ctl(unix.EPOLL_CTL_ADD, h, bits, k); errno != 0 {
+		return fmt.Errorf("%w: %w", backend.ErrLost, changeError(errno))
+	}
+	return nil
 }
 
 // Delete implements [backend.Backend].
 func (e *Epoll) Delete(h backend.Handle) error {
-	return changeError(ctl(e.epfd, unix.EPOLL_CTL_DEL, int(h), 0, 0))
+	return changeError(e.ctl(unix.EPOLL_CTL_DEL, h, 0, 0))
 }
 
 // Wait implements [backend.Backend].
 func (e *Epoll) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	e.grow(len(dst))
-	n, errno := e.wait(min(len(dst), maxEvents), timeout)
-	if errno != 0 {
-		return 0, errno
-	}
 	out := 0
-	for i := range e.buf[:n] {
-		ev := &e.buf[i]
-		if key := keyOf(ev); key != 0 {
+	for {
+		room := min(len(dst)-out, maxEvents)
+		n, errno := e.wait(room, timeout)
+		if errno != 0 {
+			if out > 0 {
+				return out, nil
+			}
+			return 0, errno
+		}
+		woken := false
+		for i := range e.buf[:n] {
+			ev := &e.buf[i]
+			key := keyOf(ev)
+			if key == 0 {
+				woken = true
+				continue
+			}
 			dst[out] = backend.Event{Key: key, Ready: readiness(ev.Events)}
 			out++
 		}
+		if !woken || n < room {
+			return out, nil
+		}
+		// The eventfd took the place of an event; less than what there is room
+		// for would say that nothing more is ready.
+		timeout = 0
 	}
-	return out, nil
 }
 
 // maxEvents is what the kernel takes for maxevents: EP_MAX_EVENTS of
@@ -218,12 +237,23 @@ func (e *Epoll) Close() error {
 	return err
 }
 
+// ctl changes what this epoll watches. The eventfd is not for others to change.
+func (e *Epoll) ctl(op int, h backend.Handle, bits uint32, k backend.Key) unix.Errno {
+	if h == backend.Handle(e.wakefd) {
+		return unix.EINVAL
+	}
+	return ctl(e.epfd, op, h, bits, k)
+}
+
 // ctl is epoll_ctl without a detour through the scheduler: it does not block.
 // Fd and Pad together are the data word of an epoll_event on every
 // architecture, whatever the layout around them.
-func ctl(epfd, op, fd int, bits uint32, k backend.Key) unix.Errno {
+func ctl(epfd, op int, h backend.Handle, bits uint32, k backend.Key) unix.Errno {
+	if h > math.MaxInt32 {
+		return unix.EBADF // the kernel would look at the lower half only
+	}
 	ev := unix.EpollEvent{Events: bits, Fd: int32(k), Pad: int32(k >> 32)}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(op), uintptr(fd),
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(op), uintptr(h),
 		uintptr(unsafe.Pointer(&ev)), 0, 0)
 	return errno
 }
@@ -240,7 +270,7 @@ func changeError(errno unix.Errno) error {
 	case unix.ENOSPC:
 		return errTooManyWatches
 	case unix.EINVAL:
-		return fmt.Errorf("an epoll instance cannot watch itself, nor be watched with Exclusive: %w", errno)
+		return fmt.Errorf("an epoll cannot watch itself, nor another one with Exclusive, and one file can be watched by at most 500 that are themselves watched, as those of parked Polls are: %w", errno)
 	}
 	return errno
 }

@@ -1,0 +1,97 @@
+//go:build linux
+
+package epoll
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+)
+
+// What only this backend can get wrong.
+
+func opened(t *testing.T) *Epoll {
+	e := New()
+	require.NoError(t, e.Open(backend.Config{}))
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+// Taken over by a registration of its number, the eventfd would wake nobody.
+func TestTheEventfdIsNotForOthers(t *testing.T) {
+	e := opened(t)
+	h := backend.Handle(e.wakefd)
+	require.ErrorIs(t, e.Add(h, 1, backend.Readable), unix.EINVAL)
+	require.ErrorIs(t, e.Modify(h, 1, backend.Readable), unix.EINVAL)
+	require.ErrorIs(t, e.Delete(h), unix.EINVAL)
+	require.ErrorIs(t, e.Add(backend.Handle(e.epfd), 1, backend.Readable), unix.EINVAL, "nor itself")
+	require.NoError(t, e.Wake())
+	n, err := e.Wait(make([]backend.Event, 1), -1)
+	require.NoError(t, err)
+	require.Zero(t, n)
+}
+
+func TestOpenTwice(t *testing.T) {
+	e := opened(t)
+	fd := e.epfd
+	require.ErrorIs(t, e.Open(backend.Config{}), unix.EBUSY)
+	require.Equal(t, fd, e.epfd)
+}
+
+// An epoll watched by another cannot be watched exclusively, and to learn that
+// takes its deletion: Modify must say that it is lost.
+func TestALostRegistrationIsSaid(t *testing.T) {
+	e, inner := opened(t), opened(t)
+	h := backend.Handle(inner.epfd)
+	require.NoError(t, e.Add(h, 1, backend.Readable))
+	err := e.Modify(h, 2, backend.Readable|backend.Exclusive)
+	require.ErrorIs(t, err, backend.ErrLost)
+	require.ErrorIs(t, err, unix.EINVAL)
+	require.NoError(t, e.Add(h, 1, backend.Readable), "it is gone indeed")
+}
+
+func TestMilliseconds(t *testing.T) {
+	for timeout, want := range map[int64]int32{
+		-1: -1, -5e9: -1, 1: 1, 999_999: 1, 1_000_000: 1, 1_000_001: 2,
+		1e15: 1e9, 1 << 62: 1<<31 - 1, 1<<63 - 1: 1<<31 - 1,
+	} {
+		require.Equal(t, want, milliseconds(time.Duration(timeout)), "%d ns", timeout)
+	}
+}
+
+func TestReadinessOfKernelBits(t *testing.T) {
+	const (
+		r, w, pri = backend.ReadyReadable, backend.ReadyWritable, backend.ReadyPriority
+		e, rc, wc = backend.ReadyError, backend.ReadyReadClosed, backend.ReadyWriteClosed
+	)
+	for bits, want := range map[uint32]backend.Readiness{
+		0:                                 0,
+		unix.EPOLLIN:                      r,
+		unix.EPOLLOUT:                     w,
+		unix.EPOLLIN | unix.EPOLLOUT:      r | w,
+		unix.EPOLLPRI:                     pri,
+		unix.EPOLLERR:                     e,
+		unix.EPOLLRDHUP:                   rc,
+		unix.EPOLLHUP:                     rc | wc,
+		unix.EPOLLIN | unix.EPOLLRDHUP:    r | rc,
+		unix.EPOLLOUT | unix.EPOLLERR:     w | e,
+		unix.EPOLLERR | unix.EPOLLHUP | 1: r | e | rc | wc,
+	} {
+		require.Equal(t, want, readiness(bits), "%#x", bits)
+	}
+}
+
+func TestErrorsNameTheLimit(t *testing.T) {
+	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.ENOMEM} {
+		err := openError("epoll_create1", errno)
+		require.ErrorIs(t, err, errno)
+		require.ErrorContains(t, err, "epoll_create1")
+	}
+	require.ErrorContains(t, openError("x", unix.ENFILE), "fs.file-max")
+	require.ErrorContains(t, openError("x", unix.ENOSPC), "max_user_watches")
+	require.ErrorContains(t, changeError(unix.ENOSPC), "max_user_watches")
+}
