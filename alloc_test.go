@@ -1,0 +1,139 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// P10: no allocation in the steady state. A failing call would allocate its
+// error, so that these also check success.
+
+func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
+	t.Helper()
+	var failed error
+	n := testing.AllocsPerRun(100, func() {
+		if err := f(); err != nil {
+			failed = err
+		}
+	})
+	require.NoError(t, failed, what)
+	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
+}
+
+func TestAllocations(t *testing.T) {
+	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
+		events := epore.NewEvents(64)
+		r := p.Registry()
+		for i := range 64 {
+			a, b := fixture.Pair(t)
+			b.Write("x")
+			register(t, p, a, epore.Token(i), epore.Readable)
+		}
+		sum := epore.Token(0)
+		noAllocs(t, "a Poll with 64 events, and the loop over them", 0, func() error {
+			err := p.Poll(events, forever)
+			for ev := range events.All() {
+				if ev.Readable() {
+					sum += ev.Token
+				}
+			}
+			return err
+		})
+		require.NotZero(t, sum)
+
+		quiet := open(t, epore.WithStrategy(p.Strategy()))
+		for _, timeout := range []time.Duration{0, 10 * time.Microsecond, 3 * time.Millisecond} {
+			noAllocs(t, "a Poll that times out after "+timeout.String(), 0, func() error {
+				return quiet.Poll(events, timeout)
+			})
+		}
+		w := newWaker(t, quiet, 1)
+		noAllocs(t, "a wake, one that coalesces, and their Poll", 0, func() error {
+			_ = w.Wake()
+			_ = w.Wake()
+			return quiet.Poll(events, forever)
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		noAllocs(t, "a PollContext with the same ctx", 0, func() error {
+			_ = w.Wake()
+			return quiet.PollContext(ctx, events)
+		})
+
+		a, _ := fixture.Pair(t)
+		token := epore.Token(1 << 40)
+		noAllocs(t, "Register, Reregister and Deregister of an FD", 0, func() error {
+			if err := r.Register(epore.FD(a.FD), token, epore.Readable); err != nil {
+				return err
+			}
+			if err := r.Reregister(epore.FD(a.FD), token, epore.Writable); err != nil {
+				return err
+			}
+			return r.Deregister(epore.FD(a.FD))
+		})
+		far := a.Dup()
+		const number = 700 // beyond the small integers that Go has ready-made
+		if fixture.DescriptorLimit(t) > number {
+			far = far.MoveTo(number)
+		}
+		noAllocs(t, "Register and Deregister of a large FD", 0, func() error {
+			if err := r.Register(epore.FD(far.FD), token, epore.Readable); err != nil {
+				return err
+			}
+			return r.Deregister(epore.FD(far.FD))
+		})
+
+		l := tcpLink(t)
+		defer l.here.Close()
+		defer l.there.Close()
+		conn := l.here.(epore.Source)
+		noAllocs(t, "Register and Deregister of a net.Conn", 2*3, func() error {
+			if err := r.Register(conn, token, epore.Readable); err != nil {
+				return err
+			}
+			return r.Deregister(conn)
+		})
+	})
+}
+
+// A parked Poll that another goroutine wakes by writing allocates nothing either.
+func TestAllocationsOfAPingPong(t *testing.T) {
+	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
+		q := open(t, epore.WithStrategy(p.Strategy()))
+		a, b := fixture.Pair(t)
+		register(t, p, a, 1, epore.Readable|epore.Edge)
+		register(t, q, b, 2, epore.Readable|epore.Edge)
+		echo := func(p *epore.Poll, events *epore.Events, e *fixture.End, buf []byte) error {
+			if err := p.Poll(events, forever); err != nil {
+				return err
+			}
+			for range events.All() {
+				n, err := e.TryRead(buf)
+				if err != nil {
+					return err
+				}
+				if _, err := e.TryWrite(buf[:n]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		go func() {
+			events, buf := epore.NewEvents(4), make([]byte, 8)
+			for echo(q, events, b, buf) == nil {
+			}
+		}()
+		events, buf := epore.NewEvents(4), make([]byte, 8)
+		a.Write("x")
+		// TryRead and TryWrite allocate nothing, or this would fail.
+		noAllocs(t, "a round trip between two Polls", 0, func() error { return echo(p, events, a, buf) })
+	})
+}

@@ -1,0 +1,519 @@
+package epore_test
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// What Epore costs, beside the floor: the same loop by raw system calls. These
+// machines drift, so the contestants take turns, round by round within one
+// benchmark, and medians are compared: read the "ratio" columns, and run with
+// -count=5. ns/op is the sum of all contestants and means nothing.
+
+// contestant is one way to do a round of the same work.
+type contestant struct {
+	name  string
+	round func()
+}
+
+// versus runs the contestants in turn, b.N rounds each, and reports the median
+// time of each for one of the units of a round, less what base takes, if that
+// is there; and its ratio to the first.
+func versus(b *testing.B, units int, base func(), contestants ...contestant) {
+	b.Helper()
+	if base != nil {
+		contestants = append([]contestant{{"", base}}, contestants...)
+	}
+	times := make([][]float64, len(contestants))
+	for i := range times {
+		times[i] = make([]float64, b.N)
+	}
+	for range 3 { // warm up
+		for _, c := range contestants {
+			c.round()
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := range b.N {
+		for i, c := range contestants {
+			begin := time.Now()
+			c.round()
+			times[i][n] = float64(time.Since(begin))
+		}
+	}
+	b.StopTimer()
+	medians := make([]float64, len(contestants))
+	for i, t := range times {
+		slices.Sort(t)
+		medians[i] = t[len(t)/2] / float64(units)
+	}
+	if base != nil {
+		for i := range medians[1:] {
+			medians[i+1] -= medians[0]
+		}
+		contestants, medians = contestants[1:], medians[1:]
+	}
+	for i, c := range contestants {
+		b.ReportMetric(medians[i], c.name+"-ns")
+		if i > 0 {
+			b.ReportMetric(medians[i]/medians[0], c.name+"-ratio")
+		}
+	}
+}
+
+// rawEpoll is the floor: epoll by raw system calls.
+type rawEpoll struct {
+	fd  int
+	buf []unix.EpollEvent
+}
+
+func newRawEpoll(b *testing.B, room int) *rawEpoll {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	require.NoError(b, err)
+	b.Cleanup(func() { unix.Close(fd) })
+	return &rawEpoll{fd, make([]unix.EpollEvent, room)}
+}
+
+func (e *rawEpoll) ctl(op, fd int, bits uint32, data int) {
+	ev := unix.EpollEvent{Events: bits, Fd: int32(data)}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(e.fd), uintptr(op), uintptr(fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if errno != 0 {
+		panic(errno)
+	}
+}
+
+func (e *rawEpoll) wait() []unix.EpollEvent {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.fd), uintptr(unsafe.Pointer(&e.buf[0])), uintptr(len(e.buf)), 0, 0, 0)
+	if errno != 0 {
+		panic(errno)
+	}
+	return e.buf[:n]
+}
+
+var oneByte [8]byte
+
+func put(fd int) {
+	if n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&oneByte)), 1); n != 1 {
+		panic(errno)
+	}
+}
+
+func get(fd int) {
+	if n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&oneByte)), 1); n != 1 {
+		panic(errno)
+	}
+}
+
+// pairs returns n connected pairs, or as many as the limit of descriptors allows
+// for each of sets.
+func pairs(b *testing.B, n, sets int) [][2]int {
+	n = min(n, (fixture.DescriptorLimit(b)-256)/(2*sets))
+	ends, closeAll := fixture.ManyPairs(b, n)
+	b.Cleanup(closeAll)
+	return ends
+}
+
+func benchPoll(b *testing.B, s epore.Strategy) *epore.Poll { return open(b, epore.WithStrategy(s)) }
+
+// G1: what one event costs, edge-triggered: 64 of 2,000 sockets get a byte, the
+// loop collects them and reads; less the writes and reads.
+func BenchmarkEventEdge(b *testing.B) { benchmarkEvent(b, 2000, epore.Edge) }
+
+// The same with level.
+func BenchmarkEventLevel(b *testing.B) { benchmarkEvent(b, 2000, 0) }
+
+// G7: the same by the number of registered descriptors.
+func BenchmarkEventByRegistered(b *testing.B) {
+	for _, n := range []int{100, 1000, 9000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			plain, ends := pairs(b, n, 2), pairs(b, n, 2)
+			b.ReportMetric(float64(len(ends)), "registered")
+			versus(b, active, plainRound(plain), contestant{"park", eporeRound(b, epore.Park, ends, epore.Edge)})
+		})
+	}
+}
+
+// active is how many sockets get a byte in a round.
+const active = 64
+
+func benchmarkEvent(b *testing.B, registered int, mode epore.Interest) {
+	// A set of sockets for each, so that none pays for the other's registrations.
+	const sets = 4
+	versus(b, active, plainRound(pairs(b, registered, sets)),
+		contestant{"raw", rawRound(b, pairs(b, registered, sets), mode)},
+		contestant{"park", eporeRound(b, epore.Park, pairs(b, registered, sets), mode)},
+		contestant{"block", eporeRound(b, epore.Block, pairs(b, registered, sets), mode)},
+	)
+}
+
+// activate writes a byte to each of the active sockets, which are others in
+// each round.
+func activate(ends [][2]int, round int) {
+	for i := range active {
+		put(ends[(i*(len(ends)/active)+round)%len(ends)][1])
+	}
+}
+
+func plainRound(ends [][2]int) func() {
+	round := 0
+	return func() {
+		round++
+		activate(ends, round)
+		for i := range active {
+			get(ends[(i*(len(ends)/active)+round)%len(ends)][0])
+		}
+	}
+}
+
+func rawRound(b *testing.B, ends [][2]int, mode epore.Interest) func() {
+	bits := uint32(unix.EPOLLIN | unix.EPOLLRDHUP)
+	if mode == epore.Edge {
+		bits |= unix.EPOLLET
+	}
+	raw := newRawEpoll(b, 256)
+	for i := range ends {
+		raw.ctl(unix.EPOLL_CTL_ADD, ends[i][0], bits, i)
+	}
+	round := 0
+	return func() {
+		round++
+		activate(ends, round)
+		for left := active; left > 0; {
+			evs := raw.wait()
+			for i := range evs {
+				get(ends[evs[i].Fd][0])
+			}
+			left -= len(evs)
+		}
+	}
+}
+
+func eporeRound(b *testing.B, s epore.Strategy, ends [][2]int, mode epore.Interest) func() {
+	p := benchPoll(b, s)
+	for i := range ends {
+		require.NoError(b, p.Registry().Register(epore.FD(ends[i][0]), epore.Token(i), epore.Readable|mode))
+	}
+	events := epore.NewEvents(256)
+	round := 0
+	return func() {
+		round++
+		activate(ends, round)
+		readActive(p, events, ends)
+	}
+}
+
+// readActive is the loop of a user.
+func readActive(p *epore.Poll, events *epore.Events, ends [][2]int) {
+	for left := active; left > 0; {
+		if err := p.Poll(events, epore.Forever); err != nil {
+			panic(err)
+		}
+		for ev := range events.All() {
+			get(ends[ev.Token][0])
+			left--
+		}
+	}
+}
+
+// G3: one registration and its end. The Poll "parked" has waited before: its
+// queue is watched by Go's runtime, which makes registering dearer; "nested" is
+// the floor for that.
+func BenchmarkRegisterDeregister(b *testing.B) {
+	const batch = 200
+	ends := pairs(b, batch, 1)
+	raw, nested, outer := newRawEpoll(b, 8), newRawEpoll(b, 8), newRawEpoll(b, 8)
+	outer.ctl(unix.EPOLL_CTL_ADD, nested.fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET, 0)
+	fresh, parked := benchPoll(b, epore.Park), benchPoll(b, epore.Park)
+	require.NoError(b, parked.Poll(epore.NewEvents(1), 3*time.Millisecond))
+	rawPairs := func(e *rawEpoll) func() {
+		return func() {
+			for i := range ends {
+				e.ctl(unix.EPOLL_CTL_ADD, ends[i][0], unix.EPOLLIN|unix.EPOLLRDHUP, i)
+				e.ctl(unix.EPOLL_CTL_DEL, ends[i][0], 0, 0)
+			}
+		}
+	}
+	eporePairs := func(p *epore.Poll) func() {
+		r := p.Registry()
+		return func() {
+			for i := range ends {
+				if r.Register(epore.FD(ends[i][0]), epore.Token(i), epore.Readable) != nil || r.Deregister(epore.FD(ends[i][0])) != nil {
+					panic("a registration failed")
+				}
+			}
+		}
+	}
+	versus(b, len(ends), nil,
+		contestant{"raw", rawPairs(raw)},
+		contestant{"epore", eporePairs(fresh)},
+		contestant{"nested", rawPairs(nested)},
+		contestant{"parked", eporePairs(parked)},
+	)
+}
+
+// G4: collecting 64 ready level-triggered descriptors, for each.
+func BenchmarkReadyLevel(b *testing.B) {
+	const batches = 10
+	ends := pairs(b, active, 1)
+	raw, p := newRawEpoll(b, 256), benchPoll(b, epore.Park)
+	for i, e := range ends {
+		raw.ctl(unix.EPOLL_CTL_ADD, e[0], unix.EPOLLIN|unix.EPOLLRDHUP, i)
+		require.NoError(b, p.Registry().Register(epore.FD(e[0]), epore.Token(i), epore.Readable))
+		put(e[1])
+	}
+	events := epore.NewEvents(256)
+	sum := 0
+	versus(b, active*batches, nil,
+		contestant{"raw", func() {
+			for range batches {
+				evs := raw.wait()
+				for i := range evs {
+					sum += int(evs[i].Fd)
+				}
+			}
+		}},
+		contestant{"epore", func() {
+			for range batches {
+				if err := p.Poll(events, 0); err != nil {
+					panic(err)
+				}
+				for ev := range events.All() {
+					sum += int(ev.Token)
+				}
+			}
+		}},
+	)
+	require.NotZero(b, sum)
+}
+
+// G5: a byte goes to and fro between two sides; a round trip. Epore's sides are
+// one goroutine and one Poll each, net's are a goroutine for each socket.
+func BenchmarkPingPong(b *testing.B) {
+	for _, n := range []int{1, 10, 200} {
+		b.Run(fmt.Sprintf("%d pairs", n), func(b *testing.B) {
+			const trips = 2000 // of a round, over all pairs
+			park, stopPark := eporePingPong(b, n, epore.Park)
+			block, stopBlock := eporePingPong(b, n, epore.Block)
+			conns, stopConns := netPingPong(b, n)
+			defer stopPark()
+			defer stopBlock()
+			defer stopConns()
+			versus(b, trips, nil,
+				contestant{"net", func() { conns(trips) }},
+				contestant{"park", func() { park(trips) }},
+				contestant{"block", func() { block(trips) }},
+			)
+		})
+	}
+}
+
+func eporePingPong(b *testing.B, n int, s epore.Strategy) (trips func(int), stop func()) {
+	ends, closeAll := fixture.ManyPairs(b, n)
+	here, there := benchPoll(b, s), benchPoll(b, s)
+	for i, e := range ends {
+		require.NoError(b, here.Registry().Register(epore.FD(e[0]), epore.Token(i), epore.Readable|epore.Edge))
+		require.NoError(b, there.Registry().Register(epore.FD(e[1]), epore.Token(i), epore.Readable|epore.Edge))
+	}
+	echo := func(p *epore.Poll, events *epore.Events, side int, buf []byte, answers int) (int, error) {
+		if err := p.Poll(events, epore.Forever); err != nil {
+			return 0, err
+		}
+		got := 0
+		for ev := range events.All() {
+			fd := ends[ev.Token][side]
+			if k, err := unix.Read(fd, buf); k != 1 {
+				return got, err
+			}
+			if got < answers {
+				if _, err := unix.Write(fd, buf[:1]); err != nil {
+					return got, err
+				}
+			}
+			got++
+		}
+		return got, nil
+	}
+	var echoing sync.WaitGroup
+	echoing.Go(func() {
+		events, buf := epore.NewEvents(256), make([]byte, 1)
+		for {
+			if _, err := echo(there, events, 1, buf, n); err != nil {
+				return
+			}
+		}
+	})
+	events, buf := epore.NewEvents(256), make([]byte, 1)
+	trips = func(total int) {
+		for _, e := range ends {
+			if _, err := unix.Write(e[0], buf); err != nil {
+				panic(err)
+			}
+		}
+		for started, ended := n, 0; ended < total || ended < started; {
+			got, err := echo(here, events, 0, buf, max(total-started, 0))
+			if err != nil {
+				panic(err)
+			}
+			started += min(got, max(total-started, 0))
+			ended += got
+		}
+	}
+	return trips, func() {
+		there.Close()
+		echoing.Wait()
+		closeAll()
+	}
+}
+
+func netPingPong(b *testing.B, n int) (trips func(int), stop func()) {
+	var here, there []net.Conn
+	ends, _ := fixture.ManyPairs(b, n)
+	conn := func(fd int) net.Conn {
+		f := os.NewFile(uintptr(fd), "pair")
+		defer f.Close()
+		c, err := net.FileConn(f)
+		require.NoError(b, err)
+		return c
+	}
+	var echoing sync.WaitGroup
+	for _, e := range ends {
+		here, there = append(here, conn(e[0])), append(there, conn(e[1]))
+	}
+	for _, c := range there {
+		echoing.Go(func() {
+			buf := make([]byte, 1)
+			for {
+				if _, err := io.ReadFull(c, buf); err != nil {
+					return
+				}
+				if _, err := c.Write(buf); err != nil {
+					return
+				}
+			}
+		})
+	}
+	// The near side's goroutines, too, live on: they get how many trips to make.
+	orders := make([]chan int, n)
+	done := make(chan struct{}, n)
+	for i, c := range here {
+		orders[i] = make(chan int)
+		go func() {
+			buf := make([]byte, 1)
+			for k := range orders[i] {
+				for range k {
+					if _, err := c.Write(buf); err != nil {
+						panic(err)
+					}
+					if _, err := c.Read(buf); err != nil {
+						panic(err)
+					}
+				}
+				done <- struct{}{}
+			}
+		}()
+	}
+	trips = func(total int) {
+		for _, o := range orders {
+			o <- total / n
+		}
+		for range orders {
+			<-done
+		}
+	}
+	return trips, func() {
+		for i := range here {
+			close(orders[i])
+			here[i].Close()
+			there[i].Close()
+		}
+		echoing.Wait()
+	}
+}
+
+// G10: a wake that coalesces; and a wake of a Poll that waits, beside a channel
+// send to a goroutine that waits, both with the way back by a channel.
+func BenchmarkWake(b *testing.B) {
+	b.Run("coalesced", func(b *testing.B) {
+		p := benchPoll(b, epore.Park)
+		w := newWaker(b, p, 1)
+		b.ReportAllocs()
+		for b.Loop() {
+			if w.Wake() != nil {
+				b.Fatal("Wake fails")
+			}
+		}
+	})
+	b.Run("waiting", func(b *testing.B) {
+		const batch = 200
+		woken := make(chan struct{})
+		send := make(chan struct{})
+		go func() {
+			for range send {
+				woken <- struct{}{}
+			}
+		}()
+		defer close(send)
+		wakeAll := func(s epore.Strategy) func() {
+			p := benchPoll(b, s)
+			w := newWaker(b, p, 1)
+			go func() {
+				events := epore.NewEvents(4)
+				for p.Poll(events, epore.Forever) == nil {
+					woken <- struct{}{}
+				}
+			}()
+			return func() {
+				for range batch {
+					if err := w.Wake(); err != nil {
+						panic(err)
+					}
+					<-woken
+				}
+			}
+		}
+		versus(b, batch, nil,
+			contestant{"channel", func() {
+				for range batch {
+					send <- struct{}{}
+					<-woken
+				}
+			}},
+			contestant{"park", wakeAll(epore.Park)},
+			contestant{"block", wakeAll(epore.Block)},
+		)
+	})
+}
+
+// P2: by how much a short timeout is exceeded, in the median.
+func BenchmarkTimeoutOvershoot(b *testing.B) {
+	for _, timeout := range []time.Duration{time.Microsecond, 100 * time.Microsecond, time.Millisecond, 1900 * time.Microsecond, 5 * time.Millisecond} {
+		b.Run(timeout.String(), func(b *testing.B) {
+			p := benchPoll(b, epore.Park)
+			events := epore.NewEvents(1)
+			var over []time.Duration
+			for b.Loop() {
+				begin := time.Now()
+				if err := p.Poll(events, timeout); err != nil {
+					b.Fatal(err)
+				}
+				over = append(over, time.Since(begin)-timeout)
+			}
+			slices.Sort(over)
+			b.ReportMetric(float64(over[len(over)/2])/1e3, "µs-over")
+		})
+	}
+}

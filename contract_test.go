@@ -1,0 +1,77 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
+)
+
+// What holds for a backend holds for a Poll on it: the suite once more, through
+// the public API, for both ways of waiting.
+func TestContract(t *testing.T) {
+	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
+		t.Run(s.String(), func(t *testing.T) {
+			backendtest.Run(t, func() (backend.Backend, error) {
+				p, err := epore.New(epore.WithStrategy(s))
+				if err != nil {
+					return nil, err
+				}
+				w, err := epore.NewWaker(p.Registry(), wakeToken)
+				return &pollAsBackend{p, w, nil}, err
+			})
+		})
+	}
+}
+
+// wakeToken is free: the suite registers nothing under zero.
+const wakeToken = 0
+
+// pollAsBackend is a Poll behind the interface of what stands below it.
+type pollAsBackend struct {
+	*epore.Poll
+	waker  *epore.Waker
+	events *epore.Events
+}
+
+func (p *pollAsBackend) Name() string              { return p.Backend() }
+func (p *pollAsBackend) Open(backend.Config) error { return nil }
+func (p *pollAsBackend) Wake() error               { return p.waker.Wake() }
+
+func (p *pollAsBackend) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
+	return p.Registry().Register(epore.FD(int(h)), epore.Token(k), in)
+}
+
+func (p *pollAsBackend) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
+	return p.Registry().Reregister(epore.FD(int(h)), epore.Token(k), in)
+}
+
+func (p *pollAsBackend) Delete(h backend.Handle) error {
+	return p.Registry().Deregister(epore.FD(int(h)))
+}
+
+func (p *pollAsBackend) Wait(dst []backend.Event, timeout time.Duration) (n int, err error) {
+	if p.events == nil || p.events.Cap() != len(dst) {
+		p.events = epore.NewEvents(len(dst))
+	}
+	for n == 0 {
+		if err := p.Poll.Poll(p.events, timeout); err != nil {
+			return 0, err
+		}
+		if p.events.Len() == 0 {
+			break
+		}
+		for ev := range p.events.All() {
+			if ev.Token != wakeToken {
+				dst[n] = backend.Event{Key: backend.Key(ev.Token), Ready: ev.Ready}
+				n++
+			}
+		}
+		timeout = 0 // it was the wake, which is an event here: what else is there?
+	}
+	return n, nil
+}

@@ -1,0 +1,58 @@
+// Package epore waits for many things at once: sockets, pipes, terminals,
+// whatever has a descriptor, and events of one's own, with one goroutine, on the
+// event queue of the operating system. It is a small layer: one API and one
+// written contract over epoll, and over the queues of other systems as they are
+// added.
+//
+// # A loop
+//
+// A [Poll] owns the queue. Its [Registry] takes sources, each with a [Token]
+// and an [Interest]; Poll waits, and fills [Events]; the loop looks at the
+// tokens:
+//
+//	p, err := epore.New()
+//	...
+//	err = p.Registry().Register(conn, token, epore.Readable)
+//	...
+//	events := epore.NewEvents(256)
+//	for {
+//		if err := p.Poll(events, epore.Forever); err != nil {
+//			return err
+//		}
+//		for ev := range events.All() {
+//			handle(ev.Token)
+//		}
+//	}
+//
+// One goroutine polls. Every other goroutine may register, deregister and wake
+// ([Waker]) at any time, also while the first one waits.
+//
+// # What is promised
+//
+//   - A source is reported while it is ready (the default), or when it becomes
+//     ready ([Edge]), or once ([OneShot]); [Interest] has the modes.
+//   - After Deregister or Reregister has returned, no event of the old
+//     registration is delivered: not from the kernel, not from the batch in
+//     hand, not when the descriptor's number is in use again.
+//   - Whether a source is registered is known exactly: a second Register is
+//     fs.ErrExist and changes nothing.
+//   - A timeout is never early; signals never surface.
+//   - A wake is never lost, and mostly costs no system call.
+//   - In the steady state nothing is allocated.
+//
+// docs/contract.md has all of it, rule by rule, with the test that holds each.
+//
+// # Waiting
+//
+// By default a Poll that has nothing to report parks its goroutine, like a read
+// in package net, and holds no thread: thousands of them may wait. [Block]
+// waits in the kernel on the calling thread instead; see [Strategy] for when.
+//
+// # Reading and writing
+//
+// Epore says when to read and write; doing so is the caller's. The operations
+// should not block: descriptors of package net and os.Pipe do not, if they are
+// read through SyscallConn. A read by the connection's own Read is fine after
+// an event, as long as it reads no further than what the event told of: where
+// nothing is left, it would wait in the runtime's poller instead of here.
+package epore

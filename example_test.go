@@ -1,0 +1,194 @@
+//go:build linux
+
+package epore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/epoll"
+)
+
+// A pipe, watched for reading: nothing at first, then an event with its token.
+func Example() {
+	p, err := epore.New()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	r, w, _ := os.Pipe()
+	defer r.Close()
+
+	if err := p.Registry().Register(r, 7, epore.Readable); err != nil {
+		fmt.Println(err)
+		return
+	}
+	go w.Write([]byte("hello"))
+
+	events := epore.NewEvents(64)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for ev := range events.All() {
+		buf := make([]byte, 16)
+		n, _ := r.Read(buf)
+		fmt.Println(ev, string(buf[:n]))
+	}
+	// Output: token 7: Readable hello
+}
+
+// The same on a backend chosen by hand, waiting in the kernel.
+func ExampleNewWith() {
+	p, err := epore.NewWith(epoll.New(), epore.WithStrategy(epore.Block))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	fmt.Println(p.Backend(), p.Strategy(), p.Capabilities().Interests)
+	// Output: epoll Block Readable|Writable|Priority|Edge|OneShot|Exclusive
+}
+
+func ExamplePoll_Poll() {
+	p, _ := epore.New()
+	defer p.Close()
+	events := epore.NewEvents(8)
+	err := p.Poll(events, 10*time.Millisecond)
+	fmt.Println(err, events.Len())
+	// Output: <nil> 0
+}
+
+func ExamplePoll_PollContext() {
+	p, _ := epore.New()
+	defer p.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	fmt.Println(p.PollContext(ctx, epore.NewEvents(8)))
+	// Output: context deadline exceeded
+}
+
+// A listener of package net is a Source as it is.
+func ExampleRegistry_Register() {
+	p, _ := epore.New()
+	defer p.Close()
+	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	defer l.Close()
+	source := l.(*net.TCPListener)
+	fmt.Println(p.Registry().Register(source, 1, epore.Readable))
+	err := p.Registry().Register(source, 2, epore.Readable)
+	fmt.Println(errors.Is(err, fs.ErrExist))
+
+	c, _ := net.Dial("tcp", l.Addr().String())
+	defer c.Close()
+	events := epore.NewEvents(8)
+	p.Poll(events, epore.Forever)
+	for ev := range events.All() {
+		s, err := l.Accept() // does not block: somebody is there
+		fmt.Println(ev, err)
+		s.Close()
+	}
+	// Output:
+	// <nil>
+	// true
+	// token 1: Readable <nil>
+}
+
+// One event, then silence until the source is armed again.
+func ExampleRegistry_Reregister() {
+	p, _ := epore.New()
+	defer p.Close()
+	r, w, _ := os.Pipe()
+	w.Write([]byte("x"))
+	p.Registry().Register(r, 1, epore.Readable|epore.OneShot)
+	events := epore.NewEvents(8)
+	for range 2 {
+		p.Poll(events, 0)
+		fmt.Println(events.Len())
+	}
+	p.Registry().Reregister(r, 2, epore.Readable|epore.OneShot)
+	p.Poll(events, 0)
+	for ev := range events.All() {
+		fmt.Println(ev)
+	}
+	// Output:
+	// 1
+	// 0
+	// token 2: Readable
+}
+
+// An event that waits in the batch is dropped when its source is deregistered.
+func ExampleRegistry_Deregister() {
+	p, _ := epore.New()
+	defer p.Close()
+	r, w, _ := os.Pipe()
+	w.Write([]byte("x"))
+	p.Registry().Register(r, 1, epore.Readable)
+	events := epore.NewEvents(8)
+	p.Poll(events, epore.Forever)
+	fmt.Println(events.Len(), "event")
+	p.Registry().Deregister(r)
+	for ev := range events.All() {
+		fmt.Println("not reached:", ev)
+	}
+	// Output: 1 event
+}
+
+// Another goroutine registers while Poll waits, with a Registry of its own.
+func ExampleRegistry_TryClone() {
+	p, _ := epore.New()
+	defer p.Close()
+	clone, err := p.Registry().TryClone()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	r, w, _ := os.Pipe()
+	w.Write([]byte("x"))
+	go func() {
+		defer clone.Close()
+		clone.Register(r, 5, epore.Readable)
+	}()
+	events := epore.NewEvents(8)
+	p.Poll(events, epore.Forever)
+	for ev := range events.All() {
+		fmt.Println(ev)
+	}
+	// Output: token 5: Readable
+}
+
+func ExampleWaker() {
+	p, _ := epore.New()
+	defer p.Close()
+	w, err := epore.NewWaker(p.Registry(), 99)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	go w.Wake()
+	events := epore.NewEvents(8)
+	p.Poll(events, epore.Forever)
+	for ev := range events.All() {
+		fmt.Println(ev)
+	}
+	// Output: token 99: Readable
+}
+
+// A raw descriptor.
+func ExampleFD() {
+	p, _ := epore.New()
+	defer p.Close()
+	r, _, _ := os.Pipe()
+	fmt.Println(p.Registry().Register(epore.FD(r.Fd()), 1, epore.Readable))
+	fmt.Println(p.Registry().Register(epore.FD(-1), 1, epore.Readable))
+	// Output:
+	// <nil>
+	// epore: register fd -1: bad file descriptor (the source is closed: deregister before closing)
+}

@@ -1,0 +1,134 @@
+package epore_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// herd is eight Polls that wait for one listener. A loop that gets an event says
+// so and then stands still until told to go on, so that it can be counted.
+type herd struct {
+	t       *testing.T
+	l       *fixture.End
+	port    int
+	threads []int // of the loops, when they block
+	woken   chan int
+	goOn    chan struct{}
+}
+
+const loops = 8
+
+func newHerd(t *testing.T, s epore.Strategy, in epore.Interest) *herd {
+	h := &herd{t: t, woken: make(chan int, loops), goOn: make(chan struct{})}
+	h.l, h.port = fixture.Listen(t)
+	threads := make(chan int, loops)
+	var polls []*epore.Poll
+	var work sync.WaitGroup
+	for i := range loops {
+		p := open(t, epore.WithStrategy(s))
+		register(t, p, h.l, 1, in)
+		polls = append(polls, p)
+		work.Go(func() {
+			if s == epore.Block {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				threads <- unix.Gettid()
+			}
+			events := epore.NewEvents(4)
+			for p.Poll(events, forever) == nil {
+				h.woken <- i
+				<-h.goOn
+			}
+		})
+	}
+	if s == epore.Block {
+		for range loops {
+			h.threads = append(h.threads, <-threads)
+		}
+	}
+	t.Cleanup(func() {
+		close(h.goOn)
+		for _, p := range polls {
+			assert.NoError(t, p.Close())
+		}
+		work.Wait()
+	})
+	return h
+}
+
+// asleep waits until every loop sleeps in the kernel: in its Poll, or standing
+// still.
+func (h *herd) asleep() {
+	for _, tid := range h.threads {
+		for {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/stat", tid))
+			require.NoError(h.t, err)
+			// The state is the field after the name, which is in parentheses.
+			if fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]); string(fields[0]) == "S" {
+				break
+			}
+			runtime.Gosched()
+		}
+	}
+}
+
+// connect makes one connection and returns how many loops it woke.
+func (h *herd) connect() int {
+	h.asleep()
+	c := fixture.Inet(h.t, unix.SOCK_STREAM, "TCP")
+	require.NoError(h.t, c.Connect(h.port))
+	<-h.woken // at least one
+	h.asleep()
+	woken := 1 + len(h.woken)
+	for range woken - 1 {
+		<-h.woken
+	}
+	h.l.Accept().Close()
+	c.Close()
+	for range woken {
+		h.goOn <- struct{}{}
+	}
+	return woken
+}
+
+func TestExclusiveWakesNotAll(t *testing.T) {
+	const connections = 20
+	for _, mode := range []epore.Interest{0, epore.Edge} {
+		t.Run(mode.String(), func(t *testing.T) {
+			guard(t, "M4: Exclusive, blocking: a wake-up goes to at least one of several Polls, and not to all")
+			with := newHerd(t, epore.Block, epore.Readable|epore.Exclusive|mode)
+			without := newHerd(t, epore.Block, epore.Readable|mode)
+			woken, all := 0, 0
+			for range connections {
+				n := with.connect()
+				require.Less(t, n, loops)
+				woken += n
+				all += without.connect()
+			}
+			t.Logf("%d connections, %d Polls: %d wake-ups with Exclusive, %d without", connections, loops, woken, all)
+			require.Less(t, woken, all, "or the test would see nothing")
+		})
+	}
+}
+
+func TestExclusiveParkedWakesOne(t *testing.T) {
+	guard(t, "M4: Exclusive, parked: at least one")
+	const connections = 20
+	h := newHerd(t, epore.Park, epore.Readable|epore.Exclusive)
+	woken := 0
+	for range connections {
+		woken += h.connect()
+	}
+	t.Logf("%d connections, %d parked Polls: at least %d wake-ups", connections, loops, woken)
+}

@@ -1,0 +1,96 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
+)
+
+const forever = epore.Forever
+
+// open returns a Poll that is closed when the test ends.
+func open(t testing.TB, opts ...epore.Option) *epore.Poll {
+	t.Helper()
+	p, err := epore.New(opts...)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skipf("no queue here: %v", err)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Close()) })
+	return p
+}
+
+// eachStrategy runs a test for both ways of waiting, under a watchdog that
+// prints the rule.
+func eachStrategy(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
+	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
+		t.Run(s.String(), func(t *testing.T) {
+			guard(t, rule)
+			run(t, open(t, epore.WithStrategy(s)))
+		})
+	}
+}
+
+// guard ends a test that hangs, and prints the rule when it fails.
+func guard(t *testing.T, rule string) {
+	stop := backendtest.Watchdog(t.Name(), rule)
+	t.Cleanup(func() {
+		stop()
+		if t.Failed() {
+			t.Logf("the rule that is broken: %s", rule)
+		}
+	})
+}
+
+// next polls until there are events and returns them.
+func next(t testing.TB, p *epore.Poll, events *epore.Events) []epore.Event {
+	t.Helper()
+	require.NoError(t, p.Poll(events, fixture.Soon))
+	require.NotZero(t, events.Len(), "no event came")
+	return all(events)
+}
+
+// ready polls without waiting.
+func ready(t testing.TB, p *epore.Poll, events *epore.Events) []epore.Event {
+	t.Helper()
+	require.NoError(t, p.Poll(events, 0))
+	return all(events)
+}
+
+func all(events *epore.Events) (list []epore.Event) {
+	for ev := range events.All() {
+		list = append(list, ev)
+	}
+	return list
+}
+
+// tokens polls without waiting and returns the tokens that came.
+func tokens(t testing.TB, p *epore.Poll) (list []epore.Token) {
+	t.Helper()
+	for _, ev := range ready(t, p, epore.NewEvents(64)) {
+		list = append(list, ev.Token)
+	}
+	return list
+}
+
+// fd is an end as a Source.
+func fd(e *fixture.End) epore.Source { return epore.FD(e.FD) }
+
+func register(t testing.TB, p *epore.Poll, e *fixture.End, token epore.Token, in epore.Interest) {
+	t.Helper()
+	require.NoError(t, p.Registry().Register(fd(e), token, in))
+}
+
+func newWaker(t testing.TB, p *epore.Poll, token epore.Token) *epore.Waker {
+	t.Helper()
+	w, err := epore.NewWaker(p.Registry(), token)
+	require.NoError(t, err)
+	return w
+}

@@ -1,0 +1,272 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"math"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// E3: no panic on any input from outside.
+
+func TestZeroValues(t *testing.T) {
+	var p epore.Poll
+	var r epore.Registry
+	var w epore.Waker
+	events := epore.NewEvents(1)
+	_, cloneErr := r.TryClone()
+	_, wakerErr := epore.NewWaker(&r, 1)
+	_, nilErr := epore.NewWaker(nil, 1)
+	for what, err := range map[string]error{
+		"Poll":         p.Poll(events, 0),
+		"PollContext":  p.PollContext(context.Background(), events),
+		"Close":        p.Close(),
+		"Register":     r.Register(epore.FD(0), 1, epore.Readable),
+		"Reregister":   r.Reregister(epore.FD(0), 1, epore.Readable),
+		"Deregister":   p.Registry().Deregister(epore.FD(0)),
+		"TryClone":     cloneErr,
+		"NewWaker":     wakerErr,
+		"NewWaker nil": nilErr,
+		"Wake":         w.Wake(),
+		"Waker.Close":  w.Close(),
+	} {
+		var op *epore.OpError
+		assert.ErrorAs(t, err, &op, what)
+		assert.ErrorIs(t, err, fs.ErrInvalid, what)
+	}
+	require.NoError(t, r.Close())
+	require.NotEmpty(t, p.Backend())
+	require.Equal(t, epore.Block, p.Strategy())
+	require.Zero(t, p.Capabilities())
+}
+
+func TestSenselessArguments(t *testing.T) {
+	_, err := epore.New(epore.WithStrategy(7))
+	require.ErrorIs(t, err, fs.ErrInvalid)
+	_, err = epore.NewWith((*backendtest.Fake)(nil))
+	require.ErrorIs(t, err, fs.ErrInvalid)
+	p := open(t, nil, epore.WithLogger(nil))
+	require.ErrorIs(t, p.PollContext(nil, epore.NewEvents(1)), fs.ErrInvalid) //nolint:staticcheck // that is the test
+	require.Equal(t, 1<<20, epore.NewEvents(math.MaxInt).Cap())
+	for _, timeout := range []time.Duration{math.MinInt64, -2} { // negative is for ever
+		w := newWaker(t, p, 1)
+		go w.Wake()
+		require.NoError(t, p.Poll(epore.NewEvents(1), timeout))
+	}
+	require.ErrorIs(t, p.Registry().Register(silentSource{}, 1, epore.Readable), fs.ErrInvalid)
+}
+
+// silentSource has a RawConn that does not do its work.
+type silentSource struct{}
+
+func (s silentSource) SyscallConn() (syscall.RawConn, error) { return s, nil }
+func (silentSource) Control(func(uintptr)) error             { return nil }
+func (silentSource) Read(func(uintptr) bool) error           { return nil }
+func (silentSource) Write(func(uintptr) bool) error          { return nil }
+
+func TestPollInsideTheLoop(t *testing.T) {
+	p := open(t)
+	for token := range epore.Token(3) {
+		a, b := fixture.Pair(t)
+		b.Write("x")
+		register(t, p, a, token, epore.Readable)
+	}
+	events := epore.NewEvents(8)
+	require.Len(t, next(t, p, events), 3)
+	turns := 0
+	for range events.All() {
+		turns++
+		require.NoError(t, p.Poll(events, 0))
+		require.Len(t, all(events), 3)
+	}
+	require.Equal(t, 1, turns, "the loop over the old batch is over")
+}
+
+// Its number is a regular file's by now: it is not registered, rather than not
+// pollable.
+func TestClosedAndTheNumberIsAFiles(t *testing.T) {
+	p := open(t)
+	for _, change := range []func(epore.Source) error{
+		p.Registry().Deregister,
+		func(s epore.Source) error { return p.Registry().Reregister(s, 2, epore.Readable) },
+	} {
+		f := fixture.RegularFile(t)
+		a, _ := fixture.Pair(t)
+		register(t, p, a, 1, epore.Readable)
+		number := a.FD
+		a.Close()
+		f = f.MoveTo(number)
+		require.ErrorIs(t, change(fd(f)), fs.ErrNotExist)
+		f.Close()
+		b, c := fixture.PairAt(t, number)
+		register(t, p, b, 3, epore.Readable)
+		c.Write("x")
+		require.Equal(t, []epore.Token{3}, tokens(t, p))
+		require.NoError(t, p.Registry().Deregister(fd(b)))
+	}
+}
+
+// What a goroutine woke is there when it polls itself, whoever else wakes.
+func TestOwnWakeOwnPoll(t *testing.T) {
+	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
+		w := newWaker(t, p, 1)
+		var stop atomic.Bool
+		var others sync.WaitGroup
+		for range 3 {
+			others.Go(func() {
+				for !stop.Load() {
+					assert.NoError(t, w.Wake())
+				}
+			})
+		}
+		events := epore.NewEvents(1)
+		for range 5000 {
+			require.NoError(t, w.Wake())
+			require.NoError(t, p.Poll(events, 0))
+			if events.Len() != 1 {
+				t.Error("woken, and no event")
+				break
+			}
+		}
+		stop.Store(true)
+		others.Wait()
+	})
+}
+
+// slowToClose takes its time, and says when it is done.
+type slowToClose struct {
+	*backendtest.Fake
+	done atomic.Bool
+}
+
+func (s *slowToClose) Close() error {
+	for range 100 {
+		runtime.Gosched()
+	}
+	defer s.done.Store(true)
+	return s.Fake.Close()
+}
+
+func TestEveryCloseWaitsForTheEnd(t *testing.T) {
+	guard(t, "P9: when Close returns, the queue is closed, whoever closed it")
+	for range 200 {
+		b := &slowToClose{Fake: backendtest.NewFake()}
+		p, err := epore.NewWith(b)
+		require.NoError(t, err)
+		var closing sync.WaitGroup
+		for range 4 {
+			closing.Go(func() {
+				assert.NoError(t, p.Close())
+				assert.True(t, b.done.Load(), "closed it is not")
+			})
+		}
+		closing.Wait()
+	}
+}
+
+// losing is a backend that cannot replace in place.
+type losing struct {
+	*backendtest.Fake
+	next error
+}
+
+func (l *losing) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
+	if l.next == nil {
+		return l.Fake.Modify(h, k, in)
+	}
+	defer func() { l.next = nil }()
+	return errors.Join(backend.ErrLost, l.next, l.Fake.Delete(h))
+}
+
+func TestALostRegistrationIsPutBack(t *testing.T) {
+	b := &losing{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(b)
+	require.NoError(t, err)
+	defer p.Close()
+	r := p.Registry()
+	events := epore.NewEvents(4)
+	require.NoError(t, r.Register(five, 1, epore.Readable))
+	b.SetReady(5, backend.ReadyReadable|backend.ReadyWritable)
+	b.next = errSorry
+	require.ErrorIs(t, r.Reregister(five, 2, epore.Writable), errSorry)
+	require.NoError(t, p.Poll(events, 0))
+	require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, all(events), "R13: as it was")
+
+	b.next = errSorry
+	again := errors.New("nor back")
+	b.FailNext("Add", again)
+	err = r.Reregister(five, 2, epore.Writable)
+	require.ErrorIs(t, err, errSorry)
+	require.ErrorIs(t, err, again)
+	require.ErrorContains(t, err, "it is gone")
+	require.Empty(t, all(events), "its event in hand with it")
+	require.NoError(t, r.Register(five, 3, epore.Readable), "and it can be registered again")
+	require.Empty(t, b.Violations())
+}
+
+// feedback is a log sink that uses the Poll it hears of.
+type feedback struct {
+	bytes.Buffer
+	do func()
+}
+
+func (f *feedback) Write(p []byte) (int, error) {
+	if f.do != nil {
+		f.do()
+	}
+	return f.Buffer.Write(p)
+}
+
+func TestLogging(t *testing.T) {
+	eachStrategy(t, "errors, not logs: debug lines for opening, trace lines for registration, nothing in the wait path; and no lock held meanwhile", func(t *testing.T, p *epore.Poll) {
+		var sink feedback
+		log := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &sink, DisableTime: true})
+		p = open(t, epore.WithStrategy(p.Strategy()), epore.WithLogger(log))
+		w := newWaker(t, p, 1)
+		a, b := fixture.Pair(t)
+		sink.do = func() { _ = w.Wake(); _, _ = p.Registry().TryClone() }
+		register(t, p, a, 7, epore.Readable)
+		sink.do = nil
+		require.Contains(t, sink.String(), "opened")
+		require.Contains(t, sink.String(), "register: ")
+		require.Contains(t, sink.String(), "token=7")
+		length := sink.Len()
+		b.Write("x")
+		events := epore.NewEvents(4)
+		for range 3 {
+			require.NotEmpty(t, next(t, p, events))
+		}
+		require.Equal(t, length, sink.Len(), "nothing in the wait path")
+		sink.do = func() {
+			assert.ErrorIs(t, p.Poll(events, 0), net.ErrClosed)
+			assert.NoError(t, p.Close())
+		}
+		require.NoError(t, p.Close())
+		require.Contains(t, sink.String(), "closed")
+
+		var quiet bytes.Buffer
+		info := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &quiet})
+		q := open(t, epore.WithLogger(info))
+		register(t, q, a, 7, epore.Readable)
+		require.Zero(t, quiet.Len())
+	})
+}

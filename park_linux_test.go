@@ -1,0 +1,98 @@
+package epore_test
+
+import (
+	"io/fs"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/epoll"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// interrupted is an epoll whose looks without waiting are interrupted now and
+// then, as no rule forbids.
+type interrupted struct {
+	*epoll.Epoll
+	looks int
+}
+
+func (e *interrupted) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+	if timeout == 0 {
+		if e.looks++; e.looks%3 != 0 {
+			return 0, syscall.EINTR
+		}
+	}
+	return e.Epoll.Wait(dst, timeout)
+}
+
+// A look before parking that saw nothing because it was interrupted must be
+// made again: nothing would wake the goroutine for what is ready already.
+func TestParkingAfterAnInterruptedLook(t *testing.T) {
+	guard(t, "P1, P4: signals never surface, and never hide an event")
+	p, err := epore.NewWith(&interrupted{Epoll: epoll.New()})
+	require.NoError(t, err)
+	defer p.Close()
+	require.Equal(t, epore.Park, p.Strategy())
+	a, b := fixture.Pair(t)
+	events := epore.NewEvents(2)
+	for token := range epore.Token(50) {
+		b.Write("x")
+		register(t, p, a, token, epore.Readable|epore.Edge)
+		require.Equal(t, token, next(t, p, events)[0].Token)
+		require.NoError(t, p.Registry().Deregister(fd(a)))
+	}
+}
+
+// notPollable is an epoll on a descriptor that Go's runtime cannot watch.
+type notPollable struct {
+	*epoll.Epoll
+	fd int
+}
+
+func (e *notPollable) Descriptor() int { return e.fd }
+
+// os.NewFile does not say that it failed: the Poll must notice, and block.
+func TestWhatCannotBeParkedOnBlocks(t *testing.T) {
+	guard(t, "P11: where the platform cannot park, the Poll blocks")
+	p, err := epore.NewWith(&notPollable{epoll.New(), fixture.RegularFile(t).FD})
+	require.NoError(t, err)
+	defer p.Close()
+	a, b := fixture.Pair(t)
+	register(t, p, a, 1, epore.Readable)
+	go b.Write("x")
+	events := epore.NewEvents(2)
+	require.Len(t, next(t, p, events), 1)
+	a.Drain()
+	begin := time.Now()
+	require.NoError(t, p.Poll(events, 20*time.Millisecond))
+	require.GreaterOrEqual(t, time.Since(begin), 20*time.Millisecond)
+	require.Equal(t, epore.Block, p.Strategy(), "and it says so")
+	w := newWaker(t, p, 2)
+	go w.Wake()
+	require.Equal(t, epore.Token(2), next(t, p, events)[0].Token)
+}
+
+// A Poll's own descriptors are not sources, but another queue is one.
+func TestAQueueAsASource(t *testing.T) {
+	eachStrategy(t, "R8: a queue can be watched by another; R13: what fails changes nothing", func(t *testing.T, p *epore.Poll) {
+		inner, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		require.NoError(t, err)
+		defer unix.Close(inner)
+		a, b := fixture.Pair(t)
+		require.NoError(t, unix.EpollCtl(inner, unix.EPOLL_CTL_ADD, a.FD, &unix.EpollEvent{Events: unix.EPOLLIN}))
+		r := p.Registry()
+		require.NoError(t, r.Register(epore.FD(inner), 1, epore.Readable))
+		// The kernel refuses that, and only after the old registration went.
+		require.ErrorIs(t, r.Reregister(epore.FD(inner), 2, epore.Readable|epore.Exclusive), unix.EINVAL)
+		require.ErrorIs(t, r.Register(epore.FD(inner), 2, epore.Readable), fs.ErrExist)
+		b.Write("x")
+		events := epore.NewEvents(2)
+		require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, next(t, p, events))
+	})
+}

@@ -1,0 +1,20 @@
+//go:build !linux
+
+package epore
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/epore/epore/backend"
+)
+
+// parker is not there: no queue here can be given to the runtime's poller.
+type parker struct{ unusable atomic.Bool }
+
+func newParker(backend.Backend, func(*Events) (bool, error)) (*parker, error) { return nil, nil }
+
+func (*parker) prepare(deadline, left time.Duration) bool { return false }
+func (*parker) park(*Events) error                        { return nil }
+func (*parker) wake()                                     {}
+func (*parker) close() error                              { return nil }

@@ -1,0 +1,376 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"errors"
+	"io/fs"
+	"math"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+)
+
+func TestEventsAreEmptiedFirst(t *testing.T) {
+	eachStrategy(t, "P5: events is emptied first", func(t *testing.T, p *epore.Poll) {
+		a, b := fixture.Pair(t)
+		register(t, p, a, 1, epore.Readable)
+		events := epore.NewEvents(4)
+		b.Write("x")
+		require.Len(t, next(t, p, events), 1)
+		a.Drain()
+		require.NoError(t, p.Poll(events, 0))
+		require.Zero(t, events.Len())
+		require.Empty(t, all(events))
+
+		b.Write("x")
+		require.Len(t, next(t, p, events), 1)
+		a.Drain()
+		require.NoError(t, p.Poll(events, time.Millisecond))
+		require.Empty(t, all(events), "also after a timeout")
+	})
+}
+
+func TestTokensAreTheCallers(t *testing.T) {
+	eachStrategy(t, "Token: all 64 bits are the caller's, no value is reserved", func(t *testing.T, p *epore.Poll) {
+		a, b := fixture.Pair(t)
+		b.Write("x")
+		events := epore.NewEvents(1)
+		for _, token := range []epore.Token{0, 1, math.MaxUint32, 1 << 32, 1 << 63, math.MaxUint64} {
+			register(t, p, a, token, epore.Readable)
+			require.Equal(t, token, next(t, p, events)[0].Token)
+			require.NoError(t, p.Registry().Deregister(fd(a)))
+			w := newWaker(t, p, token)
+			require.NoError(t, w.Wake())
+			require.Equal(t, token, next(t, p, events)[0].Token)
+			require.NoError(t, w.Close())
+		}
+		c, d := fixture.Pair(t)
+		d.Write("x")
+		register(t, p, a, 7, epore.Readable)
+		register(t, p, c, 7, epore.Readable)
+		require.Equal(t, []epore.Token{7, 7}, tokens(t, p), "nothing asks that tokens differ")
+	})
+}
+
+func TestEventsWithoutRoom(t *testing.T) {
+	p := open(t)
+	require.Equal(t, 1, epore.NewEvents(0).Cap())
+	require.Equal(t, 1, epore.NewEvents(-5).Cap())
+	require.Equal(t, 9, epore.NewEvents(9).Cap())
+	for _, events := range []*epore.Events{nil, {}} {
+		err := p.Poll(events, 0)
+		require.ErrorIs(t, err, fs.ErrInvalid)
+		require.ErrorContains(t, err, "NewEvents")
+	}
+	require.Empty(t, all(&epore.Events{}), "the zero Events has no events")
+}
+
+func TestSecondPollIsBusy(t *testing.T) {
+	eachStrategy(t, "P7: a second concurrent Poll gets ErrBusy at once, and the first is not disturbed", func(t *testing.T, p *epore.Poll) {
+		a, b := fixture.Pair(t)
+		register(t, p, a, 1, epore.Readable)
+		events := epore.NewEvents(4)
+		first := make(chan error)
+		go func() { first <- p.Poll(events, forever) }()
+		second := epore.NewEvents(4)
+		for {
+			// Until the other one is in: nothing is ready, so these return.
+			err := p.Poll(second, 0)
+			if err != nil {
+				require.ErrorIs(t, err, epore.ErrBusy)
+				break
+			}
+			runtime.Gosched()
+		}
+		for range 100 {
+			require.ErrorIs(t, p.Poll(second, forever), epore.ErrBusy)
+			require.ErrorIs(t, p.PollContext(t.Context(), second), epore.ErrBusy)
+			require.ErrorIs(t, p.Poll(events, 0), epore.ErrBusy, "even with the same Events")
+		}
+		select {
+		case err := <-first:
+			t.Fatalf("the first Poll ended: %v", err)
+		default:
+		}
+		b.Write("x")
+		require.NoError(t, <-first)
+		require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, all(events))
+	})
+}
+
+func TestCloseEndsPoll(t *testing.T) {
+	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
+		for _, timeout := range []time.Duration{forever, time.Hour, 1900 * time.Microsecond} {
+			t.Run(s.String()+" "+timeout.String(), func(t *testing.T) {
+				guard(t, "P9: a Poll in progress returns ErrClosed, and errors.Is(err, net.ErrClosed) holds")
+				for range 100 {
+					p := open(t, epore.WithStrategy(s))
+					started, result := make(chan struct{}), make(chan error)
+					go func() {
+						events := epore.NewEvents(4)
+						close(started)
+						err := p.Poll(events, timeout)
+						if err == nil && timeout < time.Second { // it was over first
+							err = p.Poll(events, forever)
+						}
+						result <- err
+					}()
+					<-started
+					require.NoError(t, p.Close())
+					err := <-result
+					require.ErrorIs(t, err, epore.ErrClosed)
+					require.ErrorIs(t, err, net.ErrClosed)
+				}
+			})
+		}
+	}
+}
+
+func TestAfterClose(t *testing.T) {
+	eachStrategy(t, "P9: Close may be called more than once; everything after it returns ErrClosed", func(t *testing.T, p *epore.Poll) {
+		a, _ := fixture.Pair(t)
+		b, _ := fixture.Pair(t)
+		register(t, p, a, 1, epore.Readable)
+		w := newWaker(t, p, 2)
+		clone, err := p.Registry().TryClone()
+		require.NoError(t, err)
+		events := epore.NewEvents(4)
+		require.NoError(t, p.Poll(events, 3*time.Millisecond)) // it has parked once
+
+		require.NoError(t, p.Close())
+		require.NoError(t, p.Close())
+
+		_, cloneErr := clone.TryClone()
+		_, wakerErr := epore.NewWaker(clone, 3)
+		for what, err := range map[string]error{
+			"Poll":        p.Poll(events, 0),
+			"PollContext": p.PollContext(t.Context(), events),
+			"Register":    p.Registry().Register(fd(b), 1, epore.Readable),
+			"Reregister":  p.Registry().Reregister(fd(a), 1, epore.Readable),
+			"Deregister":  p.Registry().Deregister(fd(a)),
+			"clone":       clone.Register(fd(b), 1, epore.Readable),
+			"TryClone":    cloneErr,
+			"NewWaker":    wakerErr,
+			"Wake":        w.Wake(),
+		} {
+			assert.ErrorIs(t, err, epore.ErrClosed, what)
+			assert.ErrorIs(t, err, net.ErrClosed, what)
+			assert.NotErrorIs(t, err, fs.ErrNotExist, what)
+		}
+		require.NoError(t, w.Close())
+		require.NoError(t, clone.Close())
+	})
+}
+
+func TestCloseFromEverywhereAtOnce(t *testing.T) {
+	eachStrategy(t, "P9: Close may be called at any time", func(t *testing.T, _ *epore.Poll) {
+		for range 200 {
+			s := epore.Block
+			if t.Name()[len(t.Name())-4:] == "Park" {
+				s = epore.Park
+			}
+			p := open(t, epore.WithStrategy(s))
+			w := newWaker(t, p, 1)
+			a, _ := fixture.Pair(t)
+			var all sync.WaitGroup
+			closedOr := func(err error) {
+				if err != nil {
+					assert.ErrorIs(t, err, epore.ErrClosed)
+				}
+			}
+			all.Go(func() {
+				events := epore.NewEvents(4)
+				for {
+					if err := p.Poll(events, forever); err != nil {
+						closedOr(err)
+						return
+					}
+				}
+			})
+			all.Go(func() { closedOr(w.Wake()) })
+			all.Go(func() { closedOr(p.Registry().Register(fd(a), 1, epore.Readable|epore.Edge)) })
+			for range 2 {
+				all.Go(func() { assert.NoError(t, p.Close()) })
+			}
+			all.Wait()
+			a.Close()
+		}
+	})
+}
+
+func TestPanicInTheLoop(t *testing.T) {
+	eachStrategy(t, "P12: a panic in the loop body, or a break out of All, leaves the Poll usable", func(t *testing.T, p *epore.Poll) {
+		events := epore.NewEvents(8)
+		for token := range epore.Token(3) {
+			a, b := fixture.Pair(t)
+			b.Write("x")
+			register(t, p, a, token, epore.Readable)
+		}
+		require.Len(t, next(t, p, events), 3)
+		require.PanicsWithValue(t, "in the loop", func() {
+			for range events.All() {
+				panic("in the loop")
+			}
+		})
+		for range events.All() {
+			break
+		}
+		require.Len(t, all(events), 3, "All can be called again")
+		require.Len(t, next(t, p, events), 3)
+		require.NoError(t, p.Poll(events, 0))
+	})
+}
+
+func TestPollsLeakNothing(t *testing.T) {
+	guard(t, "P9, R13: a closed Poll leaves no descriptor behind")
+	limit := min(fixture.DescriptorLimit(t), 4096)
+	open(t).Close()
+	before := fixture.OpenDescriptors(limit)
+	events := epore.NewEvents(1)
+	for i := range 2000 {
+		s := epore.Park
+		if i%3 == 0 {
+			s = epore.Block
+		}
+		p, err := epore.New(epore.WithStrategy(s))
+		require.NoError(t, err)
+		if i%4 == 0 {
+			require.NoError(t, p.Poll(events, 2*time.Millisecond)) // parks, or blocks
+		}
+		require.NoError(t, p.Close())
+	}
+	require.Equal(t, before, fixture.OpenDescriptors(limit))
+}
+
+func TestOpenFailsWithoutLeaks(t *testing.T) {
+	guard(t, "E2: opening a queue that the system refuses names the likely cause and what to do; E4")
+	open(t).Close()
+	limit := min(fixture.DescriptorLimit(t), 4096)
+	before := fixture.OpenDescriptors(limit)
+	// A Poll needs a few descriptors: with each number of free ones below that,
+	// another step of opening fails.
+	failed := 0
+	for free := range 6 {
+		var keep []*fixture.End
+		for range free {
+			f, other := fixture.Pair(t)
+			other.Close()
+			keep = append(keep, f)
+		}
+		restore := fixture.LowerDescriptorLimit(t)
+		for _, f := range keep {
+			f.Close()
+		}
+		p, err := epore.New()
+		restore()
+		if err == nil {
+			require.NoError(t, p.Close())
+			continue
+		}
+		failed++
+		require.ErrorIs(t, err, unix.EMFILE)
+		var op *epore.OpError
+		require.ErrorAs(t, err, &op)
+		require.Equal(t, "open", op.Op)
+		require.Contains(t, err.Error(), "ulimit -n")
+		require.Equal(t, before, fixture.OpenDescriptors(limit), "with %d free", free)
+	}
+	require.Positive(t, failed, "no descriptor was free, and yet New worked")
+}
+
+func TestDescriptorsAreNotInherited(t *testing.T) {
+	guard(t, "every descriptor of a queue is close-on-exec")
+	limit := min(fixture.DescriptorLimit(t), 4096)
+	was := make(map[int]bool)
+	for fd := range limit {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		was[fd] = err == nil
+	}
+	p := open(t)
+	require.NoError(t, p.Poll(epore.NewEvents(1), 3*time.Millisecond)) // it has parked
+	found := 0
+	for fd := range limit {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && !was[fd] {
+			found++
+			assert.NotZero(t, flags&unix.FD_CLOEXEC, "fd %d", fd)
+		}
+	}
+	require.Positive(t, found)
+}
+
+func TestParkedPollsHoldNoThreads(t *testing.T) {
+	guard(t, "P11: 1,000 waiting Polls need no more than a handful of threads")
+	if open(t).Strategy() != epore.Park {
+		t.Skip("this platform cannot park")
+	}
+	const wanted = 1000
+	n := min(wanted, (fixture.DescriptorLimit(t)-256)/4)
+	var polls []*epore.Poll
+	var wakers []*epore.Waker
+	var loops sync.WaitGroup
+	woken := make(chan struct{}, n)
+	for range n {
+		p := open(t)
+		polls = append(polls, p)
+		wakers = append(wakers, newWaker(t, p, 1))
+		loops.Go(func() {
+			events := epore.NewEvents(1)
+			for p.Poll(events, forever) == nil {
+				woken <- struct{}{}
+			}
+		})
+	}
+	before := threads(t)
+	most := 0
+	for range 3 {
+		for _, w := range wakers {
+			require.NoError(t, w.Wake())
+		}
+		for range n {
+			<-woken // each was waiting, or will have to
+		}
+		most = max(most, threads(t))
+	}
+	for _, p := range polls {
+		require.NoError(t, p.Close())
+	}
+	loops.Wait()
+	require.Less(t, most, before+16)
+	t.Logf("%d waiting Polls of %d: %d threads, %d before", n, wanted, most, before)
+}
+
+// threads counts the threads of this process.
+func threads(t *testing.T) int {
+	list, err := os.ReadDir("/proc/self/task")
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("no /proc to count threads in")
+	}
+	require.NoError(t, err)
+	return len(list)
+}
+
+func TestWhatAPollIs(t *testing.T) {
+	p := open(t)
+	require.NotEmpty(t, p.Backend())
+	require.True(t, p.Capabilities().Interests.Has(epore.Readable|epore.Writable))
+	require.Same(t, p.Registry(), p.Registry())
+	require.Equal(t, epore.Block, open(t, epore.WithStrategy(epore.Block)).Strategy())
+	require.Equal(t, "Park", epore.Park.String())
+	require.Equal(t, "Block", epore.Block.String())
+	require.Equal(t, "token 7: Readable|ReadClosed", epore.Event{Token: 7, Ready: 1 | 16}.String())
+	require.Equal(t, "Readable|Edge|OneShot", (epore.Readable | epore.Edge | epore.OneShot).String())
+	require.Equal(t, "none", epore.Interest(0).String())
+	require.Equal(t, "Writable|0xc0", (epore.Writable | 0xc0).String())
+}
