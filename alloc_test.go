@@ -19,7 +19,7 @@ import (
 func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	t.Helper()
 	var failed error
-	n := testing.AllocsPerRun(100, func() {
+	n := testing.AllocsPerRun(30, func() {
 		if err := f(); err != nil {
 			failed = err
 		}

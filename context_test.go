@@ -42,6 +42,8 @@ func TestPollContextEnds(t *testing.T) {
 	})
 }
 
+type contextKey struct{}
+
 func TestPollContextEvents(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -49,7 +51,7 @@ func TestPollContextEvents(t *testing.T) {
 		events := epore.NewEvents(4)
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		for _, ctx := range []context.Context{ctx, context.Background(), context.WithValue(ctx, "key", "value"), ctx} {
+		for _, ctx := range []context.Context{ctx, context.Background(), context.WithValue(ctx, contextKey{}, "value"), ctx} {
 			go b.Write("x")
 			require.NoError(t, p.PollContext(ctx, events))
 			require.Len(t, all(events), 1)

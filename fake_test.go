@@ -250,7 +250,7 @@ func TestTheKernelForgetsByItself(t *testing.T) {
 // Everything at once, for the promises that the Fake checks: one change at a
 // time, one waiter, nothing after Close.
 func TestPromisesToABackend(t *testing.T) {
-	rounds := 50
+	rounds := 20
 	if backendtest.Long() {
 		rounds = 5000
 	}

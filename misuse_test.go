@@ -65,7 +65,8 @@ func TestSenselessArguments(t *testing.T) {
 	_, err = epore.NewWith((*backendtest.Fake)(nil))
 	require.ErrorIs(t, err, fs.ErrInvalid)
 	p := open(t, nil, epore.WithLogger(nil))
-	require.ErrorIs(t, p.PollContext(nil, epore.NewEvents(1)), fs.ErrInvalid) //nolint:staticcheck // that is the test
+	//lint:ignore SA1012 that is the test
+	require.ErrorIs(t, p.PollContext(nil, epore.NewEvents(1)), fs.ErrInvalid)
 	require.Equal(t, 1<<20, epore.NewEvents(math.MaxInt).Cap())
 	for _, timeout := range []time.Duration{math.MinInt64, -2} { // negative is for ever
 		w := newWaker(t, p, 1)

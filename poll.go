@@ -54,7 +54,7 @@ type Poll struct {
 
 	postedFirst bool            // who may fill the batch first, in turn
 	crowded     bool            // the last gather may have left something behind
-	ctx         context.Context // of the call in progress; nil in Poll
+	ctx         context.Context // of the call in progress
 	ctxDone     <-chan struct{} // what ctxStop ends the subscription to
 	ctxStop     func() bool
 }
@@ -155,7 +155,7 @@ func (p *Poll) Strategy() Strategy {
 // also while it waits, it returns ErrClosed. After an error events is empty,
 // except that ErrBusy leaves it alone.
 func (p *Poll) Poll(events *Events, timeout time.Duration) error {
-	return p.poll(nil, events, timeout)
+	return p.poll(context.Background(), events, timeout)
 }
 
 // PollContext is Poll without a timeout, ended by ctx: it then returns
@@ -210,10 +210,10 @@ func (p *Poll) wait(events *Events, timeout time.Duration) error {
 		if p.closed.Load() {
 			return &OpError{"poll", p.name(), ErrClosed}
 		}
-		if err := p.ctxErr(); err != nil {
+		if err := p.ctx.Err(); err != nil {
 			return err
 		}
-		over := now() >= deadline
+		over := timeLeft(deadline) <= 0
 		if err := p.gather(events, 0); err != nil || events.n > 0 || over {
 			return err
 		}
@@ -252,7 +252,7 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 // sleep waits until there are events, which it gathers, until somebody
 // interrupts, or until the deadline; or for less.
 func (p *Poll) sleep(events *Events, deadline time.Duration) error {
-	left := deadline - now()
+	left := timeLeft(deadline)
 	if left <= 0 {
 		return nil
 	}
@@ -286,7 +286,7 @@ func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 // mustStayAwake looks for what may have happened between the last look and the
 // announcement of sleep.
 func (p *Poll) mustStayAwake() bool {
-	return !p.posted.empty() || p.closed.Load() || p.ctxErr() != nil
+	return !p.posted.empty() || p.closed.Load() || p.ctx.Err() != nil
 }
 
 // interrupt ends the sleep of the waiter, if it sleeps. It may be called from
@@ -310,20 +310,15 @@ func (p *Poll) interrupt() error {
 	return p.be.Wake()
 }
 
-// watch subscribes to ctx (nil: to none) and makes it the one that ends this
-// call. A subscription is kept for as long as the same ctx comes, told by its
-// Done channel, because making one allocates.
+// watch makes ctx the one that ends this call, and subscribes to it. The
+// subscription is kept for as long as no other ctx comes, told by its Done
+// channel, because making one allocates.
 func (p *Poll) watch(ctx context.Context) error {
 	p.ctx = ctx
-	if ctx == nil {
-		return nil
-	}
-	if done := ctx.Done(); done != p.ctxDone {
+	if done := ctx.Done(); done != nil && done != p.ctxDone {
 		p.unwatch()
 		p.ctxDone = done
-		if done != nil {
-			p.ctxStop = context.AfterFunc(ctx, func() { _ = p.interrupt() })
-		}
+		p.ctxStop = context.AfterFunc(ctx, func() { _ = p.interrupt() })
 	}
 	return ctx.Err()
 }
@@ -334,14 +329,6 @@ func (p *Poll) unwatch() {
 		p.ctxStop()
 	}
 	p.ctxDone, p.ctxStop = nil, nil
-}
-
-// ctxErr is why the context ends this call, if it does.
-func (p *Poll) ctxErr() error {
-	if p.ctx == nil {
-		return nil
-	}
-	return p.ctx.Err()
 }
 
 // Close closes the queue and releases its descriptors. A Poll that waits
@@ -401,9 +388,20 @@ func now() time.Duration { return time.Since(start) }
 const never time.Duration = math.MaxInt64
 
 func deadlineAfter(timeout time.Duration) time.Duration {
+	if timeout < 0 {
+		return never
+	}
 	t := now()
-	if timeout < 0 || timeout > never-t {
+	if timeout > never-t {
 		return never
 	}
 	return t + timeout
+}
+
+// timeLeft is how long it is until the deadline; never is never nearer.
+func timeLeft(deadline time.Duration) time.Duration {
+	if deadline == never {
+		return never
+	}
+	return deadline - now()
 }

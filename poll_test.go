@@ -82,7 +82,13 @@ func TestSecondPollIsBusy(t *testing.T) {
 		register(t, p, a, 1, epore.Readable)
 		events := epore.NewEvents(4)
 		first := make(chan error)
-		go func() { first <- p.Poll(events, forever) }()
+		go func() {
+			err := p.Poll(events, forever)
+			for errors.Is(err, epore.ErrBusy) { // the other one was in, with its zero timeout
+				err = p.Poll(events, forever)
+			}
+			first <- err
+		}()
 		second := epore.NewEvents(4)
 		for {
 			// Until the other one is in: nothing is ready, so these return.
@@ -245,7 +251,7 @@ func TestPollsLeakNothing(t *testing.T) {
 		}
 		p, err := epore.New(epore.WithStrategy(s))
 		require.NoError(t, err)
-		if i%4 == 0 {
+		if i%50 < 2 {
 			require.NoError(t, p.Poll(events, 2*time.Millisecond)) // parks, or blocks
 		}
 		require.NoError(t, p.Close())

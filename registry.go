@@ -204,7 +204,7 @@ func (p *Poll) checkInterest(in Interest) error {
 	case in&backend.Conditions == 0:
 		return fmt.Errorf("interest %v lacks Readable, Writable or Priority: %w", in, fs.ErrInvalid)
 	case in.Has(Exclusive | OneShot):
-		return fmt.Errorf("Exclusive does not go together with OneShot: %w", fs.ErrInvalid)
+		return fmt.Errorf("interest %v has both Exclusive and OneShot, which do not go together: %w", in, fs.ErrInvalid)
 	}
 	if lacking := in &^ p.caps.Interests; lacking != 0 {
 		return fmt.Errorf("%s has no %v: %w", p.be.Name(), lacking, errors.ErrUnsupported)

@@ -10,15 +10,23 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
+// looked are the tests that have looked at the sources.
+var looked sync.Map
+
 // goFiles returns the Go files of the module. On a bare machine, where a test
-// binary runs without its sources, there are none.
+// binary runs without its sources, there are none; and when tests are repeated,
+// the sources are as they were.
 func goFiles(t *testing.T) (paths []string) {
+	if _, again := looked.LoadOrStore(t.Name(), true); again {
+		t.Skip("looked at already")
+	}
 	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && strings.HasSuffix(path, ".go") {
 			paths = append(paths, path)
@@ -115,4 +123,35 @@ func either(a, b *ast.CommentGroup) *ast.CommentGroup {
 		return a
 	}
 	return b
+}
+
+// docs/contract.md names the tests that hold each rule; they must exist.
+func TestTheContractNamesItsTests(t *testing.T) {
+	doc, err := os.ReadFile("docs/contract.md")
+	if err != nil {
+		t.Skip("the documents are not here")
+	}
+	var sources strings.Builder
+	for _, path := range goFiles(t) {
+		src, err := os.ReadFile(path)
+		require.NoError(t, err)
+		sources.Write(src)
+	}
+	text := regexp.MustCompile(`name:\s+"`).ReplaceAllString(sources.String(), `name: "`)
+	rules := 0
+	row := regexp.MustCompile(`(?m)^\| ([PRMSE]\d+) \|.*\| (.*) \|$`)
+	quoted := regexp.MustCompile("`([^`]+)`")
+	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
+		rules++
+		names := quoted.FindAllStringSubmatch(m[2], -1)
+		assert.NotEmpty(t, names, "%s is held by nothing", m[1])
+		for _, name := range names {
+			definition := `name: "` + name[1] + `",`
+			if regexp.MustCompile(`^(Test|Benchmark)\w+$`).MatchString(name[1]) {
+				definition = "func " + name[1] + "("
+			}
+			assert.True(t, strings.Contains(text, definition), "%s: there is no %s", m[1], name[1])
+		}
+	}
+	assert.GreaterOrEqual(t, rules, 40)
 }

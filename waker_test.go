@@ -104,7 +104,7 @@ func TestWakesFromManyGoroutines(t *testing.T) {
 func TestNoWakeIsLost(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
-		rounds := 3000
+		rounds := 1000
 		if backendtest.Long() {
 			rounds = 300_000
 		}

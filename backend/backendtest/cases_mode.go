@@ -89,7 +89,7 @@ var modeCases = []wantedCase{
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.OneShot)
 			q.silent("nothing to read yet")
-			for k := backend.Key(1); k < 10; k++ {
+			for k := backend.Key(1); k < 5; k++ {
 				b.Write("x")
 				require.Equal(t, backend.ReadyReadable, q.expect(k))
 				q.silent("shot")

@@ -46,7 +46,7 @@ var waitCases = []wantedCase{
 				1, time.Microsecond, 100 * time.Microsecond, 999_999,
 				time.Millisecond, 1_500_001, 50 * time.Millisecond,
 			} {
-				for range 5 {
+				for range 3 {
 					begin := time.Now()
 					require.Empty(t, q.wait(4, timeout))
 					require.GreaterOrEqual(t, time.Since(begin), timeout)

@@ -1,3 +1,5 @@
+//lint:file-ignore U1000 The cases use it, and those are for Unix so far.
+
 package backendtest
 
 import (
