@@ -31,8 +31,11 @@ type parker struct {
 	raw  syscall.RawConn
 	try  func(uintptr) bool
 
-	events   *Events // of the call in progress
-	err      error
+	// Of the call in progress: what to fill, what went wrong, how many looks.
+	events *Events
+	err    error
+	looks  int
+
 	deadline time.Duration // that the file has
 	unusable atomic.Bool
 }
@@ -49,6 +52,7 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, 
 	}
 	k := &parker{fd: fd, gather: gather, deadline: never}
 	k.try = func(uintptr) (stay bool) {
+		k.looks++
 		stay, k.err = k.gather(k.events)
 		return stay
 	}
@@ -105,20 +109,20 @@ var past = time.Unix(1, 0)
 const expired time.Duration = 0
 
 // park returns when there are events, which it has gathered; or none when the
-// deadline is over or after wake.
-func (k *parker) park(events *Events) error {
-	k.events, k.err = events, nil
-	err := k.raw.Read(k.try)
+// deadline is over or after wake. It looks first, and says whether it slept then.
+func (k *parker) park(events *Events) (slept bool, err error) {
+	k.events, k.err, k.looks = events, nil, 0
+	err = k.raw.Read(k.try)
 	k.events = nil
 	if err == nil {
-		return k.err
+		return k.looks > 1, k.err
 	}
 	// Whoever set that deadline, it stays in the file, and no Read would begin.
 	k.deadline = expired
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return nil
+		return true, nil
 	}
-	return &OpError{"poll", "the queue's descriptor in the runtime's poller", err}
+	return false, &OpError{"poll", "the queue's descriptor in the runtime's poller", err}
 }
 
 // wake ends the park in progress. When that ended by itself meanwhile, the next

@@ -15,6 +15,6 @@ type parker struct{ unusable atomic.Bool }
 func newParker(backend.Backend, func(*Events) (bool, error)) (*parker, error) { return nil, nil }
 
 func (*parker) prepare(deadline, left time.Duration) bool { return false }
-func (*parker) park(*Events) error                        { return nil }
+func (*parker) park(*Events) (slept bool, err error)      { return false, nil }
 func (*parker) wake()                                     {}
 func (*parker) close() error                              { return nil }

@@ -52,6 +52,7 @@ type Poll struct {
 
 	// What follows belongs to the waiter, who has the seat.
 
+	idle        bool            // the last park found nothing at its first look: see wait
 	postedFirst bool            // who may fill the batch first, in turn
 	crowded     bool            // the last gather may have left something behind
 	ctx         context.Context // of the call in progress
@@ -198,9 +199,15 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 
 // wait is what waiting means: gather what is there; with nothing, sleep until
 // something may be, and look again.
+//
+// Parking begins with a look of its own. Where the last one found nothing, the
+// next one will mostly not either, and the first look is saved: a system call of
+// each wait of a loop that is waiting more than working.
 func (p *Poll) wait(events *Events, timeout time.Duration) error {
-	if err := p.gather(events, 0); err != nil || events.n > 0 || timeout == 0 {
-		return err
+	if timeout >= 0 || !p.idle {
+		if err := p.gather(events, 0); err != nil || events.n > 0 || timeout == 0 {
+			return err
+		}
 	}
 	deadline := deadlineAfter(timeout)
 	for {
@@ -262,7 +269,9 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 		if p.mustStayAwake() {
 			return nil
 		}
-		return p.parker.park(events)
+		var err error
+		p.idle, err = p.parker.park(events)
+		return err
 	}
 	p.sleeping.Store(blocked)
 	if p.mustStayAwake() {
