@@ -119,6 +119,35 @@ func TestPollContextSubscribesOnce(t *testing.T) {
 	})
 }
 
+// lateContext is done just after PollContext has looked and subscribed, before
+// it sleeps. Whoever was to interrupt that sleep came too early, which is as if
+// nobody came.
+type lateContext struct {
+	context.Context
+	done  chan struct{}
+	looks *int
+}
+
+func (c lateContext) Done() <-chan struct{} { return c.done }
+
+func (c lateContext) AfterFunc(func()) func() bool { return func() bool { return false } }
+
+func (c lateContext) Err() error {
+	if *c.looks++; *c.looks == 1 {
+		return nil
+	}
+	return context.Canceled
+}
+
+func TestPollContextDoneBeforeSleep(t *testing.T) {
+	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
+		for range 3 {
+			ctx := lateContext{t.Context(), make(chan struct{}), new(int)}
+			require.Equal(t, context.Canceled, p.PollContext(ctx, epore.NewEvents(1)))
+		}
+	})
+}
+
 // foreignContext is a context of unknown make.
 type foreignContext struct {
 	context.Context

@@ -252,7 +252,7 @@ func TestPollsLeakNothing(t *testing.T) {
 		p, err := epore.New(epore.WithStrategy(s))
 		require.NoError(t, err)
 		if i%50 < 2 {
-			require.NoError(t, p.Poll(events, 2*time.Millisecond)) // parks, or blocks
+			require.NoError(t, p.Poll(events, 3*time.Millisecond)) // parks, or blocks
 		}
 		require.NoError(t, p.Close())
 	}

@@ -1,13 +1,17 @@
 package epore
 
 import (
+	"io/fs"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
 )
 
 func TestPlacesOfSlots(t *testing.T) {
@@ -91,16 +95,21 @@ func TestAnEventFasterThanItsReregister(t *testing.T) {
 
 // Readers beside changes: the token belongs to the key, or there is none.
 func TestTokensBelongToTheirKeys(t *testing.T) {
+	stop := backendtest.Watchdog(t.Name(), "R6: a token belongs to its key")
+	defer stop()
 	var table table
-	const rounds = 20_000
+	var enough atomic.Bool
 	keys := make(chan backend.Key, 1)
 	var work sync.WaitGroup
 	work.Go(func() {
 		defer close(keys)
 		k := table.insert(5, 1, Readable)
-		for token := Token(1); token < rounds; token++ {
+		for token := Token(1); !enough.Load(); token++ {
 			select {
-			case keys <- k: // while it is valid, with the token in step
+			case keys <- k:
+				if token%2 == 0 {
+					runtime.Gosched() // let it be read while it is valid
+				}
 			default:
 			}
 			table.mu.Lock()
@@ -111,13 +120,29 @@ func TestTokensBelongToTheirKeys(t *testing.T) {
 	})
 	seen := 0
 	for k := range keys {
-		for range 3 {
+		for _, k := range []backend.Key{k, k + 2, k + 4} { // the next ones, too, once they are there
 			if token, ok := table.token(k); ok {
-				require.Equal(t, Token((keyGeneration(k)+1)/2), token)
+				assert.Equal(t, Token((keyGeneration(k)+1)/2), token)
 				seen++
 			}
 		}
+		if seen >= 1000 || t.Failed() {
+			enough.Store(true)
+		}
 	}
 	work.Wait()
-	t.Logf("%d tokens seen", seen)
+}
+
+func TestFailedRegistrationsLeaveNoSlot(t *testing.T) {
+	f := backendtest.NewFake()
+	p, err := NewWith(f)
+	require.NoError(t, err)
+	defer p.Close()
+	require.NoError(t, p.Registry().Register(FD(1), 1, Readable))
+	for range 100 {
+		require.Error(t, p.Registry().Register(FD(1), 2, Readable)) // fs.ErrExist
+		f.FailNext("Add", fs.ErrInvalid)
+		require.ErrorIs(t, p.Registry().Register(FD(2), 2, Readable), fs.ErrInvalid)
+	}
+	require.Equal(t, uint32(2), p.table.used)
 }

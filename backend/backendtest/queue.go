@@ -86,33 +86,24 @@ func (q *queue) close() {
 
 // Add registers h under k.
 func (q *queue) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	old, had := q.interest[k]
-	q.interest[k] = in // before the call: events may come at once
-	err := q.Backend.Add(h, k, in)
-	switch {
-	case err == nil:
-		if before, ok := q.handles[h]; ok && before != k {
-			delete(q.interest, before) // its descriptor was closed and reused
-		}
-		q.handles[h] = k
-	case had:
-		q.interest[k] = old
-	default:
-		delete(q.interest, k)
-	}
-	return err
+	return q.set(q.Backend.Add, h, k, in)
 }
 
 // Modify replaces the registration of h.
 func (q *queue) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
+	return q.set(q.Backend.Modify, h, k, in)
+}
+
+// set notes what is registered: before the call, since events may come at once,
+// and as it was when the call fails. An older registration of the same number
+// is over, replaced or closed.
+func (q *queue) set(change func(backend.Handle, backend.Key, backend.Interest) error,
+	h backend.Handle, k backend.Key, in backend.Interest) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	_, had := q.interest[k]
-	was := q.interest[k]
+	was, had := q.interest[k]
 	q.interest[k] = in
-	err := q.Backend.Modify(h, k, in)
+	err := change(h, k, in)
 	switch {
 	case err == nil:
 		if before, ok := q.handles[h]; ok && before != k {
