@@ -15,7 +15,9 @@ lint:
 	.ci/run format vet staticcheck
 
 bench:
-	go test -run '^$$' -bench . -count=5 .
+	go test -run '^$$' -bench 'Event|Register|Ready|PingPong|Wake/waiting' -benchtime 300x -count 5 -timeout 30m .
+	go test -run '^$$' -bench 'Wake/coalesced' -count 5 .
+	go test -run '^$$' -bench 'Overshoot' -benchtime 200x -count 5 .
 
 ci:
 	.ci/run
