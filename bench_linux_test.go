@@ -129,20 +129,23 @@ func pairs(b *testing.B, n, sets int) [][2]int {
 
 func benchPoll(b *testing.B, s epore.Strategy) *epore.Poll { return open(b, epore.WithStrategy(s)) }
 
-// G1: what one event costs, edge-triggered: 64 of 2,000 sockets get a byte, the
+// What one event costs, edge-triggered: 64 of 2,000 sockets get a byte, the
 // loop collects them and reads; less the writes and reads.
 func BenchmarkEventEdge(b *testing.B) { benchmarkEvent(b, 2000, epore.Edge) }
 
 // The same with level.
 func BenchmarkEventLevel(b *testing.B) { benchmarkEvent(b, 2000, 0) }
 
-// G7: the same by the number of registered descriptors.
+// The same by the number of registered descriptors.
 func BenchmarkEventByRegistered(b *testing.B) {
 	for _, n := range []int{100, 1000, 9000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			plain, ends := pairs(b, n, 2), pairs(b, n, 2)
-			versus(b, active, plainRound(plain), contestant{"park", eporeRound(b, epore.Park, ends, epore.Edge)})
-			b.ReportMetric(float64(len(ends)), "registered")
+			const sets = 3
+			plain, raws, parks := pairs(b, n, sets), pairs(b, n, sets), pairs(b, n, sets)
+			versus(b, active, plainRound(plain),
+				contestant{"raw", rawRound(b, raws, epore.Edge)},
+				contestant{"park", eporeRound(b, epore.Park, parks, epore.Edge)})
+			b.ReportMetric(float64(len(parks)), "registered")
 		})
 	}
 }
@@ -229,7 +232,7 @@ func readActive(p *epore.Poll, events *epore.Events, ends [][2]int) {
 	}
 }
 
-// G3: one registration and its end. The Poll "parked" has waited before: its
+// One registration and its end. The Poll "parked" has waited before: its
 // queue is watched by Go's runtime, which makes registering dearer; "nested" is
 // the floor for that.
 func BenchmarkRegisterDeregister(b *testing.B) {
@@ -265,7 +268,7 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 	)
 }
 
-// G4: collecting 64 ready level-triggered descriptors, for each.
+// Collecting 64 ready level-triggered descriptors, for each.
 func BenchmarkReadyLevel(b *testing.B) {
 	const batches = 10
 	ends := pairs(b, active, 1)
@@ -300,7 +303,7 @@ func BenchmarkReadyLevel(b *testing.B) {
 	require.NotZero(b, sum)
 }
 
-// G5: a byte goes to and fro between two sides; a round trip. Epore's sides are
+// A byte goes to and fro between two sides; a round trip. Epore's sides are
 // one goroutine and one Poll each, net's are a goroutine for each socket.
 func BenchmarkPingPong(b *testing.B) {
 	for _, n := range []int{1, 10, 200} {
@@ -444,7 +447,7 @@ func netPingPong(b *testing.B, n int) (trips func(int), stop func()) {
 	}
 }
 
-// G10: a wake that coalesces; and a wake of a Poll that waits, beside a channel
+// A wake that coalesces; and a wake of a Poll that waits, beside a channel
 // send to a goroutine that waits, both with the way back by a channel.
 func BenchmarkWake(b *testing.B) {
 	b.Run("coalesced", func(b *testing.B) {
@@ -498,7 +501,7 @@ func BenchmarkWake(b *testing.B) {
 	})
 }
 
-// P2: by how much a short timeout is exceeded, in the median.
+// By how much a short timeout is exceeded, in the median.
 func BenchmarkTimeoutOvershoot(b *testing.B) {
 	for _, timeout := range []time.Duration{time.Microsecond, 100 * time.Microsecond, time.Millisecond, 1900 * time.Microsecond, 5 * time.Millisecond} {
 		b.Run(timeout.String(), func(b *testing.B) {
