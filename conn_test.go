@@ -148,13 +148,33 @@ func TestClosedConns(t *testing.T) {
 				}
 				require.ErrorContains(t, err, "epore: "+op)
 				require.ErrorContains(t, err, name)
-				require.ErrorContains(t, err, "deregister before closing")
+				require.ErrorContains(t, err, "the source is closed")
 			}
 			require.Empty(t, tokens(t, p))
 			require.NoError(t, p.Close())
 			require.ErrorIs(t, r.Deregister(source), epore.ErrClosed, "now it is")
 		})
 	}
+}
+
+func TestConnsClosedBeforeRegister(t *testing.T) {
+	guard(t, "R8: a closed source is refused with net.ErrClosed")
+	p := open(t)
+	check := func(name string, c io.Closer) {
+		require.NoError(t, c.Close())
+		err := p.Registry().Register(c.(epore.Source), 1, epore.Readable)
+		require.ErrorIs(t, err, net.ErrClosed, name)
+		require.NotErrorIs(t, err, fs.ErrNotExist, name)
+	}
+	for name, make := range links {
+		l := make(t)
+		defer l.there.Close()
+		check(name, l.here)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	check("TCPListener", l)
+	require.Empty(t, tokens(t, p))
 }
 
 func TestFilesAreRefused(t *testing.T) {

@@ -27,8 +27,7 @@ func TestPollContextEnds(t *testing.T) {
 
 		for range 100 {
 			ctx, cancel := context.WithCancel(t.Context())
-			ended := make(chan error)
-			go func() { ended <- p.PollContext(ctx, events) }()
+			ended := asleep(p, func() error { return p.PollContext(ctx, events) })
 			cancel()
 			require.Equal(t, context.Canceled, <-ended, "done while waiting")
 		}
@@ -52,8 +51,9 @@ func TestPollContextEvents(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		for _, ctx := range []context.Context{ctx, context.Background(), context.WithValue(ctx, contextKey{}, "value"), ctx} {
-			go b.Write("x")
-			require.NoError(t, p.PollContext(ctx, events))
+			ended := asleep(p, func() error { return p.PollContext(ctx, events) })
+			b.Write("x")
+			require.NoError(t, <-ended)
 			require.Len(t, all(events), 1)
 			a.Drain()
 		}
@@ -179,8 +179,7 @@ func TestPollContextForeign(t *testing.T) {
 			require.NoError(t, p.PollContext(ctx, events))
 		}
 		require.LessOrEqual(t, runtime.NumGoroutine(), before)
-		ended := make(chan error)
-		go func() { ended <- p.PollContext(ctx, events) }()
+		ended := asleep(p, func() error { return p.PollContext(ctx, events) })
 		close(ctx.done)
 		require.Equal(t, errForeign, <-ended)
 	})

@@ -50,9 +50,16 @@
 //
 // # Reading and writing
 //
-// Epore says when to read and write; doing so is the caller's. The operations
-// should not block: descriptors of package net and os.Pipe do not, if they are
-// read through SyscallConn. A read by the connection's own Read is fine after
-// an event, as long as it reads no further than what the event told of: where
-// nothing is left, it would wait in the runtime's poller instead of here.
+// Epore says when to read and write; doing so is the caller's, and should not
+// block. The simple way with a connection of package net: level-triggered, one
+// Read for each event. There is something to read then, so it does not wait; a
+// second Read might, in the runtime's poller instead of here. The same goes for
+// Accept of a listener, unless several Polls watch it and another one may be
+// faster.
+//
+// Edge-triggered, one reads until "would block", which a net.Conn's own methods
+// never say. Its descriptor does: SyscallConn, then RawConn.Read with a function
+// that reads the descriptor and returns true; for a listener, RawConn.Control and
+// accept4 (its RawConn.Read is not implemented in package net). See
+// examples/delayed.
 package epore

@@ -59,6 +59,9 @@ func (e *OpError) Error() string {
 		b.WriteString(e.Source)
 	}
 	b.WriteString(": ")
+	if e.Err == nil {
+		return b.String() + "failed"
+	}
 	b.WriteString(e.Err.Error())
 	if advice := e.advice(); advice != "" {
 		b.WriteString(" (")
@@ -73,6 +76,8 @@ func (e *OpError) advice() string {
 	switch {
 	case errors.Is(e.Err, fs.ErrExist):
 		return "already registered with this Poll: use Reregister to change it, or dup the descriptor for a second token"
+	case e.sourceClosed() && e.Op == opRegister.String():
+		return "the source is closed, or never was open"
 	case e.sourceClosed():
 		return "the source is closed: deregister before closing"
 	case errors.Is(e.Err, fs.ErrNotExist):

@@ -36,7 +36,8 @@ const (
 	// Exclusive, on one source registered with several Polls of strategy
 	// [Block], wakes at least one of them and not all (EPOLLEXCLUSIVE). With
 	// [Park] it is only "at least one": there, prefer a listener for each Poll,
-	// with SO_REUSEPORT. It does not go together with OneShot.
+	// with SO_REUSEPORT. It does not go together with OneShot, nor, on epoll, with
+	// Priority (errors.ErrUnsupported).
 	Exclusive = backend.Exclusive
 )
 

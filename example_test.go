@@ -190,5 +190,5 @@ func ExampleFD() {
 	fmt.Println(p.Registry().Register(epore.FD(-1), 1, epore.Readable))
 	// Output:
 	// <nil>
-	// epore: register fd -1: bad file descriptor (the source is closed: deregister before closing)
+	// epore: register fd -1: bad file descriptor (the source is closed, or never was open)
 }

@@ -49,6 +49,19 @@ func guard(t *testing.T, rule string) {
 	})
 }
 
+// asleep runs a Poll of some kind in a goroutine of its own, returns when it
+// sleeps or is over, and then what it ended with by the channel.
+func asleep(p *epore.Poll, poll func() error) <-chan error {
+	over, result := make(chan struct{}), make(chan error, 1)
+	go func() {
+		err := poll()
+		close(over)
+		result <- err
+	}()
+	p.AwaitSleep(over)
+	return result
+}
+
 // next polls until there are events and returns them.
 func next(t testing.TB, p *epore.Poll, events *epore.Events) []epore.Event {
 	t.Helper()

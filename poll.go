@@ -343,7 +343,8 @@ func (p *Poll) unwatch() {
 // Close closes the queue and releases its descriptors. A Poll that waits
 // returns ErrClosed first: Close waits for that. Afterwards every method
 // answers ErrClosed, those of clones of the Registry and of Wakers too. The
-// sources stay open; they are the caller's. Closing again does nothing.
+// sources stay open; they are the caller's, and so are events that a loop has in
+// hand. Closing again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
 		return &OpError{"close", "a Poll", errMadeByHand}

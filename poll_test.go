@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"math"
 	"net"
-	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -122,17 +121,14 @@ func TestCloseEndsPoll(t *testing.T) {
 				guard(t, "P9: a Poll in progress returns ErrClosed, and errors.Is(err, net.ErrClosed) holds")
 				for range 100 {
 					p := open(t, epore.WithStrategy(s))
-					started, result := make(chan struct{}), make(chan error)
-					go func() {
+					result := asleep(p, func() error {
 						events := epore.NewEvents(4)
-						close(started)
 						err := p.Poll(events, timeout)
 						if err == nil && timeout < time.Second { // it was over first
 							err = p.Poll(events, forever)
 						}
-						result <- err
-					}()
-					<-started
+						return err
+					})
 					require.NoError(t, p.Close())
 					err := <-result
 					require.ErrorIs(t, err, epore.ErrClosed)
@@ -141,6 +137,33 @@ func TestCloseEndsPoll(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestCloseTwice(t *testing.T) {
+	eachStrategy(t, "P9: Close may be called more than once", func(t *testing.T, p *epore.Poll) {
+		require.NoError(t, p.Close())
+		require.NoError(t, p.Close())
+	})
+}
+
+func TestRegisterAfterClose(t *testing.T) {
+	eachStrategy(t, "P9: after Close, Register returns ErrClosed", func(t *testing.T, p *epore.Poll) {
+		a, _ := fixture.Pair(t)
+		require.NoError(t, p.Close())
+		err := p.Registry().Register(fd(a), 1, epore.Readable)
+		require.ErrorIs(t, err, epore.ErrClosed)
+		require.ErrorIs(t, err, net.ErrClosed)
+	})
+}
+
+func TestWakeAfterClose(t *testing.T) {
+	eachStrategy(t, "P9: after Close, Wake returns ErrClosed", func(t *testing.T, p *epore.Poll) {
+		w := newWaker(t, p, 1)
+		require.NoError(t, w.Wake())
+		require.NoError(t, p.Close())
+		require.ErrorIs(t, w.Wake(), epore.ErrClosed)
+		require.NoError(t, w.Close())
+	})
 }
 
 func TestAfterClose(t *testing.T) {
@@ -314,57 +337,6 @@ func TestDescriptorsAreNotInherited(t *testing.T) {
 		}
 	}
 	require.Positive(t, found)
-}
-
-func TestParkedPollsHoldNoThreads(t *testing.T) {
-	guard(t, "P11: 1,000 waiting Polls need no more than a handful of threads")
-	if open(t).Strategy() != epore.Park {
-		t.Skip("this platform cannot park")
-	}
-	const wanted = 1000
-	n := min(wanted, (fixture.DescriptorLimit(t)-256)/4)
-	var polls []*epore.Poll
-	var wakers []*epore.Waker
-	var loops sync.WaitGroup
-	woken := make(chan struct{}, n)
-	for range n {
-		p := open(t)
-		polls = append(polls, p)
-		wakers = append(wakers, newWaker(t, p, 1))
-		loops.Go(func() {
-			events := epore.NewEvents(1)
-			for p.Poll(events, forever) == nil {
-				woken <- struct{}{}
-			}
-		})
-	}
-	before := threads(t)
-	most := 0
-	for range 3 {
-		for _, w := range wakers {
-			require.NoError(t, w.Wake())
-		}
-		for range n {
-			<-woken // each was waiting, or will have to
-		}
-		most = max(most, threads(t))
-	}
-	for _, p := range polls {
-		require.NoError(t, p.Close())
-	}
-	loops.Wait()
-	require.Less(t, most, before+16)
-	t.Logf("%d waiting Polls of %d: %d threads, %d before", n, wanted, most, before)
-}
-
-// threads counts the threads of this process.
-func threads(t *testing.T) int {
-	list, err := os.ReadDir("/proc/self/task")
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("no /proc to count threads in")
-	}
-	require.NoError(t, err)
-	return len(list)
 }
 
 func TestWhatAPollIs(t *testing.T) {

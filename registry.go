@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -142,16 +143,10 @@ func (r *Registry) changeConn(op operation, s Source, token Token, in Interest) 
 	if raw == nil {
 		return fmt.Sprintf("%T", s), fmt.Errorf("its SyscallConn is nil: %w", fs.ErrInvalid)
 	}
-	var done struct {
-		called bool
-		handle backend.Handle
-		err    error
-	}
-	err = raw.Control(func(fd uintptr) {
-		done.called = true
-		done.handle = backend.Handle(fd)
-		done.err = r.changeHandle(op, done.handle, token, in)
-	})
+	c := connChanges.Get().(*connChange)
+	defer c.release()
+	c.registry, c.op, c.token, c.interest = r, op, token, in
+	err = raw.Control(c.do)
 	switch {
 	case err != nil:
 		if _, ok := s.(*os.File); ok && !errors.Is(err, fs.ErrClosed) {
@@ -159,12 +154,43 @@ func (r *Registry) changeConn(op operation, s Source, token Token, in Interest) 
 			err = fmt.Errorf("%w: %w", fs.ErrClosed, err)
 		}
 		return fmt.Sprintf("%T", s), err
-	case !done.called:
+	case !c.called:
 		return fmt.Sprintf("%T", s), fmt.Errorf("its Control did not call back: %w", fs.ErrInvalid)
-	case done.err != nil:
-		return fmt.Sprintf("%T (fd %d)", s, int(done.handle)), done.err
+	case c.err != nil:
+		return fmt.Sprintf("%T (fd %d)", s, int(c.handle)), c.err
 	}
 	return "", nil
+}
+
+// connChange is one operation on a source that is asked for its descriptor. It
+// is used again, because a closure and its variables cost allocations.
+type connChange struct {
+	registry *Registry
+	op       operation
+	token    Token
+	interest Interest
+	do       func(fd uintptr)
+
+	called bool
+	handle backend.Handle
+	err    error
+}
+
+var connChanges = sync.Pool{New: func() any {
+	c := new(connChange)
+	c.do = func(fd uintptr) {
+		if c.registry == nil {
+			return // called back after Control has returned: too late
+		}
+		c.called, c.handle = true, backend.Handle(fd)
+		c.err = c.registry.changeHandle(c.op, c.handle, c.token, c.interest)
+	}
+	return c
+}}
+
+func (c *connChange) release() {
+	*c = connChange{do: c.do}
+	connChanges.Put(c)
 }
 
 // changeHandle does op on h.

@@ -38,20 +38,34 @@ func TestWakeDuringPoll(t *testing.T) {
 		events := epore.NewEvents(4)
 		for _, timeout := range []time.Duration{forever, time.Hour, 1900 * time.Microsecond} {
 			for range 200 {
-				polled := make(chan error)
-				go func() {
+				polled := asleep(p, func() error {
 					err := p.Poll(events, timeout)
 					for err == nil && events.Len() == 0 { // the short one is over at times
 						err = p.Poll(events, timeout)
 					}
-					polled <- err
-				}()
+					return err
+				})
 				require.NoError(t, w.Wake())
 				require.NoError(t, <-polled)
 				require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, all(events))
 			}
 		}
 		require.Empty(t, ready(t, p, events))
+	})
+}
+
+func TestWakeBetweenPolls(t *testing.T) {
+	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
+		w := newWaker(t, p, 7)
+		events := epore.NewEvents(4)
+		for _, timeout := range []time.Duration{0, time.Microsecond, 3 * time.Millisecond} {
+			require.NoError(t, p.Poll(events, timeout))
+			require.Empty(t, all(events))
+			require.NoError(t, w.Wake())
+			require.NoError(t, w.Wake())
+			require.NoError(t, p.Poll(events, timeout))
+			require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, all(events))
+		}
 	})
 }
 
@@ -152,12 +166,14 @@ func TestManyWakers(t *testing.T) {
 			wakers = append(wakers, newWaker(t, p, epore.Token(i)))
 		}
 		events := epore.NewEvents(64)
+		var waking sync.WaitGroup
+		defer waking.Wait()
 		for range 5 {
-			go func() {
+			waking.Go(func() {
 				for _, w := range wakers {
 					assert.NoError(t, w.Wake())
 				}
-			}()
+			})
 			seen := make(map[epore.Token]bool)
 			for len(seen) < n {
 				for _, ev := range next(t, p, events) {

@@ -5,7 +5,7 @@ import "errors"
 // ErrNotPollable is returned by Add for what can never be waited for: a regular
 // file, a directory. Reading and writing such a thing never reports "would
 // block", so there is nothing to watch.
-var ErrNotPollable = errors.New("not pollable: it never blocks, so there is no readiness to wait for (a regular file or a directory?)")
+var ErrNotPollable = errors.New("not pollable: it never blocks, so there is no readiness to wait for (a regular file, a directory, a device that is always ready?)")
 
 // ErrLost is returned by Modify when the handle is no longer watched, although
 // it should be: the old registration had to go first, and the new one failed.

@@ -27,7 +27,8 @@ const (
 	// anew.
 	OneShot
 	// Exclusive wakes at least one and not all of several queues that wait in the
-	// kernel for one source. It goes with level and with Edge, not with OneShot.
+	// kernel for one source. It goes with level and with Edge, not with OneShot;
+	// on epoll it does not go with Priority either.
 	Exclusive
 
 	endOfInterest

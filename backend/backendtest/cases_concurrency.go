@@ -32,6 +32,8 @@ var concurrencyCases = []wantedCase{
 				require.Equal(t, k, events[0].Key)
 				require.Empty(t, q.wait(4, 0), "and no second")
 				q.remove(a)
+				a.Close()
+				b.Close()
 			}
 		},
 	},
@@ -48,6 +50,8 @@ var concurrencyCases = []wantedCase{
 				require.Len(t, events, 1)
 				require.Equal(t, k, events[0].Key)
 				q.remove(a)
+				a.Close()
+				b.Close()
 			}
 		},
 	},
@@ -89,6 +93,8 @@ var concurrencyCases = []wantedCase{
 				require.Len(t, events, 1)
 				require.Equal(t, backend.Key(1), events[0].Key)
 				other.Drain()
+				a.Close()
+				b.Close()
 			}
 		},
 	},

@@ -233,6 +233,9 @@ var registrationCases = []wantedCase{
 				d.Write("y")
 				require.Equal(t, backend.ReadyReadable, q.expect(2*k+1))
 				q.remove(c)
+				for _, e := range []*fixture.End{b, c, d} {
+					e.Close()
+				}
 			}
 		},
 	},
@@ -301,7 +304,7 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "an unsupported interest is refused",
+		name: "the capabilities are told",
 		rule: "R9: what a backend cannot do is outside its Capabilities, and those say at least Readable and Writable",
 		run: func(t *testing.T, q *queue) {
 			caps := q.Capabilities()

@@ -86,7 +86,7 @@ var waitCases = []wantedCase{
 			const timeout = 60 * time.Millisecond
 			answer := q.start(4, timeout)
 			for range 20 {
-				fixture.SignalSelf(t, fixture.UserSignal)
+				fixture.Signal(t, q.thread) // which mostly is in its wait by now
 				<-caught
 			}
 			require.Empty(t, <-answer)
@@ -137,7 +137,7 @@ var waitCases = []wantedCase{
 		name: "more ready than capacity",
 		rule: "P5: what did not fit comes with the next wait; nothing is lost, nothing comes twice",
 		run: func(t *testing.T, q *queue) {
-			const n, capacity = 100, 32
+			const n, capacity = 80, 32
 			for i := range n {
 				a, b := fixture.Pair(t)
 				b.Write("x")
@@ -208,6 +208,8 @@ var waitCases = []wantedCase{
 				b.Write("x")
 				require.Len(t, q.once(1, forever), 1)
 				q.remove(a)
+				a.Close()
+				b.Close()
 			}
 		},
 	},

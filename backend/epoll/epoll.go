@@ -16,6 +16,7 @@ import (
 
 // Epoll is an epoll instance and the eventfd that wakes it.
 type Epoll struct {
+	open   bool
 	epfd   int
 	wakefd int
 	buf    []unix.EpollEvent // what the kernel writes into; belongs to Wait
@@ -29,7 +30,7 @@ type Epoll struct {
 }
 
 // New returns an epoll queue that is not open yet: epore.NewWith opens it.
-func New() *Epoll { return &Epoll{epfd: -1, wakefd: -1} }
+func New() *Epoll { return new(Epoll) }
 
 var (
 	_ backend.Backend  = (*Epoll)(nil)
@@ -41,7 +42,7 @@ func (e *Epoll) Name() string { return "epoll" }
 
 // Open implements [backend.Backend].
 func (e *Epoll) Open(backend.Config) error {
-	if e.epfd >= 0 {
+	if e.open {
 		return fmt.Errorf("it is open already, and serves one Poll: %w", unix.EBUSY)
 	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -60,7 +61,7 @@ func (e *Epoll) Open(backend.Config) error {
 		unix.Close(epfd)
 		return openError("epoll_ctl of the eventfd", err)
 	}
-	e.epfd, e.wakefd = epfd, wakefd
+	e.open, e.epfd, e.wakefd = true, epfd, wakefd
 	e.grow(1)
 	// Asked, not derived from a version: seccomp filters refuse it too, with
 	// EPERM or ENOSYS, on kernels that have it.
@@ -232,9 +233,11 @@ func (e *Epoll) Wake() error {
 
 // Close implements [backend.Backend].
 func (e *Epoll) Close() error {
-	err := errors.Join(unix.Close(e.wakefd), unix.Close(e.epfd))
-	e.wakefd, e.epfd = -1, -1
-	return err
+	if !e.open {
+		return nil
+	}
+	e.open = false
+	return errors.Join(unix.Close(e.wakefd), unix.Close(e.epfd))
 }
 
 // ctl changes what this epoll watches. The eventfd is not for others to change.

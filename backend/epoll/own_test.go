@@ -3,6 +3,7 @@
 package epoll
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -52,6 +53,21 @@ func TestALostRegistrationIsSaid(t *testing.T) {
 	require.ErrorIs(t, err, backend.ErrLost)
 	require.ErrorIs(t, err, unix.EINVAL)
 	require.NoError(t, e.Add(h, 1, backend.Readable), "it is gone indeed")
+}
+
+// The kernel has no EPOLLEXCLUSIVE for urgent data; each alone it has.
+func TestExclusivePriority(t *testing.T) {
+	e := opened(t)
+	fds := make([]int, 2)
+	require.NoError(t, unix.Pipe2(fds, unix.O_CLOEXEC|unix.O_NONBLOCK))
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	h := backend.Handle(fds[0])
+	both := backend.Readable | backend.Priority | backend.Exclusive
+	require.ErrorIs(t, e.Add(h, 1, both), errors.ErrUnsupported)
+	require.NoError(t, e.Add(h, 1, backend.Readable))
+	require.ErrorIs(t, e.Modify(h, 2, both), errors.ErrUnsupported)
+	require.ErrorIs(t, e.Add(h, 1, backend.Readable), unix.EEXIST, "as before")
 }
 
 func TestMilliseconds(t *testing.T) {

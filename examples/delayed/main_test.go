@@ -131,7 +131,7 @@ func TestManyConnections(t *testing.T) {
 
 func TestNoDelay(t *testing.T) {
 	needQueue(t)
-	direct("-n", "200", "-delay", "0").answers(t, 200, 0)
+	direct("-n", "60", "-delay", "0").answers(t, 60, 0)
 }
 
 // A server with a script: the order is certain, on the slowest machine too.

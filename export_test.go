@@ -1,0 +1,23 @@
+package epore
+
+import "runtime"
+
+// AwaitSleep returns when the waiter of p sleeps, or is about to and will look
+// for reasons not to; or when over is closed.
+func (p *Poll) AwaitSleep(over <-chan struct{}) {
+	for p.sleeping.Load() == awake {
+		select {
+		case <-over:
+			return
+		default:
+			runtime.Gosched()
+		}
+	}
+}
+
+// Slots returns how many slots the table of p has ever used at once.
+func (p *Poll) Slots() int {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	return int(p.table.used)
+}
