@@ -60,11 +60,11 @@ func TestZeroValues(t *testing.T) {
 }
 
 func TestSenselessArguments(t *testing.T) {
+	p := open(t, nil, epore.WithLogger(nil))
 	_, err := epore.New(epore.WithStrategy(7))
 	require.ErrorIs(t, err, fs.ErrInvalid)
 	_, err = epore.NewWith((*backendtest.Fake)(nil))
 	require.ErrorIs(t, err, fs.ErrInvalid)
-	p := open(t, nil, epore.WithLogger(nil))
 	//lint:ignore SA1012 that is the test
 	require.ErrorIs(t, p.PollContext(nil, epore.NewEvents(1)), fs.ErrInvalid)
 	require.Equal(t, 1<<20, epore.NewEvents(math.MaxInt).Cap())
