@@ -20,7 +20,7 @@
 //
 // Changes and waits without a timeout are made as raw system calls, without
 // telling Go's scheduler: they do not block, and telling it costs 60 ns, where
-// the shortest system call takes 190. The exception known to us is a file served by a FUSE daemon:
-// asking for its readiness waits for the daemon. Do not register such files
-// in the daemon's own process.
+// the shortest system call takes 190. The exception known to us is a file
+// served by a FUSE daemon: asking for its readiness waits for the daemon. Do
+// not register such files in the daemon's own process.
 package epoll
