@@ -22,6 +22,7 @@ type herd struct {
 	t       *testing.T
 	l       *fixture.End
 	port    int
+	polls   []*epore.Poll
 	threads []int // of the loops, when they block
 	woken   chan int
 	goOn    chan struct{}
@@ -33,12 +34,11 @@ func newHerd(t *testing.T, s epore.Strategy, in epore.Interest) *herd {
 	h := &herd{t: t, woken: make(chan int, loops), goOn: make(chan struct{})}
 	h.l, h.port = fixture.Listen(t)
 	threads := make(chan int, loops)
-	var polls []*epore.Poll
 	var work sync.WaitGroup
 	for i := range loops {
 		p := open(t, epore.WithStrategy(s))
 		register(t, p, h.l, 1, in)
-		polls = append(polls, p)
+		h.polls = append(h.polls, p)
 		work.Go(func() {
 			if s == epore.Block {
 				runtime.LockOSThread()
@@ -59,7 +59,7 @@ func newHerd(t *testing.T, s epore.Strategy, in epore.Interest) *herd {
 	}
 	t.Cleanup(func() {
 		close(h.goOn)
-		for _, p := range polls {
+		for _, p := range h.polls {
 			assert.NoError(t, p.Close())
 		}
 		work.Wait()
@@ -83,9 +83,25 @@ func (h *herd) asleep() {
 	}
 }
 
+// settle waits until every loop is in its Poll, and lets go those that came with
+// an event too late to be counted for the connection before.
+func (h *herd) settle() {
+	for _, p := range h.polls {
+		for !p.Sleeps() {
+			select {
+			case <-h.woken:
+				h.goOn <- struct{}{}
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
+	h.asleep()
+}
+
 // connect makes one connection and returns how many loops it woke.
 func (h *herd) connect() int {
-	h.asleep()
+	h.settle()
 	c := fixture.Inet(h.t, unix.SOCK_STREAM, "TCP")
 	require.NoError(h.t, c.Connect(h.port))
 	<-h.woken // at least one

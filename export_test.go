@@ -5,7 +5,7 @@ import "runtime"
 // AwaitSleep returns when the waiter of p sleeps, or is about to and will look
 // for reasons not to; or when over is closed.
 func (p *Poll) AwaitSleep(over <-chan struct{}) {
-	for p.sleeping.Load() == awake {
+	for !p.Sleeps() {
 		select {
 		case <-over:
 			return
@@ -14,6 +14,9 @@ func (p *Poll) AwaitSleep(over <-chan struct{}) {
 		}
 	}
 }
+
+// Sleeps reports whether the waiter of p sleeps or is about to.
+func (p *Poll) Sleeps() bool { return p.sleeping.Load() != awake }
 
 // Slots returns how many slots the table of p has ever used at once.
 func (p *Poll) Slots() int {

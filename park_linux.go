@@ -81,12 +81,11 @@ func (k *parker) attach() error {
 // prepare makes the file's deadline the given one, which is left away, and
 // reports whether parking is possible.
 func (k *parker) prepare(deadline, left time.Duration) bool {
-	if k.file == nil {
-		if err := k.attach(); err != nil {
-			k.unusable.Store(true)
-		}
-	}
 	if k.unusable.Load() {
+		return false
+	}
+	if k.file == nil && k.attach() != nil {
+		k.unusable.Store(true) // for good: it would fail again
 		return false
 	}
 	if deadline != k.deadline {
