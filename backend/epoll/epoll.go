@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/internal/linux"
 )
 
 // Epoll is an epoll instance and the eventfd that wakes it.
@@ -47,19 +48,19 @@ func (e *Epoll) Open(backend.Config) error {
 	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return openError("epoll_create1", err)
+		return linux.OpenError("epoll_create1", err)
 	}
-	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	wakefd, err := linux.Eventfd()
 	if err != nil {
 		unix.Close(epfd)
-		return openError("eventfd", err)
+		return linux.OpenError("eventfd", err)
 	}
 	// Edge-triggered, the eventfd need never be read: each write is an edge, and
 	// the counter does not overflow within 2^64 wakes. Its key is zero.
-	if err := ctl(epfd, unix.EPOLL_CTL_ADD, backend.Handle(wakefd), unix.EPOLLIN|unix.EPOLLET, 0); err != 0 {
+	if err := linux.Ctl(epfd, unix.EPOLL_CTL_ADD, backend.Handle(wakefd), unix.EPOLLIN|unix.EPOLLET, 0); err != 0 {
 		unix.Close(wakefd)
 		unix.Close(epfd)
-		return openError("epoll_ctl of the eventfd", err)
+		return linux.OpenError("epoll_ctl of the eventfd", err)
 	}
 	e.open, e.epfd, e.wakefd = true, epfd, wakefd
 	e.grow(1)
@@ -69,19 +70,6 @@ func (e *Epoll) Open(backend.Config) error {
 	e.nanoseconds = errno == 0
 	return nil
 }
-
-// openError adds to the errno of a failed system call what to do about it.
-func openError(call string, err error) error {
-	switch {
-	case errors.Is(err, unix.ENFILE):
-		return fmt.Errorf("%s: the system has no descriptor left (sysctl fs.file-max): %w", call, err)
-	case errors.Is(err, unix.ENOSPC):
-		return fmt.Errorf("%s: %w", call, errTooManyWatches)
-	}
-	return fmt.Errorf("%s: %w", call, err)
-}
-
-var errTooManyWatches = fmt.Errorf("this user's limit of epoll registrations is reached (sysctl fs.epoll.max_user_watches): %w", unix.ENOSPC)
 
 // Capabilities implements [backend.Backend].
 func (e *Epoll) Capabilities() backend.Capabilities {
@@ -105,7 +93,7 @@ func (e *Epoll) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	if err != nil {
 		return err
 	}
-	return changeError(e.ctl(unix.EPOLL_CTL_ADD, h, bits, k))
+	return linux.CtlError(e.ctl(unix.EPOLL_CTL_ADD, h, bits, k))
 }
 
 // Modify implements [backend.Backend].
@@ -117,23 +105,23 @@ func (e *Epoll) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 	if !in.Has(backend.Exclusive) {
 		errno := e.ctl(unix.EPOLL_CTL_MOD, h, bits, k)
 		if errno != unix.EINVAL {
-			return changeError(errno)
+			return linux.CtlError(errno)
 		}
 	}
 	// The kernel refuses to modify to or from EPOLLEXCLUSIVE, so that takes two
 	// calls. Nothing is lost between them: adding reports what is ready now.
 	if errno := e.ctl(unix.EPOLL_CTL_DEL, h, 0, 0); errno != 0 {
-		return changeError(errno)
+		return linux.CtlError(errno)
 	}
 	if errno := e.ctl(unix.EPOLL_CTL_ADD, h, bits, k); errno != 0 {
-		return fmt.Errorf("%w: %w", backend.ErrLost, changeError(errno))
+		return fmt.Errorf("%w: %w", backend.ErrLost, linux.CtlError(errno))
 	}
 	return nil
 }
 
 // Delete implements [backend.Backend].
 func (e *Epoll) Delete(h backend.Handle) error {
-	return changeError(e.ctl(unix.EPOLL_CTL_DEL, h, 0, 0))
+	return linux.CtlError(e.ctl(unix.EPOLL_CTL_DEL, h, 0, 0))
 }
 
 // Wait implements [backend.Backend].
@@ -157,7 +145,7 @@ func (e *Epoll) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 				woken = true
 				continue
 			}
-			dst[out] = backend.Event{Key: key, Ready: readiness(ev.Events)}
+			dst[out] = backend.Event{Key: key, Ready: linux.Readiness(ev.Events)}
 			out++
 		}
 		if !woken || n < room {
@@ -222,14 +210,7 @@ func milliseconds(timeout time.Duration) int32 {
 }
 
 // Wake implements [backend.Backend].
-func (e *Epoll) Wake() error {
-	one := uint64(1)
-	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(e.wakefd), uintptr(unsafe.Pointer(&one)), 8)
-	if errno != 0 {
-		return fmt.Errorf("write to the eventfd: %w", errno)
-	}
-	return nil
-}
+func (e *Epoll) Wake() error { return linux.Wake(e.wakefd) }
 
 // Close implements [backend.Backend].
 func (e *Epoll) Close() error {
@@ -245,53 +226,12 @@ func (e *Epoll) ctl(op int, h backend.Handle, bits uint32, k backend.Key) unix.E
 	if h == backend.Handle(e.wakefd) {
 		return unix.EINVAL
 	}
-	return ctl(e.epfd, op, h, bits, k)
-}
-
-// ctl is epoll_ctl without a detour through the scheduler: it does not block.
-// Fd and Pad together are the data word of an epoll_event on every
-// architecture, whatever the layout around them.
-func ctl(epfd, op int, h backend.Handle, bits uint32, k backend.Key) unix.Errno {
-	if h > math.MaxInt32 {
-		return unix.EBADF // the kernel would look at the lower half only
-	}
-	ev := unix.EpollEvent{Events: bits, Fd: int32(k), Pad: int32(k >> 32)}
-	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(op), uintptr(h),
-		uintptr(unsafe.Pointer(&ev)), 0, 0)
-	return errno
-}
-
-// changeError translates what epoll_ctl answers. EEXIST and ENOENT already are
-// fs.ErrExist and fs.ErrNotExist.
-func changeError(errno unix.Errno) error {
-	switch errno {
-	case 0:
-		return nil
-	case unix.EPERM:
-		// Left alone it would read as a lack of permission.
-		return fmt.Errorf("%w: %w", backend.ErrNotPollable, errno)
-	case unix.ENOSPC:
-		return errTooManyWatches
-	case unix.EINVAL:
-		return fmt.Errorf("an epoll cannot watch itself, nor another one with Exclusive, and one file can be watched by at most 500 that are themselves watched, as those of parked Polls are: %w", errno)
-	}
-	return errno
+	return linux.Ctl(e.epfd, op, h, bits, uint64(k))
 }
 
 // kernelBits translates an interest.
 func kernelBits(in backend.Interest) (uint32, error) {
-	var bits uint32
-	if in.Has(backend.Readable) {
-		// Without Readable, EPOLLRDHUP is not asked for: level-triggered, a peer
-		// that half-closed would end every wait of a program that only writes.
-		bits |= unix.EPOLLIN | unix.EPOLLRDHUP
-	}
-	if in.Has(backend.Writable) {
-		bits |= unix.EPOLLOUT
-	}
-	if in.Has(backend.Priority) {
-		bits |= unix.EPOLLPRI
-	}
+	bits := linux.Bits(in)
 	if in.Has(backend.Edge) {
 		bits |= unix.EPOLLET
 	}
@@ -306,35 +246,6 @@ func kernelBits(in backend.Interest) (uint32, error) {
 		bits |= unix.EPOLLEXCLUSIVE
 	}
 	return bits, nil
-}
-
-// readiness translates an event.
-func readiness(bits uint32) backend.Readiness {
-	var r backend.Readiness
-	if bits&unix.EPOLLIN != 0 {
-		r |= backend.ReadyReadable
-	}
-	if bits&unix.EPOLLOUT != 0 {
-		r |= backend.ReadyWritable
-	}
-	if bits&^(unix.EPOLLIN|unix.EPOLLOUT) == 0 {
-		return r
-	}
-	if bits&unix.EPOLLPRI != 0 {
-		r |= backend.ReadyPriority
-	}
-	if bits&unix.EPOLLERR != 0 {
-		// Not WriteClosed: the error of a datagram socket comes in the same bits
-		// as that of a pipe without a reader.
-		r |= backend.ReadyError
-	}
-	if bits&unix.EPOLLRDHUP != 0 {
-		r |= backend.ReadyReadClosed
-	}
-	if bits&unix.EPOLLHUP != 0 {
-		r |= backend.ReadyReadClosed | backend.ReadyWriteClosed
-	}
-	return r
 }
 
 // keyOf is the data word of a kernel event.

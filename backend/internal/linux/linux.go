@@ -1,0 +1,120 @@
+//go:build linux
+
+// Package linux is what the queues of Linux share: epoll and io_uring speak of
+// readiness in the same bits, are woken through an eventfd, and learn from
+// epoll_ctl what can be watched.
+package linux
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+)
+
+// Bits translates an interest into the bits of poll(2), which are those of
+// epoll, too. The modes are the caller's to translate.
+func Bits(in backend.Interest) (bits uint32) {
+	if in.Has(backend.Readable) {
+		// Without Readable, EPOLLRDHUP is not asked for: level-triggered, a peer
+		// that half-closed would end every wait of a program that only writes.
+		bits |= unix.EPOLLIN | unix.EPOLLRDHUP
+	}
+	if in.Has(backend.Writable) {
+		bits |= unix.EPOLLOUT
+	}
+	if in.Has(backend.Priority) {
+		bits |= unix.EPOLLPRI
+	}
+	return bits
+}
+
+// Readiness translates the bits of an event.
+func Readiness(bits uint32) backend.Readiness {
+	var r backend.Readiness
+	if bits&unix.EPOLLIN != 0 {
+		r |= backend.ReadyReadable
+	}
+	if bits&unix.EPOLLOUT != 0 {
+		r |= backend.ReadyWritable
+	}
+	if bits&^(unix.EPOLLIN|unix.EPOLLOUT) == 0 {
+		return r
+	}
+	if bits&unix.EPOLLPRI != 0 {
+		r |= backend.ReadyPriority
+	}
+	if bits&unix.EPOLLERR != 0 {
+		// Not WriteClosed: the error of a datagram socket comes in the same bits
+		// as that of a pipe without a reader.
+		r |= backend.ReadyError
+	}
+	if bits&unix.EPOLLRDHUP != 0 {
+		r |= backend.ReadyReadClosed
+	}
+	if bits&unix.EPOLLHUP != 0 {
+		r |= backend.ReadyReadClosed | backend.ReadyWriteClosed
+	}
+	return r
+}
+
+// Ctl is epoll_ctl(2) without a detour through Go's scheduler: it does not
+// block. Fd and Pad together are the data word of an epoll_event on every
+// architecture, whatever the layout around them.
+func Ctl(epfd, op int, h backend.Handle, bits uint32, data uint64) unix.Errno {
+	if h > math.MaxInt32 {
+		return unix.EBADF // the kernel would look at the lower half only
+	}
+	ev := unix.EpollEvent{Events: bits, Fd: int32(data), Pad: int32(data >> 32)}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(op), uintptr(h),
+		uintptr(unsafe.Pointer(&ev)), 0, 0)
+	return errno
+}
+
+// CtlError translates what epoll_ctl answers. EEXIST and ENOENT already are
+// fs.ErrExist and fs.ErrNotExist.
+func CtlError(errno unix.Errno) error {
+	switch errno {
+	case 0:
+		return nil
+	case unix.EPERM:
+		// Left alone it would read as a lack of permission.
+		return fmt.Errorf("%w: %w", backend.ErrNotPollable, errno)
+	case unix.ENOSPC:
+		return ErrTooManyWatches
+	case unix.EINVAL:
+		return fmt.Errorf("an epoll cannot watch itself, nor another one with Exclusive, and one file can be watched by at most 500 that are themselves watched, as those of parked Polls are: %w", errno)
+	}
+	return errno
+}
+
+// ErrTooManyWatches is what ENOSPC means here.
+var ErrTooManyWatches = fmt.Errorf("this user's limit of epoll registrations is reached (sysctl fs.epoll.max_user_watches): %w", unix.ENOSPC)
+
+// Eventfd returns an eventfd to wake a queue with. The queue watches it by
+// edges, so it is never read; the counter holds 2^64 wakes.
+func Eventfd() (int, error) { return unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK) }
+
+// Wake writes to an eventfd.
+func Wake(fd int) error {
+	one := uint64(1)
+	if _, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), 8); errno != 0 {
+		return fmt.Errorf("write to the eventfd: %w", errno)
+	}
+	return nil
+}
+
+// OpenError adds to the error of a system call that opens a queue what to do
+// about it.
+func OpenError(call string, err error) error {
+	switch err {
+	case unix.ENFILE:
+		return fmt.Errorf("%s: the system has no descriptor left (sysctl fs.file-max): %w", call, err)
+	case unix.ENOSPC:
+		return fmt.Errorf("%s: %w", call, ErrTooManyWatches)
+	}
+	return fmt.Errorf("%s: %w", call, err)
+}
