@@ -23,6 +23,11 @@ var (
 	// ErrNotPollable is returned by Register for what can never be waited for,
 	// such as a regular file or a directory.
 	ErrNotPollable = backend.ErrNotPollable
+
+	// ErrWrongThread is returned by a Poll on a queue that belongs to one thread,
+	// as an io_uring does with [Block], when called on another one than the first
+	// Poll was: the goroutine is to be locked to its thread.
+	ErrWrongThread = backend.ErrWrongThread
 )
 
 // errMadeByHand is about zero values of types that functions make.
@@ -41,6 +46,7 @@ func (closedError) Unwrap() error { return net.ErrClosed }
 //   - [fs.ErrNotExist]: it is not registered;
 //   - [net.ErrClosed]: the source, the Registry or the Poll is closed;
 //   - [ErrNotPollable]: the source can never be waited for;
+//   - [ErrWrongThread]: the goroutine polls on another thread than before;
 //   - [errors.ErrUnsupported]: the queue cannot do what was asked for;
 //   - [fs.ErrInvalid]: the arguments make no sense; the text says which.
 type OpError struct {

@@ -47,8 +47,10 @@ type Poll struct {
 	sleeping atomic.Uint32
 	// posted are the sources without a descriptor that have an event.
 	posted postedList
-	// parker is how to wait without a thread; nil for Block.
-	parker *parker
+	// parker is how to wait without a thread; nil for Block. settler is the backend
+	// if it wants to be told.
+	parker  *parker
+	settler backend.Settler
 
 	// What follows belongs to the waiter, who has the seat.
 
@@ -103,6 +105,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
+	p.settler, _ = b.(backend.Settler)
 	p.own.poll = p
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {
@@ -289,7 +292,13 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 // and all of it stale, or the look was interrupted.
 func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 	err = p.gather(events, 0)
-	return err != nil || events.n > 0 || p.crowded, err
+	stay = err != nil || events.n > 0 || p.crowded
+	if !stay && p.settler != nil {
+		if err = p.settler.Settle(); err != nil {
+			return true, &OpError{"poll", p.name(), err}
+		}
+	}
+	return stay, err
 }
 
 // mustStayAwake looks for what may have happened between the last look and the

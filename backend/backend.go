@@ -77,6 +77,15 @@ type Pollable interface {
 	Descriptor() int
 }
 
+// Settler is the optional power of a Pollable queue that hands changes to its
+// kernel with the next Wait.
+type Settler interface {
+	// Settle is called after the last look before the goroutine parks, by the one
+	// that waits. Changes made so far must reach the kernel now, and later ones at
+	// once, until the next Wait.
+	Settle() error
+}
+
 // Handle is what the system calls a thing that can be watched: a descriptor
 // on Unix, a SOCKET or HANDLE on Windows.
 type Handle uintptr
@@ -99,4 +108,9 @@ type Capabilities struct {
 	Interests Interest
 	// Resolution is the unit that timeouts are rounded up to.
 	Resolution time.Duration
+	// OneThread says that the queue belongs to the thread of the first Wait.
+	// Waiting on another one is ErrWrongThread. Changes may come from any thread,
+	// also beside a Wait; but a Delete from another one, while the owner is not in
+	// Wait, lets closing take effect with the next Wait only.
+	OneThread bool
 }

@@ -11,3 +11,7 @@ var ErrNotPollable = errors.New("not pollable: it never blocks, so there is no r
 // it should be: the old registration had to go first, and the new one failed.
 // The core puts the old one back.
 var ErrLost = errors.New("the registration could not be replaced in place")
+
+// ErrWrongThread is returned by Wait on a queue that belongs to one thread
+// (Capabilities.OneThread), when called on another one.
+var ErrWrongThread = errors.New("the queue belongs to the thread that waited on it first: lock the goroutine that polls to its thread (runtime.LockOSThread), and poll from no other")

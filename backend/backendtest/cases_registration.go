@@ -291,16 +291,41 @@ var registrationCases = []wantedCase{
 		name: "deregister lets close take effect at once",
 		rule: "R14: after Deregister, closing the source takes effect at once: the peer sees it without a further wait",
 		run: func(t *testing.T, q *queue) {
-			for _, mode := range modesOf(q) {
-				a, b := fixture.TCPPair(t)
-				q.add(a, 1, backend.Readable|mode)
-				require.Empty(t, q.wait(4, 0))
+			letsClose(t, q, func(a, _ *fixture.End) {
+				var err error
+				q.inLoop(func() { err = q.Delete(a.Handle()) })
+				require.NoError(t, err)
+			})
+		},
+	},
+	{
+		name: "deregister from elsewhere lets close take effect",
+		rule: "R14: the same from any goroutine, but that a queue of one thread may need the next wait",
+		run: func(t *testing.T, q *queue) {
+			letsClose(t, q, func(a, b *fixture.End) {
+				q.remove(a)
+				if q.Capabilities().OneThread {
+					q.silent("deregistered")
+				}
+			})
+		},
+	},
+	{
+		name: "deregister beside a wait lets close take effect at once",
+		rule: "R14: the same while another waits, for every kind of queue",
+		run: func(t *testing.T, q *queue) {
+			var wait <-chan []backend.Event
+			letsClose(t, q, func(a, b *fixture.End) {
+				other, wakes := fixture.Pair(t)
+				q.add(other, 2, backend.Readable)
+				wait = q.start(4, forever)
 				q.remove(a)
 				a.Close()
-				b.AwaitReadable()
-				_, ended := b.Drain()
-				require.True(t, ended, "the peer sees the end, mode %v", mode)
-			}
+				b.AwaitReadable() // while the wait goes on
+				wakes.Write("x")
+				require.Len(t, <-wait, 1)
+				q.remove(other)
+			})
 		},
 	},
 	{
@@ -315,6 +340,21 @@ var registrationCases = []wantedCase{
 			require.Equal(t, q.Name(), q.Name())
 		},
 	},
+}
+
+// letsClose has the registration of one end of a connection, which the queue has
+// waited on, removed, closes the end, and requires that the other end sees it.
+func letsClose(t *testing.T, q *queue, remove func(a, b *fixture.End)) {
+	for _, mode := range modesOf(q) {
+		a, b := fixture.TCPPair(t)
+		q.add(a, 1, backend.Readable|mode)
+		require.Empty(t, q.wait(4, 0))
+		remove(a, b)
+		a.Close()
+		b.AwaitReadable()
+		_, ended := b.Drain()
+		require.True(t, ended, "the peer sees the end, mode %v", mode)
+	}
 }
 
 // modesOf lists the modes that the queue can do, level first.

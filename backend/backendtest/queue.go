@@ -37,6 +37,7 @@ type waitRequest struct {
 	capacity int
 	timeout  time.Duration
 	once     bool
+	instead  func() // of waiting
 	started  chan struct{}
 	answer   chan []backend.Event
 }
@@ -67,6 +68,11 @@ func newQueue(t *testing.T, b backend.Backend) *queue {
 		q.thread = fixture.Thread()
 		for r := range q.waits {
 			close(r.started)
+			if r.instead != nil {
+				r.instead()
+				r.answer <- nil
+				continue
+			}
 			r.answer <- q.waitHere(r)
 		}
 	}()
@@ -154,10 +160,18 @@ func (q *queue) remove(s source) {
 // start begins a wait on the waiting thread and returns when that is about to
 // wait; the answer comes from the channel.
 func (q *queue) start(capacity int, timeout time.Duration) <-chan []backend.Event {
-	r := waitRequest{capacity, timeout, false, make(chan struct{}), make(chan []backend.Event, 1)}
+	r := waitRequest{capacity: capacity, timeout: timeout, started: make(chan struct{}), answer: make(chan []backend.Event, 1)}
 	q.waits <- r
 	<-r.started
 	return r.answer
+}
+
+// inLoop does something on the waiting thread, between two waits, as the loop of a
+// program does.
+func (q *queue) inLoop(do func()) {
+	r := waitRequest{instead: do, started: make(chan struct{}), answer: make(chan []backend.Event, 1)}
+	q.waits <- r
+	<-r.answer
 }
 
 // wait waits for at most capacity events, for the whole timeout if none comes.
@@ -167,7 +181,7 @@ func (q *queue) wait(capacity int, timeout time.Duration) []backend.Event {
 
 // once is a single Wait: it may return early.
 func (q *queue) once(capacity int, timeout time.Duration) []backend.Event {
-	r := waitRequest{capacity, timeout, true, make(chan struct{}), make(chan []backend.Event, 1)}
+	r := waitRequest{capacity: capacity, timeout: timeout, once: true, started: make(chan struct{}), answer: make(chan []backend.Event, 1)}
 	q.waits <- r
 	return <-r.answer
 }
