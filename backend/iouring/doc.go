@@ -1,0 +1,66 @@
+// Package iouring is the backend for Linux's io_uring(7), which watches by poll
+// requests: the same contract as epoll's, for fewer system calls. It needs
+// Linux 5.13.
+//
+//	p, err := epore.NewWith(iouring.New())
+//
+// makes a Poll on it; the build tag iouring makes it the default of epore.New.
+//
+// # Two gears
+//
+// With [github.com/epore/epore.Park], the default strategy, the ring is shared:
+// any goroutine polls and registers, on any thread. With Block the ring is owned
+// by one thread, the one of the first Poll (IORING_SETUP_SINGLE_ISSUER and
+// DEFER_TASKRUN, Linux 6.1; before that it is shared here, too). That is the fast
+// one: changes and waiting are one system call, and the kernel interrupts
+// nobody. The goroutine that polls must be locked to its thread
+// (runtime.LockOSThread): a Poll on another thread fails with
+// [github.com/epore/epore/backend.ErrWrongThread]. Registering is for every goroutine, in both gears,
+// also while the Poll waits. Capabilities().OneThread tells which gear it is.
+//
+// # What it can do
+//
+// Every mode of the contract: edge by a request for many events, which the
+// kernel may end and this package then makes again; level and one-shot by
+// requests for one, which travel with the next wait. Exclusive goes with Priority
+// here. Timeouts are exact to the nanosecond.
+//
+// Registering makes no request yet: it asks the kernel who the file is, and the
+// next wait takes along all that was registered since. So errors of the kernel
+// about a request are those of a Poll; the registration stays and is tried again.
+//
+// # What to know
+//
+// A poll request holds the open file, not its number. When a registered
+// descriptor is closed first, its peer sees nothing of it until the Poll is
+// closed, or the number registered or deregistered again. Deregister cancels the
+// request before it returns, with one exception: in the owned gear, from another
+// goroutine, while the owner does not wait but handles events. Then it takes
+// effect with the next Poll (no event comes any more, in any case). So: deregister
+// before closing, and with Block in the loop.
+//
+// A request is made for the number, when a wait takes it along. If a registered
+// descriptor is closed before, and its number reused, the new file is watched
+// under the old registration, until its number is registered or deregistered.
+//
+// A request tells what happened, not what is. Level-triggered and one-shot
+// events are looked at again before they are reported when they are older than
+// the wait. An edge is reported as it came: if the source was read in between
+// there is nothing left, and a read says "would block".
+//
+// In the shared gear, requests belong to the thread that handed them in, and are
+// completed on it. If it ends, the kernel cancels them; they are made again, and
+// an edge that was not drained may then be reported a second time. An event may
+// take the microseconds until that thread comes round to complete it, so that a
+// Poll without a timeout may miss what became ready just before.
+//
+// The kernel does not wake poll requests for urgent data alone where the file
+// announces nothing else with it; sockets do. It numbers sockets for good
+// (SO_COOKIE), which tells a file from the next owner of its number; for files of
+// other kinds this package keeps an epoll that nobody waits on, so registering
+// them costs what it costs there, and one descriptor more.
+//
+// io_uring is often forbidden: by the sysctl kernel.io_uring_disabled, by the
+// seccomp filters of container engines. Open then fails with an error that is
+// errors.ErrUnsupported and tells why. There is no silent way back to epoll.
+package iouring

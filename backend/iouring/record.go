@@ -1,0 +1,164 @@
+//go:build linux
+
+package iouring
+
+import (
+	"errors"
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/internal/linux"
+)
+
+// record is what a descriptor number is registered for: 32 bytes. It outlives
+// the registration, so that sequence numbers go on.
+type record struct {
+	key      backend.Key
+	identity uint64            // of the file; see identify
+	seq      uint32            // of the last request; completions of others are stale
+	round    uint32            // the Wait in or after which that was made
+	pending  backend.Readiness // what is to be reported: see Uring.ready
+	interest backend.Interest
+	state    state
+	listed   bool // in Uring.arms
+	multi    bool // a request for edges stands in for a single one: see take
+}
+
+type state uint8
+
+const (
+	unknown state = iota // not registered
+	queued               // to be armed
+	armed                // a request is with the kernel, or in the submission queue
+	fired                // the request has completed, and that is to be reported
+	shot                 // one-shot, and has had its event
+)
+
+func (r *record) userData(fd uint32) uint64 { return uint64(r.seq)<<32 | uint64(fd) }
+
+// request makes e the record's next poll request.
+func (r *record) request(e *sqe, fd, round uint32) {
+	r.seq++
+	r.round = round
+	r.state = armed
+	bits := linux.Bits(r.interest)
+	if r.interest.Has(backend.Exclusive) {
+		bits |= unix.EPOLLEXCLUSIVE
+	}
+	if r.multi || r.interest&(backend.Edge|backend.OneShot) == backend.Edge {
+		e.length = pollMulti
+	}
+	if r.interest.Has(backend.Priority) {
+		// The kernel does not wake a request for urgent data alone. Sockets wake
+		// those for the band, too, with all that arrives.
+		bits |= unix.EPOLLRDBAND
+	}
+	e.opcode, e.fd, e.opFlags, e.userData = opPollAdd, int32(fd), polled(bits), r.userData(fd)
+}
+
+// readiness returns what of the kernel's bits is to be reported.
+func (r *record) readiness(bits uint32) backend.Readiness {
+	ready := linux.Readiness(bits & (linux.Bits(r.interest) | unix.EPOLLERR | unix.EPOLLHUP))
+	if ready.For(r.interest) == 0 {
+		return 0 // the end of the stream, to one who only writes: see linux.Bits
+	}
+	return ready
+}
+
+// poll is poll(2), without waiting. It says whether it could look.
+func poll(fds []unix.PollFd) bool {
+	if len(fds) == 0 {
+		return false
+	}
+	var now [2]int64
+	_, _, errno := unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)),
+		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return errno == 0
+}
+
+// records are found by descriptor, in pages that do not move.
+type records struct{ pages []*[recordPage]record }
+
+const recordPage = 512
+
+// get returns the record of fd, or nil if it never had one.
+func (x *records) get(fd uint32) *record {
+	if p := int(fd / recordPage); p < len(x.pages) && x.pages[p] != nil {
+		return &x.pages[p][fd%recordPage]
+	}
+	return nil
+}
+
+// add is get that makes it. fd is open, so there is a limit to it.
+func (x *records) add(fd uint32) *record {
+	p := int(fd / recordPage)
+	if p >= len(x.pages) {
+		x.pages = append(x.pages, make([]*[recordPage]record, p+1-len(x.pages))...)
+	}
+	if x.pages[p] == nil {
+		x.pages[p] = new([recordPage]record)
+	}
+	return &x.pages[p][fd%recordPage]
+}
+
+const maxDescriptor = math.MaxInt32
+
+// notSocket is the identity of files that have none of their own.
+const notSocket = 0
+
+// identify returns what tells the file behind h from every other: the kernel
+// numbers sockets, and never gives a number twice (SO_COOKIE, socket(7)). So the
+// owner of a number that was closed and reused is told from the one before, and
+// a socket can always be polled: one system call answers for both.
+//
+// Other files have nothing of the kind. Device and inode are the same for all
+// eventfds and timerfds, and for both ends of a pipe: those are in the ledger.
+func identify(h backend.Handle) (uint64, unix.Errno) {
+	if uint64(h) > maxDescriptor {
+		return 0, unix.EBADF
+	}
+	var cookie uint64
+	size := uint32(8)
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(h), unix.SOL_SOCKET, unix.SO_COOKIE,
+		uintptr(unsafe.Pointer(&cookie)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno == unix.ENOTSOCK {
+		return notSocket, 0
+	}
+	return cookie, errno
+}
+
+// ledger is an epoll that nobody waits on. The kernel keeps in it which files
+// that are no sockets are registered, by number and file, and forgets them when
+// they are closed; and it refuses what cannot be polled.
+type ledger struct{ epfd int }
+
+// nothing is asked for in the ledger, and after the first hang-up or error,
+// which come unasked, not even those.
+const nothing = unix.EPOLLONESHOT | unix.EPOLLET
+
+func (l *ledger) add(h backend.Handle) unix.Errno {
+	if l.epfd < 0 {
+		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		if err != nil {
+			var errno unix.Errno
+			errors.As(err, &errno)
+			return errno
+		}
+		l.epfd = fd
+	}
+	return linux.Ctl(l.epfd, unix.EPOLL_CTL_ADD, h, nothing, 0)
+}
+
+func (l *ledger) change(op int, h backend.Handle) unix.Errno {
+	return linux.Ctl(l.epfd, op, h, nothing, 0)
+}
+
+func (l *ledger) close() error {
+	if l.epfd < 0 {
+		return nil
+	}
+	return unix.Close(l.epfd)
+}
