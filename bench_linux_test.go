@@ -1,10 +1,12 @@
 package epore_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend/iouring"
 	"github.com/epore/epore/internal/fixture"
 )
 
@@ -129,6 +132,19 @@ func pairs(b *testing.B, n, sets int) [][2]int {
 
 func benchPoll(b *testing.B, s epore.Strategy) *epore.Poll { return open(b, epore.WithStrategy(s)) }
 
+// uringPoll is a Poll on io_uring, for the goroutine that calls, which is locked
+// to its thread for the rest of the benchmark.
+func uringPoll(b *testing.B, s epore.Strategy) *epore.Poll {
+	p, err := epore.NewWith(iouring.New(), epore.WithStrategy(s))
+	if errors.Is(err, errors.ErrUnsupported) {
+		b.Skipf("no io_uring to compare with: %v", err)
+	}
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, p.Close()) })
+	runtime.LockOSThread()
+	return p
+}
+
 // What one event costs, edge-triggered: 64 of 2,000 sockets get a byte, the
 // loop collects them and reads; less the writes and reads.
 func BenchmarkEventEdge(b *testing.B) { benchmarkEvent(b, 2000, epore.Edge) }
@@ -144,7 +160,7 @@ func BenchmarkEventByRegistered(b *testing.B) {
 			plain, raws, parks := pairs(b, n, sets), pairs(b, n, sets), pairs(b, n, sets)
 			versus(b, active, plainRound(plain),
 				contestant{"raw", rawRound(b, raws, epore.Edge)},
-				contestant{"park", eporeRound(b, epore.Park, parks, epore.Edge)})
+				contestant{"park", eporeRound(b, benchPoll(b, epore.Park), parks, epore.Edge)})
 			b.ReportMetric(float64(len(parks)), "registered")
 		})
 	}
@@ -155,11 +171,13 @@ const active = 64
 
 func benchmarkEvent(b *testing.B, registered int, mode epore.Interest) {
 	// A set of sockets for each, so that none pays for the other's registrations.
-	const sets = 4
+	const sets = 6
 	versus(b, active, plainRound(pairs(b, registered, sets)),
 		contestant{"raw", rawRound(b, pairs(b, registered, sets), mode)},
-		contestant{"park", eporeRound(b, epore.Park, pairs(b, registered, sets), mode)},
-		contestant{"block", eporeRound(b, epore.Block, pairs(b, registered, sets), mode)},
+		contestant{"park", eporeRound(b, benchPoll(b, epore.Park), pairs(b, registered, sets), mode)},
+		contestant{"block", eporeRound(b, benchPoll(b, epore.Block), pairs(b, registered, sets), mode)},
+		contestant{"uring", eporeRound(b, uringPoll(b, epore.Block), pairs(b, registered, sets), mode)},
+		contestant{"uring-park", eporeRound(b, uringPoll(b, epore.Park), pairs(b, registered, sets), mode)},
 	)
 }
 
@@ -205,8 +223,7 @@ func rawRound(b *testing.B, ends [][2]int, mode epore.Interest) func() {
 	}
 }
 
-func eporeRound(b *testing.B, s epore.Strategy, ends [][2]int, mode epore.Interest) func() {
-	p := benchPoll(b, s)
+func eporeRound(b *testing.B, p *epore.Poll, ends [][2]int, mode epore.Interest) func() {
 	for i := range ends {
 		require.NoError(b, p.Registry().Register(epore.FD(ends[i][0]), epore.Token(i), epore.Readable|mode))
 	}
@@ -241,6 +258,7 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 	raw, nested, outer := newRawEpoll(b, 8), newRawEpoll(b, 8), newRawEpoll(b, 8)
 	outer.ctl(unix.EPOLL_CTL_ADD, nested.fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET, 0)
 	fresh, parked := benchPoll(b, epore.Park), benchPoll(b, epore.Park)
+	shared, owned := uringPoll(b, epore.Park), uringPoll(b, epore.Block)
 	require.NoError(b, parked.Poll(epore.NewEvents(1), 3*time.Millisecond))
 	rawPairs := func(e *rawEpoll) func() {
 		return func() {
@@ -265,6 +283,8 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 		contestant{"epore", eporePairs(fresh)},
 		contestant{"nested", rawPairs(nested)},
 		contestant{"parked", eporePairs(parked)},
+		contestant{"uring", eporePairs(owned)},
+		contestant{"uring-park", eporePairs(shared)},
 	)
 }
 

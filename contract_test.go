@@ -18,7 +18,7 @@ func TestContract(t *testing.T) {
 	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 		t.Run(s.String(), func(t *testing.T) {
 			backendtest.Run(t, func() (backend.Backend, error) {
-				p, err := epore.New(epore.WithStrategy(s))
+				p, err := openBare(epore.WithStrategy(s))
 				if err != nil {
 					return nil, err
 				}

@@ -18,7 +18,7 @@ const forever = epore.Forever
 // open returns a Poll that is closed when the test ends.
 func open(t testing.TB, opts ...epore.Option) *epore.Poll {
 	t.Helper()
-	p, err := epore.New(opts...)
+	p, err := openQueue(opts...)
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skipf("no queue here: %v", err)
 	}

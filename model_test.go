@@ -50,7 +50,7 @@ func TestModel(t *testing.T) {
 }
 
 func runModel(t *testing.T, r *rapid.T) {
-	p, err := epore.New()
+	p, err := openQueue()
 	require.NoError(r, err)
 	defer p.Close()
 	sources := make([]*modelSource, 4)

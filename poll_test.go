@@ -272,7 +272,7 @@ func TestPollsLeakNothing(t *testing.T) {
 		if i%3 == 0 {
 			s = epore.Block
 		}
-		p, err := epore.New(epore.WithStrategy(s))
+		p, err := openQueue(epore.WithStrategy(s))
 		require.NoError(t, err)
 		if i%50 < 2 {
 			require.NoError(t, p.Poll(events, 3*time.Millisecond)) // parks, or blocks
@@ -301,7 +301,7 @@ func TestOpenFailsWithoutLeaks(t *testing.T) {
 		for _, f := range keep {
 			f.Close()
 		}
-		p, err := epore.New()
+		p, err := openQueue()
 		restore()
 		if err == nil {
 			require.NoError(t, p.Close())

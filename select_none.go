@@ -1,4 +1,4 @@
-//go:build !linux || iouring || pollfd
+//go:build !linux || pollfd
 
 package epore
 

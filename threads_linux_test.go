@@ -31,7 +31,7 @@ func TestParkedPollsHoldNoThreads(t *testing.T) {
 }
 
 // threadsOf returns how many threads there are while n Polls wait, and how many
-// of them wait in an epoll.
+// of them wait in a queue.
 func threadsOf(t *testing.T, n int, s epore.Strategy) (all, waiting int) {
 	var polls []*epore.Poll
 	var loops sync.WaitGroup
@@ -60,7 +60,7 @@ func threadsOf(t *testing.T, n int, s epore.Strategy) (all, waiting int) {
 }
 
 // threads counts the threads of this process, and those that are in a system
-// call of epoll.
+// call that waits for events.
 func threads(t *testing.T) (all, waiting int) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	require.NoError(t, err)
@@ -75,7 +75,7 @@ func threads(t *testing.T) (all, waiting int) {
 		all++
 		number, _, _ := strings.Cut(string(call), " ")
 		switch n, _ := strconv.Atoi(number); n {
-		case unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2:
+		case unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_IO_URING_ENTER:
 			waiting++
 		}
 	}

@@ -1,0 +1,125 @@
+package epore_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/epoll"
+	"github.com/epore/epore/backend/iouring"
+)
+
+// queues are those of this system, by name.
+var queues = map[string]func() backend.Backend{
+	"epoll":    func() backend.Backend { return epoll.New() },
+	"io_uring": func() backend.Backend { return iouring.New() },
+}
+
+// envQueue names the queue that the tests of this package are to run on, if it
+// is not the one of New.
+const envQueue = "EPORE_QUEUE"
+
+// openQueue is New, on the queue that the tests are to run on, and such that any
+// goroutine can poll.
+func openQueue(opts ...epore.Option) (*epore.Poll, error) {
+	p, err := openBare(opts...)
+	if err != nil || !p.Capabilities().OneThread {
+		return p, err
+	}
+	if err := p.Close(); err != nil {
+		return nil, err
+	}
+	return epore.NewWith(&oneThread{Backend: queues[p.Backend()]()}, opts...)
+}
+
+// openBare is New, on the queue that the tests are to run on.
+func openBare(opts ...epore.Option) (*epore.Poll, error) {
+	if name := os.Getenv(envQueue); name != "" {
+		return epore.NewWith(queues[name](), opts...)
+	}
+	return epore.New(opts...)
+}
+
+// All tests of this package once more, on each other queue of this system.
+func TestOnOtherQueues(t *testing.T) {
+	if os.Getenv(envQueue) != "" {
+		t.Skip("this is one of them")
+	}
+	p := open(t)
+	for name, queue := range queues {
+		if name == p.Backend() {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			other, err := epore.NewWith(queue())
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skipf("no such queue here: %v", err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = other.Close()
+			self := exec.Command(os.Args[0], "-test.skip=^(TestOnOtherQueues|Example.*)$", "-test.timeout=10m")
+			if testing.Verbose() {
+				self.Args = append(self.Args, "-test.v")
+			}
+			self.Env = append(os.Environ(), envQueue+"="+name)
+			out, err := self.CombinedOutput()
+			if err != nil || testing.Verbose() {
+				t.Logf("%s", out)
+			}
+			if err != nil {
+				t.Fatalf("on %s: %v", name, err)
+			}
+		})
+	}
+}
+
+// oneThread is a queue that belongs to one thread, with a thread for it.
+type oneThread struct {
+	backend.Backend
+	waits   chan waitCall
+	results chan waitResult
+}
+
+type waitCall struct {
+	dst     []backend.Event
+	timeout time.Duration
+}
+
+type waitResult struct {
+	n   int
+	err error
+}
+
+func (o *oneThread) Open(c backend.Config) error {
+	if err := o.Backend.Open(c); err != nil {
+		return err
+	}
+	o.waits, o.results = make(chan waitCall), make(chan waitResult)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		for w := range o.waits {
+			n, err := o.Backend.Wait(w.dst, w.timeout)
+			o.results <- waitResult{n, err}
+		}
+	}()
+	return nil
+}
+
+func (o *oneThread) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+	o.waits <- waitCall{dst, timeout}
+	r := <-o.results
+	return r.n, r.err
+}
+
+func (o *oneThread) Close() error {
+	close(o.waits)
+	return o.Backend.Close()
+}
