@@ -99,6 +99,41 @@ var concurrencyCases = []wantedCase{
 		},
 	},
 	{
+		name: "a registering thread ends",
+		rule: "R1: a registration is the queue's: the thread it was made on may end, also while another waits",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				for _, waiting := range []bool{false, true} {
+					a, b := fixture.Pair(t)
+					other, wakes := fixture.Pair(t)
+					q.add(other, 1, backend.Readable)
+					var wait <-chan []backend.Event
+					if waiting {
+						wait = q.start(4, forever)
+					}
+					var err error
+					fixture.OnEndingThread(t, func() { err = q.Add(a.Handle(), 2, backend.Readable|mode) })
+					require.NoError(t, err)
+					if waiting { // and the thread has ended
+						wakes.Write("x")
+						require.Len(t, <-wait, 1)
+						other.Drain()
+					}
+					q.silent("nothing written")
+					b.Write("x")
+					require.Equal(t, backend.ReadyReadable, q.expect(2), "mode %v", mode)
+					a.Drain()
+					fixture.OnEndingThread(t, func() { err = q.Modify(a.Handle(), 3, backend.Readable|mode) })
+					require.NoError(t, err)
+					b.Write("x")
+					require.Equal(t, backend.ReadyReadable, q.expect(3), "mode %v", mode)
+					q.remove(a)
+					q.remove(other)
+				}
+			}
+		},
+	},
+	{
 		name: "three goroutines change at random",
 		rule: "R1: Register, Reregister, Deregister from any goroutine at any time, also while another waits; R3, R4 stay exact",
 		run: func(t *testing.T, q *queue) {

@@ -242,6 +242,39 @@ var conditionCases = []wantedCase{
 		},
 	},
 	{
+		name: "the end of reading is nothing to who writes",
+		rule: "M5, M7: a peer that half-closed is Readable; without Readable it is not reported, again and again, and wakes nobody",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				for _, before := range []bool{false, true} {
+					a, b := fixture.Pair(t)
+					q.add(a, 1, backend.Writable|mode)
+					require.Equal(t, backend.ReadyWritable, q.expect(1))
+					a.Fill()
+					if before {
+						b.ShutdownWrite()
+					}
+					q.modify(a, 2, backend.Writable|mode)
+					q.silent("full")
+					if !before {
+						b.ShutdownWrite()
+						q.silent("full, and the peer writes no more")
+					}
+					b.Drain()
+					require.Equal(t, backend.ReadyWritable, q.expect(2)&^backend.ReadyReadClosed, "mode %v", mode)
+					if mode == 0 {
+						require.Equal(t, backend.ReadyWritable, q.expect(2)&^backend.ReadyReadClosed, "level: again")
+						a.Fill()
+						q.silent("full again")
+						b.Drain()
+						require.Equal(t, backend.ReadyWritable, q.expect(2)&^backend.ReadyReadClosed)
+					}
+					q.remove(a)
+				}
+			}
+		},
+	},
+	{
 		name:  "out-of-band data",
 		rule:  "M10: urgent data gives Priority where it was asked for",
 		needs: backend.Priority,
@@ -251,12 +284,21 @@ var conditionCases = []wantedCase{
 			b.Write("ordinary")
 			a.AwaitReadable()
 			q.silent("not urgent")
+			b.Write("ordinary")
+			a.AwaitReadable()
+			q.silent("not urgent, while it is waited for")
 			b.SendUrgent('!')
 			require.Equal(t, backend.ReadyPriority, q.expect(1))
 			q.modify(a, 2, backend.Readable)
 			require.Equal(t, backend.ReadyReadable, q.expect(2), "Priority was not asked for")
 			q.modify(a, 3, backend.Readable|backend.Priority)
 			q.expectBits(3, backend.ReadyReadable|backend.ReadyPriority)
+			q.remove(a)
+			a, b = fixture.TCPPair(t)
+			q.add(a, 4, backend.Readable|backend.Priority)
+			q.silent("nothing sent")
+			b.Write("ordinary")
+			require.Equal(t, backend.ReadyReadable, q.expect(4), "not urgent")
 		},
 	},
 	{

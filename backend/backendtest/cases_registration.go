@@ -273,6 +273,55 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
+		name: "a number goes to another of its kind",
+		rule: likeRule,
+		run: func(t *testing.T, q *queue) {
+			for _, waited := range []bool{false, true} {
+				first, _ := fixture.Pipe(t)
+				r, w := fixture.Pipe(t)
+				r = takeOver(t, q, waited, first, r, w.Write) // a pipe to a pipe
+				a, b := fixture.DatagramPair(t)
+				a = takeOver(t, q, waited, r, a, b.Write) // to a socket
+				c, d := fixture.DatagramPair(t)
+				c = takeOver(t, q, waited, a, c, d.Write) // to a socket
+				r, w = fixture.Pipe(t)
+				takeOver(t, q, waited, c, r, w.Write) // to a pipe
+			}
+		},
+	},
+	{
+		name: "a number goes to the other end of its pipe",
+		rule: likeRule,
+		run: func(t *testing.T, q *queue) {
+			for _, waited := range []bool{false, true} {
+				r, w := fixture.Pipe(t)
+				r.Dup() // so that the pipe has a reader to the end
+				q.add(r, 1, backend.Readable)
+				if waited {
+					q.silent("empty")
+				}
+				number := r.FD
+				r.Close()
+				w = w.MoveTo(number)
+				require.ErrorIs(t, q.Modify(w.Handle(), 2, backend.Writable), fs.ErrNotExist)
+				require.ErrorIs(t, q.Delete(w.Handle()), fs.ErrNotExist)
+				q.add(w, 3, backend.Writable)
+				require.Equal(t, backend.ReadyWritable, q.expect(3))
+				q.remove(w)
+			}
+		},
+	},
+	{
+		name: "an eventfd's number goes to another eventfd",
+		rule: likeRule,
+		run: func(t *testing.T, q *queue) {
+			for _, waited := range []bool{false, true} {
+				first, second := fixture.Eventfd(t), fixture.Eventfd(t)
+				takeOver(t, q, waited, first, second, nil)
+			}
+		},
+	},
+	{
 		name: "two descriptors of one description",
 		rule: "R12: reader and writer that want separate tokens dup the descriptor",
 		run: func(t *testing.T, q *queue) {
@@ -340,6 +389,37 @@ var registrationCases = []wantedCase{
 			require.Equal(t, q.Name(), q.Name())
 		},
 	},
+}
+
+const likeRule = "R3, R4, R7: exact: a registration is of the open file, also among files that have no identity of their own"
+
+// takeOver has the number of first, which is registered and closed, go to second,
+// and registers that. Its data comes from write, or is its own: an eventfd's.
+func takeOver(t *testing.T, q *queue, waited bool, first, second *fixture.End, write func(string)) *fixture.End {
+	t.Helper()
+	q.add(first, 1, backend.Readable)
+	if waited {
+		q.silent("nothing written")
+	}
+	number := first.FD
+	first.Close()
+	second = second.MoveTo(number)
+	require.ErrorIs(t, q.Modify(second.Handle(), 2, backend.Readable), fs.ErrNotExist)
+	require.ErrorIs(t, q.Delete(second.Handle()), fs.ErrNotExist)
+	q.add(second, 3, backend.Readable)
+	require.ErrorIs(t, q.Add(second.Handle(), 4, backend.Readable), fs.ErrExist)
+	q.silent("nothing written")
+	if write == nil {
+		write = second.Write
+	}
+	write("\x01\x00\x00\x00\x00\x00\x00\x00")
+	require.Equal(t, backend.ReadyReadable, q.expect(3))
+	q.modify(second, 5, backend.Readable)
+	require.Equal(t, backend.ReadyReadable, q.expect(5))
+	q.remove(second)
+	require.ErrorIs(t, q.Delete(second.Handle()), fs.ErrNotExist)
+	second.Drain()
+	return second
 }
 
 // letsClose has the registration of one end of a connection, which the queue has

@@ -66,15 +66,16 @@ const (
 type Option func(*Uring)
 
 // WithEntries sets how many submissions the ring holds, from 1 to 4096 and
-// rounded up to a power of two by the kernel; it holds 16 times as many
-// completions. 256 are the default: 100 KiB. What does not fit costs further
-// system calls and is never lost.
+// rounded up to a power of two by the kernel; it holds 8 times as many
+// completions. 128 are the default: 28 KiB of memory, which many kernels count
+// against RLIMIT_MEMLOCK. What does not fit costs further system calls and is
+// never lost.
 func WithEntries(n uint32) Option { return func(u *Uring) { u.entries = n } }
 
 const (
-	defaultEntries = 256
+	defaultEntries = 128
 	maxEntries     = 4096
-	completions    = 16 // for each submission
+	completions    = 8 // for each submission
 )
 
 // New returns an io_uring queue that is not open yet: epore.NewWith opens it.

@@ -23,7 +23,8 @@ type kind struct {
 	name     string
 	blocking bool
 	entries  uint32
-	without  func(u *Uring)
+	gears    []uint32 // that there are, if not all
+	noisy    bool     // without IOSQE_CQE_SKIP_SUCCESS
 }
 
 var kinds = []kind{
@@ -31,6 +32,8 @@ var kinds = []kind{
 	{name: "owned", blocking: true},
 	{name: "shared, small", entries: 1},
 	{name: "owned, small", entries: 1, blocking: true},
+	{name: "shared, Linux 5.13", gears: []uint32{plainGear}, noisy: true},
+	{name: "blocking, Linux 6.0", blocking: true, gears: []uint32{sharedGear, plainGear}},
 }
 
 func (k kind) open() (*Uring, error) {
@@ -38,11 +41,10 @@ func (k kind) open() (*Uring, error) {
 	if k.entries > 0 {
 		u = New(WithEntries(k.entries))
 	}
-	if err := u.Open(backend.Config{Blocking: k.blocking}); err != nil {
-		return u, err
+	u.gears = k.gears
+	err := u.Open(backend.Config{Blocking: k.blocking})
+	if k.noisy {
+		u.quiet = 0
 	}
-	if k.without != nil {
-		k.without(u)
-	}
-	return u, nil
+	return u, err
 }

@@ -67,13 +67,19 @@ const otherwise = `to use epoll instead, import "github.com/epore/epore/backend/
 // the way out. Where it is a matter of what this system allows, it is
 // errors.ErrUnsupported.
 func refusal(call string, err error) error {
-	cause := ""
+	setting, _ := os.ReadFile("/proc/sys/kernel/io_uring_disabled")
+	return explain(call, err, strings.TrimSpace(string(setting)))
+}
+
+// explain is refusal, given the value of that sysctl.
+func explain(call string, err error, disabled string) error {
+	var cause string
 	switch err {
 	case unix.ENOSYS, unix.EINVAL:
-		cause = "this kernel (" + release() + ") has no io_uring, or an old one (5.13 is needed), or a seccomp filter hides it"
+		cause = "this kernel (" + kernelRelease() + ") has no io_uring, or an old one (5.13 is needed), or a seccomp filter hides it"
 	case unix.EPERM, unix.EACCES:
 		cause = "a seccomp filter or a security module denies it, as container engines do by default"
-		switch setting, _ := os.ReadFile("/proc/sys/kernel/io_uring_disabled"); strings.TrimSpace(string(setting)) {
+		switch disabled {
 		case "1":
 			cause = "sysctl kernel.io_uring_disabled=1 denies it to users outside of kernel.io_uring_group; or " + cause
 		case "2":
@@ -96,8 +102,8 @@ func (e unsupported) Is(target error) bool {
 
 func (e unsupported) Unwrap() error { return e.Errno }
 
-// release is the version of the running kernel.
-func release() string {
+// kernelRelease is the version of the running kernel.
+func kernelRelease() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
 		return "of unknown version"

@@ -1,0 +1,448 @@
+//go:build linux
+
+package iouring
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// What only this backend can get wrong.
+
+// eachKind runs a test on every kind of ring, waits on one thread included.
+func eachKind(t *testing.T, rule string, run func(t *testing.T, u *Uring)) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			stop := backendtest.Watchdog(t.Name(), rule)
+			defer stop()
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			run(t, opened(t, k))
+		})
+	}
+}
+
+func opened(t testing.TB, k kind) *Uring {
+	u, err := k.open()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = u.Close() })
+	return u
+}
+
+// some waits until there are events, on this thread.
+func some(t *testing.T, u *Uring, dst []backend.Event) []backend.Event {
+	t.Helper()
+	for range 1000 {
+		n, err := u.Wait(dst, time.Second)
+		require.NoError(t, err)
+		if n > 0 {
+			return dst[:n]
+		}
+	}
+	t.Fatal("no event came")
+	return nil
+}
+
+func ready(t *testing.T, u *Uring) []backend.Event {
+	t.Helper()
+	dst := make([]backend.Event, 64)
+	n, err := u.Wait(dst, 0)
+	require.NoError(t, err)
+	return dst[:n]
+}
+
+// Taken over by a registration of its number, the eventfd would wake nobody.
+func TestItsOwnDescriptorsAreNotForOthers(t *testing.T) {
+	eachKind(t, "E3", func(t *testing.T, u *Uring) {
+		r, _ := fixture.Pipe(t)
+		require.NoError(t, u.Add(r.Handle(), 1, backend.Readable)) // now there is a ledger
+		for _, fd := range []int{u.wakefd, u.ring.fd, u.ledger.epfd} {
+			h := backend.Handle(fd)
+			require.ErrorIs(t, u.Add(h, 2, backend.Readable), unix.EINVAL)
+			require.ErrorIs(t, u.Modify(h, 2, backend.Readable), unix.ENOENT)
+			require.ErrorIs(t, u.Delete(h), unix.ENOENT)
+		}
+		require.NoError(t, u.Wake())
+		n, err := u.Wait(make([]backend.Event, 1), -1)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
+}
+
+func TestOpenTwice(t *testing.T) {
+	u := opened(t, kind{})
+	fd := u.ring.fd
+	require.ErrorIs(t, u.Open(backend.Config{}), unix.EBUSY)
+	require.Equal(t, fd, u.ring.fd)
+	require.NoError(t, u.Close())
+	require.NoError(t, u.Close(), "again")
+}
+
+func TestEntriesOutOfRange(t *testing.T) {
+	for _, n := range []uint32{0, maxEntries + 1, 1<<32 - 1} {
+		err := New(WithEntries(n), nil).Open(backend.Config{})
+		require.ErrorIs(t, err, unix.EINVAL)
+		require.ErrorContains(t, err, "WithEntries")
+	}
+}
+
+// The owned gear: a wait elsewhere is an error and disturbs nothing.
+func TestWaitingOnAnotherThread(t *testing.T) {
+	stop := backendtest.Watchdog(t.Name(), "a Poll from another thread is a clear error")
+	defer stop()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	u := opened(t, kind{blocking: true})
+	if !u.Capabilities().OneThread {
+		t.Skip("this kernel has no rings of one thread")
+	}
+	a, b := fixture.Pair(t)
+	later, _ := fixture.Pair(t)
+	require.NoError(t, u.Add(a.Handle(), 1, backend.Readable|backend.Edge))
+	require.Empty(t, ready(t, u)) // the ring is this thread's
+	b.Write("x")
+	fixture.OnEndingThread(t, func() {
+		for _, timeout := range []time.Duration{0, time.Microsecond, time.Hour, -1} {
+			n, err := u.Wait(make([]backend.Event, 4), timeout)
+			if n != 0 || !errors.Is(err, backend.ErrWrongThread) {
+				t.Errorf("Wait(%v) on another thread: %d, %v", timeout, n, err)
+			}
+		}
+		if err := u.Add(later.Handle(), 2, backend.Writable); err != nil {
+			t.Errorf("changes may come from there: %v", err)
+		}
+	})
+	seen := map[backend.Key]backend.Readiness{}
+	for len(seen) < 2 {
+		for _, ev := range some(t, u, make([]backend.Event, 4)) {
+			seen[ev.Key] = ev.Ready
+		}
+	}
+	require.Equal(t, map[backend.Key]backend.Readiness{1: backend.ReadyReadable, 2: backend.ReadyWritable}, seen)
+}
+
+// The shared gear: requests belong to the thread that handed them in, and end
+// with it. Here all of them do, the eventfd's included, time and again.
+func TestThreadsThatEnd(t *testing.T) {
+	for _, k := range kinds {
+		if k.blocking {
+			continue
+		}
+		t.Run(k.name, func(t *testing.T) {
+			stop := backendtest.Watchdog(t.Name(), "a thread that ends takes no registration with it")
+			defer stop()
+			const sources = 20
+			var u *Uring
+			var err error
+			fixture.OnEndingThread(t, func() { u, err = k.open() })
+			if errors.Is(err, errors.ErrUnsupported) {
+				t.Skip(err)
+			}
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = u.Close() })
+			var heres, theres []*fixture.End
+			modes := []backend.Interest{0, backend.Edge, backend.OneShot}
+			for i := range sources {
+				here, there := fixture.Pair(t)
+				heres, theres = append(heres, here), append(theres, there)
+				require.NoError(t, u.Add(here.Handle(), backend.Key(i+1), backend.Readable|modes[i%3]))
+			}
+			for round := range 5 {
+				fixture.OnEndingThread(t, func() {
+					if n, err := u.Wait(make([]backend.Event, 4), 0); n != 0 || err != nil {
+						t.Errorf("%d, %v", n, err)
+					}
+				})
+				if round%2 == 1 { // now they end while somebody waits
+					ended := make(chan struct{})
+					fixture.OnEndingThread(t, func() {
+						_, _ = u.Wait(make([]backend.Event, 4), 0)
+						go func() {
+							defer close(ended)
+							if n, err := u.Wait(make([]backend.Event, 4), -1); n != 0 || err != nil {
+								t.Errorf("%d, %v", n, err)
+							}
+						}()
+					})
+					require.NoError(t, u.Wake())
+					<-ended
+				}
+				for _, there := range theres {
+					there.Write("x")
+				}
+				seen := make(map[backend.Key]bool)
+				dst := make([]backend.Event, 4)
+				for len(seen) < sources {
+					for _, ev := range some(t, u, dst) {
+						seen[ev.Key] = true
+						heres[ev.Key-1].Drain()
+						if ev.Key%3 == 0 {
+							require.NoError(t, u.Modify(heres[ev.Key-1].Handle(), ev.Key, backend.Readable|backend.OneShot))
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// A parked waiter does not come for what is queued: from Settle on, changes must
+// reach the kernel at once, and make the ring readable.
+func TestSettledQueuesTellTheirKernelAtOnce(t *testing.T) {
+	u := opened(t, kind{})
+	before, b := fixture.Pair(t)
+	b.Write("x")
+	readable := func() bool {
+		fds := []unix.PollFd{{Fd: int32(u.Descriptor()), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		require.NoError(t, err)
+		return n == 1
+	}
+	require.Empty(t, ready(t, u))
+	require.NoError(t, u.Add(before.Handle(), 1, backend.Readable))
+	require.False(t, readable(), "with the next wait")
+	require.NoError(t, u.Settle())
+	require.True(t, readable(), "what is queued already")
+	require.Len(t, ready(t, u), 1)
+	before.Drain()
+	require.Empty(t, ready(t, u))
+	require.NoError(t, u.Settle())
+	after, b := fixture.Pair(t)
+	b.Write("x")
+	require.False(t, readable())
+	require.NoError(t, u.Add(after.Handle(), 2, backend.Readable))
+	require.True(t, readable(), "what comes later")
+	require.NoError(t, u.Modify(after.Handle(), 3, backend.Readable))
+	require.Equal(t, []backend.Event{{Key: 3, Ready: backend.ReadyReadable}}, ready(t, u))
+}
+
+// After Close, the sources are the caller's alone.
+func TestCloseLetsSourcesGo(t *testing.T) {
+	eachKind(t, "P9: when Close returns, the queue is closed", func(t *testing.T, u *Uring) {
+		a, b := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable))
+		require.Empty(t, ready(t, u))
+		require.NoError(t, u.Close())
+		a.Close()
+		_, ended := b.Drain()
+		require.True(t, ended, "the other end sees it at once")
+	})
+}
+
+// requests counts the poll requests in the kernel, by /proc/self/fdinfo.
+func requests(t *testing.T, u *Uring) (n int) {
+	f, err := os.Open("/proc/self/fdinfo/" + strconv.Itoa(u.ring.fd))
+	require.NoError(t, err)
+	defer f.Close()
+	in := false
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		switch line := lines.Text(); {
+		case line == "PollList:":
+			in = true
+		case in && strings.HasPrefix(line, "  op="):
+			n++
+		case in && !strings.HasPrefix(line, " "):
+			in = false
+		}
+	}
+	return n
+}
+
+// The completion queue overflows when more happens than it holds. The kernel
+// keeps the rest, and ends requests for many events: nothing may be lost, and
+// nothing come twice.
+func TestOverflow(t *testing.T) {
+	for _, k := range kinds {
+		if k.entries == 0 {
+			continue
+		}
+		for _, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {
+			t.Run(k.name+" "+mode.String(), func(t *testing.T) {
+				stop := backendtest.Watchdog(t.Name(), "100,000 simultaneous events through a small ring, none lost, none twice")
+				defer stop()
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				overflow(t, opened(t, k), mode)
+			})
+		}
+	}
+}
+
+func overflow(t *testing.T, u *Uring, mode backend.Interest) {
+	wanted := 10_000
+	if backendtest.Long() {
+		wanted = 100_000
+	}
+	sources := min(8000, (fixture.DescriptorLimit(t)-200)/2, wanted)
+	ends, closeAll := fixture.ManyPairs(t, sources)
+	defer closeAll()
+	for i, e := range ends {
+		require.NoError(t, u.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable|mode))
+	}
+	require.Empty(t, ready(t, u))
+	overflowed := false
+	events := 0
+	dst := make([]backend.Event, 300)
+	buf := make([]byte, 8)
+	for events < wanted {
+		for _, e := range ends {
+			_, err := unix.Write(e[1], []byte("x"))
+			require.NoError(t, err)
+		}
+		overflowed = overflowed || u.ring.overflowed() || u.owned
+		seen := make([]bool, sources)
+		for left := sources; left > 0; {
+			n, err := u.Wait(dst, time.Minute)
+			require.NoError(t, err)
+			for _, ev := range dst[:n] {
+				i := int(ev.Key) - 1
+				require.False(t, seen[i], "%d came twice", i)
+				seen[i] = true
+				left--
+				if mode == 0 { // or it would come again, as it should
+					_, err := unix.Read(ends[i][0], buf)
+					require.NoError(t, err)
+				}
+			}
+		}
+		require.Empty(t, ready(t, u), "all have come, and nothing changed")
+		for i, e := range ends {
+			if mode != 0 {
+				_, err := unix.Read(e[0], buf)
+				require.NoError(t, err)
+			}
+			if mode == backend.OneShot {
+				require.NoError(t, u.Modify(backend.Handle(e[0]), backend.Key(i+1), backend.Readable|mode))
+			}
+		}
+		require.Empty(t, ready(t, u), "all are read")
+		events += sources
+	}
+	require.True(t, overflowed, "or this test would see nothing")
+	t.Logf("reached %d events of 100,000, %d at once through %d completions", events, sources, u.ring.cqEntries)
+}
+
+// Eight goroutines register, make ready, and deregister, while one waits. What
+// they leave registered for its event must get it; in the end the kernel has no
+// request left but the eventfd's, and the memory is as before.
+func TestRegistrationsWithoutEnd(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			stop := backendtest.Watchdog(t.Name(), "1,000,000 events with 8 goroutines that register and deregister, nothing lost, nothing left behind")
+			defer stop()
+			withoutEnd(t, opened(t, k))
+		})
+	}
+}
+
+func withoutEnd(t *testing.T, u *Uring) {
+	wanted := int64(4000)
+	if backendtest.Long() {
+		wanted = 1_000_000
+	}
+	const goroutines, each = 8, 4
+	var changes sync.Mutex // the core's promise: one change at a time
+	change := func(do func() error) {
+		changes.Lock()
+		defer changes.Unlock()
+		if err := do(); err != nil {
+			t.Errorf("%v", err)
+		}
+	}
+	var events atomic.Int64
+	var over atomic.Bool
+	var came [goroutines*each + 1]chan struct{}
+	var heres, theres [goroutines * each]*fixture.End
+	for i := range heres {
+		heres[i], theres[i] = fixture.Pair(t)
+		came[i+1] = make(chan struct{}, 1)
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		dst := make([]backend.Event, 16)
+		timeout := time.Duration(-1)
+		for last := false; !last; {
+			if over.Load() {
+				timeout, last = 0, true
+			}
+			n, err := u.Wait(dst, timeout)
+			if err != nil {
+				t.Errorf("Wait: %v", err)
+			}
+			for _, ev := range dst[:n] {
+				events.Add(1)
+				select {
+				case came[ev.Key] <- struct{}{}:
+				default:
+				}
+			}
+		}
+	})
+	run := func(until int64) {
+		var working sync.WaitGroup
+		for g := range goroutines {
+			working.Go(func() {
+				modes := []backend.Interest{backend.Edge, 0, backend.OneShot}
+				buf := make([]byte, 8)
+				for round := 0; events.Load() < until; round++ {
+					for i := g * each; i < (g+1)*each; i++ {
+						select { // a second one of the last round
+						case <-came[i+1]:
+						default:
+						}
+						change(func() error {
+							return u.Add(heres[i].Handle(), backend.Key(i+1), backend.Readable|modes[(round+i)%3])
+						})
+					}
+					for i := g * each; i < (g+1)*each; i++ {
+						_, _ = theres[i].TryWrite([]byte("x"))
+					}
+					for i := g * each; i < (g+1)*each; i++ {
+						<-came[i+1] // or the watchdog says that it was lost
+						_, _ = heres[i].TryRead(buf)
+						change(func() error { return u.Delete(heres[i].Handle()) })
+					}
+				}
+			})
+		}
+		working.Wait()
+	}
+	run(wanted / 10)
+	before := heap()
+	run(wanted)
+	grown := heap() - before
+	over.Store(true)
+	require.NoError(t, u.Wake())
+	waiting.Wait()
+	require.Less(t, grown, int64(64<<10), "bytes of the heap")
+	require.Equal(t, 1, requests(t, u), "in the kernel, the eventfd's")
+	t.Logf("reached %d of 1,000,000 events, the heap grew by %d bytes", events.Load(), grown)
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
