@@ -7,8 +7,8 @@ type Strategy uint8
 
 const (
 	// Park, the default, parks the goroutine on the Go runtime's own poller, as
-	// package net does, where the queue is a descriptor (epoll); the waiting
-	// Poll holds no thread. Waits under 2 ms block in the kernel all the same,
+	// package net does, where the queue is a descriptor (epoll, io_uring); the
+	// waiting Poll holds no thread. Waits under 2 ms block in the kernel all the same,
 	// since the runtime's timers round to the millisecond. Where the platform
 	// cannot park, Park is Block.
 	//
@@ -18,7 +18,9 @@ const (
 	Park Strategy = iota
 	// Block waits in the kernel, on the calling thread. It is for a goroutine
 	// locked to its thread (runtime.LockOSThread) that must react at once beside
-	// saturating computation, and for Exclusive.
+	// saturating computation, and for Exclusive. An io_uring then belongs to that
+	// thread (Capabilities().OneThread), and a Poll on another one fails with
+	// ErrWrongThread.
 	Block
 )
 

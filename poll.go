@@ -73,9 +73,10 @@ const (
 // timers count in milliseconds, a kernel's wait in nanoseconds.
 const shortWait = 2 * time.Millisecond
 
-// New opens the event queue of this platform: epoll on Linux. Where none is
-// supported yet it fails with errors.ErrUnsupported; when the system refuses
-// (no descriptors left, say), the error tells the likely cause.
+// New opens the event queue of this platform: epoll on Linux, or io_uring if the
+// program is built with the tag iouring. Where none is supported yet it fails
+// with errors.ErrUnsupported; when the system refuses (no descriptors left, say),
+// the error tells the likely cause.
 func New(opts ...Option) (*Poll, error) {
 	b, err := newDefaultBackend()
 	if err != nil {
@@ -124,7 +125,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 // and the same at each call; who wants one to close gets it from TryClone.
 func (p *Poll) Registry() *Registry { return &p.own }
 
-// Backend returns the name of the queue: "epoll".
+// Backend returns the name of the queue: "epoll", "io_uring".
 func (p *Poll) Backend() string {
 	if p.be == nil {
 		return "absent"
@@ -155,7 +156,8 @@ func (p *Poll) Strategy() Strategy {
 // At most events.Cap() events come at once; the others come with the next
 // Polls, in turn, so that none starves.
 //
-// While one goroutine is in Poll, another gets ErrBusy. When the Poll is closed,
+// While one goroutine is in Poll, another gets ErrBusy. On a queue that belongs to
+// one thread, a Poll on another thread is ErrWrongThread. When the Poll is closed,
 // also while it waits, it returns ErrClosed. After an error events is empty,
 // except that ErrBusy leaves it alone.
 func (p *Poll) Poll(events *Events, timeout time.Duration) error {

@@ -59,7 +59,8 @@ func (r *Registry) Reregister(s Source, token Token, interest Interest) error {
 // closed file alive it keeps watching it: epoll for as long as a duplicate of
 // the descriptor is open somewhere. If it was level-triggered, that costs a
 // Poll with [Block] its sleep (it returns no event, but spins), and a parked
-// one too when it fills all of events.
+// one too when it fills all of events. An io_uring itself keeps the file open,
+// until its number is registered or deregistered again.
 func (r *Registry) Deregister(s Source) error {
 	return r.change(opDeregister, s, 0, 0)
 }

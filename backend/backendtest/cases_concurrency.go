@@ -5,6 +5,7 @@ package backendtest
 import (
 	"io/fs"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -30,7 +31,11 @@ var concurrencyCases = []wantedCase{
 				events := <-answer
 				require.Len(t, events, 1, "exactly one event")
 				require.Equal(t, k, events[0].Key)
-				require.Empty(t, q.wait(4, 0), "and no second")
+				if !q.Capabilities().OneThread {
+					// Else the waiter did the registering, perhaps beside the write: there
+					// was a byte to read when it looked, and then the news of it.
+					require.Empty(t, q.wait(4, 0), "and no second")
+				}
 				q.remove(a)
 				a.Close()
 				b.Close()
@@ -194,7 +199,7 @@ var concurrencyCases = []wantedCase{
 	},
 	{
 		name:  "writers on many sources while the loop reads",
-		rule:  "R1, M2: nothing is lost between goroutines that write and a loop that waits",
+		rule:  "R1, M2: nothing is lost between goroutines that write and a loop that waits; M9: and spurious events are rare",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			const sources = 16
@@ -221,10 +226,11 @@ var concurrencyCases = []wantedCase{
 							}
 							b.AwaitWritable()
 						}
+						runtime.Gosched() // or each would write all at once
 					}
 				})
 			}
-			total := 0
+			total, count, spurious := 0, 0, 0
 			for total < sources*bytes {
 				events := q.wait(8, soon)
 				if len(events) == 0 {
@@ -234,10 +240,15 @@ var concurrencyCases = []wantedCase{
 				for _, ev := range events {
 					n, _ := ends[ev.Key-1].Drain()
 					total += n
+					count++
+					if n == 0 {
+						spurious++
+					}
 				}
 			}
 			writers.Wait()
 			require.Equal(t, sources*bytes, total)
+			require.LessOrEqual(t, spurious, 3+count/1000, "of %d events", count)
 		},
 	},
 }

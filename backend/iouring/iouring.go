@@ -50,8 +50,9 @@ type Uring struct {
 	// quiet is the flag of submissions whose success is no news, where there is one.
 	quiet uint8
 
-	round uint32        // counts Waits
-	polls []unix.PollFd // of confirm
+	round    uint32        // counts Waits
+	reported uint32        // the last of them that returned events
+	polls    []unix.PollFd // of confirm
 }
 
 // The user data of a request is its descriptor (low half) and the record's
@@ -579,6 +580,7 @@ func (u *Uring) report(dst []backend.Event) int {
 			rec.pending = 0
 			switch {
 			case rec.state != fired:
+				rec.round = u.round
 			case rec.interest.Has(backend.OneShot):
 				rec.state = shot
 			default:
@@ -589,18 +591,22 @@ func (u *Uring) report(dst []backend.Event) int {
 		}
 	}
 	u.ready = u.ready[:copy(u.ready, u.ready[done:])]
+	if n > 0 {
+		u.reported = u.round
+	}
 	return n
 }
 
-// confirm looks once more at what a request said before this Wait: the source may
-// have been read since, and a level-triggered one would then be reported without
-// reason, and one-shot the shot be wasted. It is one system call for all of batch.
-//
-// Edges are what was, and are reported as they came.
+// confirm looks once more at what a request said, where that may be over: the
+// source may have been read since, and would be reported without reason. So it is
+// with level and one-shot requests that are older than this Wait; and with edges
+// of sources that the Wait before reported, and that so were just being read. It
+// is one system call for all of batch.
 func (u *Uring) confirm(batch []uint32) {
 	u.polls = u.polls[:0]
 	for _, fd := range batch {
-		if rec := u.records.get(fd); rec.state == fired && rec.round != u.round {
+		rec := u.records.get(fd)
+		if rec.state == fired && rec.round != u.round || rec.state == armed && rec.round == u.reported {
 			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(linux.Bits(rec.interest))})
 		}
 	}
@@ -610,7 +616,13 @@ func (u *Uring) confirm(batch []uint32) {
 	for i := range u.polls {
 		fd := uint32(u.polls[i].Fd)
 		rec := u.records.get(fd)
-		if rec.pending = rec.readiness(uint32(uint16(u.polls[i].Revents))); rec.pending == 0 {
+		now := rec.readiness(uint32(uint16(u.polls[i].Revents)))
+		if rec.state == armed {
+			// What is new has a completion of its own.
+			rec.pending &= now
+			continue
+		}
+		if rec.pending = now; now == 0 {
 			u.arm(fd, rec)
 		}
 	}

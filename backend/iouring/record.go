@@ -19,7 +19,7 @@ type record struct {
 	key      backend.Key
 	identity uint64            // of the file; see identify
 	seq      uint32            // of the last request; completions of others are stale
-	round    uint32            // the Wait in or after which that was made
+	round    uint32            // the Wait in or after which it was made; or, of edges, that reported them
 	pending  backend.Readiness // what is to be reported: see Uring.ready
 	interest backend.Interest
 	state    state
