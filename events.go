@@ -37,7 +37,7 @@ const (
 	// [Block], wakes at least one of them and not all (EPOLLEXCLUSIVE). With
 	// [Park] it is only "at least one": there, prefer a listener for each Poll,
 	// with SO_REUSEPORT. It does not go together with OneShot, nor, on epoll, with
-	// Priority (errors.ErrUnsupported).
+	// Priority, and io_uring has none (errors.ErrUnsupported).
 	Exclusive = backend.Exclusive
 )
 

@@ -37,6 +37,9 @@ func newHerd(t *testing.T, s epore.Strategy, in epore.Interest) *herd {
 	var work sync.WaitGroup
 	for i := range loops {
 		p := open(t, epore.WithStrategy(s))
+		if lacking := in &^ p.Capabilities().Interests; lacking != 0 {
+			t.Skipf("%s has no %v", p.Backend(), lacking)
+		}
 		register(t, p, h.l, 1, in)
 		h.polls = append(h.polls, p)
 		work.Go(func() {

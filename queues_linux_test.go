@@ -25,7 +25,7 @@ var queues = map[string]func() backend.Backend{
 const envQueue = "EPORE_QUEUE"
 
 // openQueue is New, on the queue that the tests are to run on, and such that any
-// goroutine can poll.
+// goroutine can poll: a queue that belongs to one thread gets one.
 func openQueue(opts ...epore.Option) (*epore.Poll, error) {
 	p, err := openBare(opts...)
 	if err != nil || !p.Capabilities().OneThread {
@@ -34,7 +34,7 @@ func openQueue(opts ...epore.Option) (*epore.Poll, error) {
 	if err := p.Close(); err != nil {
 		return nil, err
 	}
-	return epore.NewWith(&oneThread{Backend: queues[p.Backend()]()}, opts...)
+	return epore.NewWith(&oneThread{Uring: iouring.New()}, opts...)
 }
 
 // openBare is New, on the queue that the tests are to run on.
@@ -80,9 +80,9 @@ func TestOnOtherQueues(t *testing.T) {
 	}
 }
 
-// oneThread is a queue that belongs to one thread, with a thread for it.
+// oneThread is an io_uring that belongs to one thread, and that thread.
 type oneThread struct {
-	backend.Backend
+	*iouring.Uring
 	waits   chan waitCall
 	results chan waitResult
 }
@@ -98,7 +98,7 @@ type waitResult struct {
 }
 
 func (o *oneThread) Open(c backend.Config) error {
-	if err := o.Backend.Open(c); err != nil {
+	if err := o.Uring.Open(c); err != nil {
 		return err
 	}
 	o.waits, o.results = make(chan waitCall), make(chan waitResult)
@@ -106,7 +106,7 @@ func (o *oneThread) Open(c backend.Config) error {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		for w := range o.waits {
-			n, err := o.Backend.Wait(w.dst, w.timeout)
+			n, err := o.Uring.Wait(w.dst, w.timeout)
 			o.results <- waitResult{n, err}
 		}
 	}()
@@ -121,5 +121,5 @@ func (o *oneThread) Wait(dst []backend.Event, timeout time.Duration) (int, error
 
 func (o *oneThread) Close() error {
 	close(o.waits)
-	return o.Backend.Close()
+	return o.Uring.Close()
 }

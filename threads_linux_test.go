@@ -3,6 +3,7 @@ package epore_test
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,9 +37,14 @@ func threadsOf(t *testing.T, n int, s epore.Strategy) (all, waiting int) {
 	var polls []*epore.Poll
 	var loops sync.WaitGroup
 	for range n {
-		p := open(t, epore.WithStrategy(s))
+		p, err := openBare(epore.WithStrategy(s))
+		require.NoError(t, err)
 		polls = append(polls, p)
 		loops.Go(func() {
+			if s == epore.Block {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+			}
 			events := epore.NewEvents(1)
 			for p.Poll(events, forever) == nil {
 			}

@@ -3,6 +3,7 @@
 package backendtest
 
 import (
+	"io/fs"
 	"syscall"
 	"testing"
 
@@ -135,6 +136,27 @@ var sourceCases = []wantedCase{
 			slave.Close()
 			r := q.expectBits(2, backend.ReadyReadable)
 			require.True(t, r.Has(backend.ReadyReadable))
+		},
+	},
+	{
+		name: "a terminal that hung up",
+		rule: "M1, M2, M3: what will never change again keeps to its mode: level repeats, edge and one-shot do not",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				master, slave := fixture.Terminal(t)
+				master.Close()
+				q.add(slave, 1, backend.Readable|mode)
+				require.True(t, q.expect(1).Has(backend.ReadyReadable))
+				if mode == 0 {
+					require.True(t, q.expect(1).Has(backend.ReadyReadable), "level: again")
+				} else {
+					q.silent("unchanged")
+				}
+				q.modify(slave, 2, backend.Readable|mode)
+				require.True(t, q.expect(2).Has(backend.ReadyReadable))
+				q.remove(slave)
+				require.ErrorIs(t, q.Delete(slave.Handle()), fs.ErrNotExist)
+			}
 		},
 	},
 	{

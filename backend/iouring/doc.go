@@ -20,10 +20,12 @@
 //
 // # What it can do
 //
-// Every mode of the contract: edge by a request for many events, which the
-// kernel may end and this package then makes again; level and one-shot by
-// requests for one, which travel with the next wait. Exclusive goes with Priority
-// here. Timeouts are exact to the nanosecond.
+// Level, edge, one-shot and urgent data: edge by a request for many events, which
+// the kernel may end and this package then makes again; level and one-shot by
+// requests for one, which travel with the next wait. Timeouts are exact to the
+// nanosecond. Not Exclusive: a request takes the one wake-up also when nobody
+// waits on its ring, and another ring, whose owner does wait, would get none.
+// There, give each Poll a listener of its own (SO_REUSEPORT).
 //
 // Registering makes no request yet: it asks the kernel who the file is, and the
 // next wait takes along all that was registered since. So errors of the kernel
@@ -44,21 +46,23 @@
 // under the old registration, until its number is registered or deregistered.
 //
 // A request tells what happened, not what is. Level-triggered and one-shot
-// events are looked at again before they are reported when they are older than
-// the wait. An edge is reported as it came: if the source was read in between
-// there is nothing left, and a read says "would block".
+// events are looked at again before they are reported if they are older than the
+// wait, and edges if the wait before reported the same source, which so was just
+// being read. An edge of a source that was read later than that may be reported
+// for nothing, and the read says "would block".
 //
 // In the shared gear, requests belong to the thread that handed them in, and are
-// completed on it. If it ends, the kernel cancels them; they are made again, and
-// an edge that was not drained may then be reported a second time. An event may
-// take the microseconds until that thread comes round to complete it, so that a
-// Poll without a timeout may miss what became ready just before.
+// completed, and after a Deregister let go, on it. Mostly that takes it
+// microseconds, sleeping or not; so a Poll without a timeout may miss what became
+// ready just before. But while it sleeps in a way that nothing interrupts, as when
+// it starts a process (until that process has begun its program) or waits for a
+// disk, its requests wait, too. If it ends, the kernel cancels them; they are made
+// again, and an edge that was not drained may then be reported a second time.
 //
-// The kernel does not wake poll requests for urgent data alone where the file
-// announces nothing else with it; sockets do. It numbers sockets for good
-// (SO_COOKIE), which tells a file from the next owner of its number; for files of
-// other kinds this package keeps an epoll that nobody waits on, so registering
-// them costs what it costs there, and one descriptor more.
+// Which file a number is, sockets tell by a number of their own that is never used
+// again (SO_COOKIE). For files of other kinds this package keeps an epoll that
+// nobody waits on: registering them costs what it costs there, and the first of
+// them one descriptor.
 //
 // io_uring is often forbidden: by the sysctl kernel.io_uring_disabled, by the
 // seccomp filters of container engines. Open then fails with an error that is

@@ -44,15 +44,16 @@ type Uring struct {
 	wakeArms bool
 	// What it told: the descriptors whose records have something to report, in
 	// the order in which they will; that the eventfd was written; and an error.
-	ready []uint32
-	woken bool
-	err   error
+	ready   []uint32
+	woken   bool
+	spilled bool     // completions waited behind a full ring during this Wait
+	later   []uint32 // to be armed when this Wait is over
+	err     error
 	// quiet is the flag of submissions whose success is no news, where there is one.
 	quiet uint8
 
-	round    uint32        // counts Waits
-	reported uint32        // the last of them that returned events
-	polls    []unix.PollFd // of confirm
+	round uint32        // counts Waits
+	polls []unix.PollFd // of confirm
 }
 
 // The user data of a request is its descriptor (low half) and the record's
@@ -107,12 +108,14 @@ func (u *Uring) Open(c backend.Config) error {
 	if u.entries < 1 || u.entries > maxEntries {
 		return fmt.Errorf("WithEntries(%d) is not between 1 and %d: %w", u.entries, maxEntries, unix.EINVAL)
 	}
-	if u.gears == nil && c.Blocking {
-		u.gears = []uint32{ownedGear, sharedGear, plainGear}
-	} else if u.gears == nil {
-		u.gears = []uint32{sharedGear, plainGear}
+	gears := u.gears
+	if gears == nil {
+		gears = []uint32{ownedGear, sharedGear, plainGear}
+		if !c.Blocking {
+			gears = gears[1:]
+		}
 	}
-	ring, flags, err := openBest(u.entries, u.gears)
+	ring, gear, err := openBest(u.entries, gears)
 	if err != nil {
 		return err
 	}
@@ -122,7 +125,7 @@ func (u *Uring) Open(c backend.Config) error {
 		return linux.OpenError("eventfd", err)
 	}
 	u.ring, u.wakefd, u.ledger = ring, wakefd, ledger{epfd: -1}
-	u.owned = flags&setupSingleIssuer != 0
+	u.owned = gear&setupSingleIssuer != 0
 	u.enabled = !u.owned
 	if ring.features&featCQESkip != 0 {
 		u.quiet = sqeSkipSuccess
@@ -140,7 +143,7 @@ func (u *Uring) Open(c backend.Config) error {
 func (u *Uring) Capabilities() backend.Capabilities {
 	return backend.Capabilities{
 		Interests: backend.Readable | backend.Writable | backend.Priority |
-			backend.Edge | backend.OneShot | backend.Exclusive,
+			backend.Edge | backend.OneShot,
 		Resolution: time.Nanosecond,
 		OneThread:  u.owned,
 	}
@@ -157,24 +160,29 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 		return fmt.Errorf("an io_uring cannot watch itself: %w", unix.EINVAL)
 	}
 	id, errno := identify(h)
-	if errno != 0 {
-		return errno
-	}
 	rec := u.records.get(uint32(h))
-	known := rec != nil && rec.state != unknown
-	if id == notSocket {
-		known = known && rec.identity == notSocket
-		if errno := u.ledger.add(h); errno == unix.EEXIST && !known {
-			// Ours, of a time before the number was closed and came back by dup2.
-		} else if errno != 0 {
-			return linux.CtlError(errno)
+	known := rec != nil && rec.state != unknown && rec.identity == id
+	if errno == 0 && id == notSocket {
+		errno = u.ledger.add(h)
+		if errno == unix.EEXIST && !known {
+			errno = 0 // ours, of a time before the number was closed and came back by dup2
 		}
-	} else if known && rec.identity == id {
-		return unix.EEXIST
+	} else if errno == 0 && known {
+		errno = unix.EEXIST
 	}
-	// What the number was before is closed.
-	rec = u.records.add(uint32(h))
-	u.disarm(uint32(h), rec)
+	switch errno {
+	case 0:
+		rec = u.records.add(uint32(h))
+		u.disarm(uint32(h), rec) // what the number was before is closed
+	case unix.EBADF, unix.EPERM: // and so it is here
+		if rec != nil && uint64(h) <= maxDescriptor {
+			u.disarm(uint32(h), rec)
+			_ = u.changed(true)
+		}
+		return linux.CtlError(errno)
+	default:
+		return linux.CtlError(errno)
+	}
 	rec.key, rec.identity, rec.interest = k, id, in
 	u.arm(uint32(h), rec)
 	return u.changed(false)
@@ -218,7 +226,9 @@ func (u *Uring) registered(h backend.Handle, ledgerOp int) (*record, error) {
 	}
 	var errno unix.Errno
 	if rec.identity == notSocket {
-		errno = u.ledger.change(ledgerOp, h)
+		if errno = u.ledger.change(ledgerOp, h); errno == unix.EPERM {
+			errno = unix.ENOENT // it is a regular file now
+		}
 	} else {
 		var id uint64
 		if id, errno = identify(h); errno == 0 && id != rec.identity {
@@ -238,8 +248,8 @@ func (u *Uring) registered(h backend.Handle, ledgerOp int) (*record, error) {
 // arm puts a request for fd on the list of what the kernel is to be told.
 func (u *Uring) arm(fd uint32, rec *record) {
 	rec.state = queued
-	if !rec.listed {
-		rec.listed = true
+	if !rec.inArms {
+		rec.inArms = true
 		u.arms = append(u.arms, fd)
 	}
 }
@@ -249,7 +259,7 @@ func (u *Uring) disarm(fd uint32, rec *record) {
 	if rec.state == armed {
 		u.cancels = append(u.cancels, rec.userData(fd))
 	}
-	rec.state, rec.multi, rec.pending = unknown, false, 0
+	rec.state, rec.multi, rec.ends, rec.pending, rec.doubt = unknown, false, 0, 0, false
 }
 
 // changed sees to it that a change reaches the kernel in time: with the next
@@ -301,10 +311,8 @@ func (u *Uring) cancel() unix.Errno {
 			return errno
 		}
 	}
-	for u.owned && u.ring.unfinished() {
-		if more, errno := u.ring.finish(); errno != 0 || !more {
-			return errno
-		}
+	if u.owned {
+		_ = u.drain() // the cancelled requests end here, and let their files go
 	}
 	return 0
 }
@@ -352,7 +360,7 @@ func (u *Uring) fill() (left bool) {
 			rec.request(e, fd, u.round)
 			u.ring.commit()
 		}
-		rec.listed = false
+		rec.inArms = false
 		done++
 	}
 	u.arms = u.arms[:copy(u.arms, u.arms[done:])]
@@ -382,6 +390,16 @@ func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	u.eager = false
 	u.round++
 	err := u.wait(timeout)
+	u.woken, u.spilled, u.err = false, false, nil
+	for _, fd := range u.later {
+		if rec := u.records.get(fd); rec.state == queued {
+			u.arm(fd, rec)
+		}
+	}
+	u.later = u.later[:0]
+	if errors.Is(err, backend.ErrWrongThread) {
+		return 0, err
+	}
 	if n := u.report(dst); n > 0 {
 		return n, nil // an error comes again
 	}
@@ -404,7 +422,6 @@ func (u *Uring) wait(timeout time.Duration) error {
 		}
 		u.enabled = true
 	}
-	u.woken, u.err = false, nil
 	// On an owned ring the wait takes along what is queued: one system call.
 	along := u.owned && timeout != 0 && len(u.ready) == 0
 	for {
@@ -429,7 +446,7 @@ func (u *Uring) wait(timeout time.Duration) error {
 		if err := u.drain(); err != nil || u.err != nil {
 			return errors.Join(err, u.err)
 		}
-		if u.ring.pending() == 0 && len(u.arms) == 0 {
+		if u.ring.pending() == 0 && len(u.arms) == 0 && len(u.cancels) == 0 {
 			return nil
 		}
 	}
@@ -442,11 +459,15 @@ func (u *Uring) wait(timeout time.Duration) error {
 //
 // With along it leaves in the submission queue what fits there.
 func (u *Uring) exchange(along bool) error {
+	busy := 0
 	for first := true; ; first = false {
 		left := u.fill()
 		if left || !along && (first && u.owned || u.ring.pending() > 0) {
-			if errno := u.enter(); errno != 0 {
-				return errors.Join(u.refused(errno), u.drain())
+			errno := u.enter()
+			if errno == unix.EBUSY && busy < manyTurns {
+				busy++ // old kernels ask for completions to be collected first
+			} else if err := u.refused(errno); err != nil {
+				return errors.Join(err, u.drain())
 			}
 		}
 		if err := u.drain(); err != nil || u.err != nil {
@@ -470,11 +491,14 @@ func (u *Uring) sleep(timeout time.Duration) unix.Errno {
 }
 
 // refused is the error of an enter. EEXIST is what the kernel says to threads
-// that do not own the ring; EBUSY, that completions are to be collected first,
-// which is what follows; EINTR, that a wait ends early.
+// that do not own the ring; EINTR, that a wait ends early; EBADR, that it had no
+// memory for completions and dropped some.
 func (u *Uring) refused(errno unix.Errno) error {
 	switch {
-	case errno == 0 || errno == unix.EBUSY || errno == unix.EINTR:
+	case errno == 0 || errno == unix.EINTR:
+		return nil
+	case errno == unix.EBADR:
+		u.remake()
 		return nil
 	case errno == unix.EEXIST && u.owned:
 		return backend.ErrWrongThread
@@ -482,16 +506,35 @@ func (u *Uring) refused(errno unix.Errno) error {
 	return fmt.Errorf("io_uring_enter: %w", errno)
 }
 
+// remake makes all requests anew: nobody knows which have ended.
+func (u *Uring) remake() {
+	u.wakeArms = true
+	for p, page := range u.records.pages {
+		for i := range page {
+			if rec := &page[i]; rec.state == armed {
+				fd := uint32(p*recordPage + i)
+				u.cancels = append(u.cancels, rec.userData(fd))
+				u.arm(fd, rec)
+			}
+		}
+	}
+}
+
+// manyTurns bounds loops that end by themselves unless others are faster.
+const manyTurns = 1000
+
 // drain moves all completions into the records, those too that wait behind a
 // full ring.
 func (u *Uring) drain() error {
-	for {
+	for turn := 0; ; turn++ {
 		i := u.ring.head()
 		for end := u.ring.tail(); i != end; i++ {
 			u.take(u.ring.at(i))
 		}
 		u.ring.consume(i)
-		if !u.ring.overflowed() && !(u.owned && u.ring.unfinished()) {
+		spilled := u.ring.overflowed()
+		u.spilled = u.spilled || spilled
+		if turn > manyTurns || !spilled && !(u.owned && u.ring.unfinished()) {
 			return nil
 		}
 		if more, errno := u.ring.finish(); errno != 0 || !more {
@@ -519,34 +562,58 @@ func (u *Uring) take(c *cqe) {
 		return
 	}
 	bits := uint32(c.result)
-	if rec.interest.Has(backend.Priority) {
-		// It is told of all that arrives: see request.
+	if rec.urgent() {
 		look := [1]unix.PollFd{{Fd: int32(fd), Events: int16(linux.Bits(rec.interest))}}
 		if poll(look[:]) {
 			bits = uint32(uint16(look[0].Revents))
 		}
 	}
 	ready := rec.readiness(bits)
-	edges := rec.interest&(backend.Edge|backend.OneShot) == backend.Edge
 	if ready == 0 {
 		// Nothing that was asked for. A single request would now complete again
 		// at once, and again; one for edges waits for something new.
 		rec.multi = true
 	} else {
-		if rec.pending == 0 {
+		if !rec.inReady {
+			rec.inReady = true
 			u.ready = append(u.ready, fd)
 		}
-		rec.pending |= ready
-		if !edges {
+		rec.pending |= uint8(ready)
+		// After a Wait has reported a source, it is read. What the next Wait finds may
+		// have come before that.
+		rec.doubt = rec.doubt || rec.round+1 >= u.round
+		if !rec.edges() {
 			if more {
 				u.cancels = append(u.cancels, rec.userData(fd))
 			}
-			rec.state, rec.multi = fired, false
+			rec.state, rec.multi, rec.ends = fired, false, 0
 			return
 		}
 	}
-	if !more {
+	if more {
+		rec.ends = 0
+	} else {
+		u.again(fd, rec)
+	}
+}
+
+// again makes a request for edges anew that the kernel ended with an event. It
+// does so when completions spill over, and when the file has nothing to wait for:
+// a terminal whose other side is gone. Then all new ones end, too, at once; and
+// as on epoll there will be no further event.
+func (u *Uring) again(fd uint32, rec *record) {
+	if rec.round != u.round {
+		rec.ends = 0 // it was made in an earlier Wait, and lived until now
+	}
+	rec.ends++
+	switch {
+	case rec.ends < 4 || u.spilled && rec.ends < 8:
 		u.arm(fd, rec)
+	case u.spilled:
+		rec.state = queued
+		u.later = append(u.later, fd)
+	default:
+		rec.state = shot
 	}
 }
 
@@ -557,6 +624,8 @@ func (u *Uring) ended(fd uint32, rec *record, errno unix.Errno) {
 		u.arm(fd, rec) // not by us: the thread that had submitted it is gone
 	case unix.EBADF:
 		u.disarm(fd, rec) // closed without Delete
+	case unix.EINVAL:
+		rec.state = shot // nothing to wait for, and nothing ready: see again
 	default:
 		u.arm(fd, rec)
 		u.err = fmt.Errorf("poll request for fd %d: %w", fd, errno)
@@ -572,12 +641,13 @@ func (u *Uring) report(dst []backend.Event) int {
 		u.confirm(batch)
 		for _, fd := range batch {
 			rec := u.records.get(fd)
+			rec.inReady = false
 			if rec.pending == 0 {
 				continue // deregistered since, or not ready any more
 			}
-			dst[n] = backend.Event{Key: rec.key, Ready: rec.pending}
+			dst[n] = backend.Event{Key: rec.key, Ready: backend.Readiness(rec.pending)}
 			n++
-			rec.pending = 0
+			rec.pending, rec.doubt = 0, false
 			switch {
 			case rec.state != fired:
 				rec.round = u.round
@@ -591,22 +661,19 @@ func (u *Uring) report(dst []backend.Event) int {
 		}
 	}
 	u.ready = u.ready[:copy(u.ready, u.ready[done:])]
-	if n > 0 {
-		u.reported = u.round
-	}
 	return n
 }
 
 // confirm looks once more at what a request said, where that may be over: the
 // source may have been read since, and would be reported without reason. So it is
-// with level and one-shot requests that are older than this Wait; and with edges
-// of sources that the Wait before reported, and that so were just being read. It
-// is one system call for all of batch.
+// with level and one-shot requests that are older than this Wait, and with edges
+// in doubt. It is one system call for all of batch.
 func (u *Uring) confirm(batch []uint32) {
 	u.polls = u.polls[:0]
 	for _, fd := range batch {
 		rec := u.records.get(fd)
-		if rec.state == fired && rec.round != u.round || rec.state == armed && rec.round == u.reported {
+		old := rec.state == fired && rec.round != u.round || rec.state == armed && rec.doubt
+		if old && rec.pending != 0 && !rec.consuming() {
 			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(linux.Bits(rec.interest))})
 		}
 	}
@@ -616,7 +683,7 @@ func (u *Uring) confirm(batch []uint32) {
 	for i := range u.polls {
 		fd := uint32(u.polls[i].Fd)
 		rec := u.records.get(fd)
-		now := rec.readiness(uint32(uint16(u.polls[i].Revents)))
+		now := uint8(rec.readiness(uint32(uint16(u.polls[i].Revents))))
 		if rec.state == armed {
 			// What is new has a completion of its own.
 			rec.pending &= now
@@ -641,8 +708,9 @@ func (u *Uring) Close() error {
 	u.open = false
 	// The end of a ring cancels its requests a little later. This does it now,
 	// where it can: kernels before 5.19 cannot, nor threads that do not own it.
-	if e := u.ring.next(); e != nil && u.enabled {
-		e.opcode, e.fd, e.opFlags = opAsyncCancel, -1, cancelAll|cancelAny
+	if u.enabled && u.enter() == 0 && u.ring.pending() == 0 {
+		e := u.ring.next()
+		e.opcode, e.fd, e.opFlags, e.userData = opAsyncCancel, -1, cancelAll|cancelAny, cancelMark
 		u.ring.commit()
 		_ = u.cancel()
 	}

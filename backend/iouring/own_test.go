@@ -131,12 +131,217 @@ func TestWaitingOnAnotherThread(t *testing.T) {
 		}
 	})
 	seen := map[backend.Key]backend.Readiness{}
+	for _, ev := range some(t, u, make([]backend.Event, 1)) { // the other one is left over
+		seen[ev.Key] = ev.Ready
+	}
+	fixture.OnEndingThread(t, func() {
+		n, err := u.Wait(make([]backend.Event, 4), 0)
+		if n != 0 || !errors.Is(err, backend.ErrWrongThread) {
+			t.Errorf("with something left over: %d, %v", n, err)
+		}
+	})
 	for len(seen) < 2 {
 		for _, ev := range some(t, u, make([]backend.Event, 4)) {
 			seen[ev.Key] = ev.Ready
 		}
 	}
 	require.Equal(t, map[backend.Key]backend.Readiness{1: backend.ReadyReadable, 2: backend.ReadyWritable}, seen)
+}
+
+// A Delete beside an owner that sleeps makes it come back for that; it must not
+// return from the Wait without.
+func TestDeleteBesideASleepingOwner(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			stop := backendtest.Watchdog(t.Name(), "R14, also if the owner handles events for long then")
+			defer stop()
+			u := opened(t, k)
+			returned, goOn := make(chan error), make(chan struct{})
+			go func() {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				for range goOn {
+					_, err := u.Wait(make([]backend.Event, 4), -1)
+					returned <- err
+				}
+			}()
+			defer close(goOn)
+			for range 50 {
+				a, b := fixture.TCPPair(t)
+				require.NoError(t, u.Add(a.Handle(), 1, backend.Readable))
+				goOn <- struct{}{}
+				for asleep := false; !asleep; runtime.Gosched() {
+					select {
+					case err := <-returned: // early, as it may
+						require.NoError(t, err)
+						goOn <- struct{}{}
+					default:
+					}
+					u.mu.Lock()
+					asleep = u.asleep && len(u.arms) == 0 && u.ring.pending() == 0
+					u.mu.Unlock()
+				}
+				require.NoError(t, u.Delete(a.Handle()))
+				a.Close()
+				if !u.owned {
+					require.NoError(t, u.Wake())
+				}
+				require.NoError(t, <-returned)
+				b.AwaitReadable() // while nobody waits
+				b.Close()
+			}
+		})
+	}
+}
+
+// A Delete by the owner lets the file go also when the ring is full of what was
+// not collected yet.
+func TestDeleteBehindAFullRing(t *testing.T) {
+	eachKind(t, "R14", func(t *testing.T, u *Uring) {
+		const others = 300
+		ends, closeAll := fixture.ManyPairs(t, others)
+		defer closeAll()
+		for i, e := range ends {
+			require.NoError(t, u.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable|backend.Edge))
+		}
+		a, b := fixture.TCPPair(t)
+		require.NoError(t, u.Add(a.Handle(), 1000, backend.Readable))
+		require.Empty(t, ready(t, u))
+		for _, e := range ends {
+			_, err := unix.Write(e[1], []byte("x"))
+			require.NoError(t, err)
+		}
+		require.NoError(t, u.Wake())
+		require.NoError(t, u.Delete(a.Handle()))
+		a.Close()
+		b.AwaitReadable()
+		n, err := u.Wait(make([]backend.Event, 2*others), -1) // woken, with all of them
+		require.NoError(t, err)
+		require.Equal(t, others, n)
+	})
+}
+
+// A Wake that a Delete came across is not lost.
+func TestADeleteKeepsAWake(t *testing.T) {
+	eachKind(t, "Wake ends the Wait in progress, or else the next one that would block", func(t *testing.T, u *Uring) {
+		a, _ := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable))
+		require.Empty(t, ready(t, u))
+		require.NoError(t, u.Wake())
+		require.NoError(t, u.Delete(a.Handle()))
+		n, err := u.Wait(make([]backend.Event, 4), -1)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
+}
+
+// What did not fit into the last batch, and is registered anew, comes once.
+func TestLeftOverAndRegisteredAgain(t *testing.T) {
+	for _, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {
+		eachKind(t, "M3: one event", func(t *testing.T, u *Uring) {
+			var heres []*fixture.End
+			for i := range 4 {
+				here, there := fixture.Pair(t)
+				heres = append(heres, here)
+				there.Write("x")
+				require.NoError(t, u.Add(here.Handle(), backend.Key(i+1), backend.Readable|mode))
+			}
+			first := some(t, u, make([]backend.Event, 1))
+			require.Len(t, first, 1)
+			for i, here := range heres {
+				require.NoError(t, u.Delete(here.Handle()))
+				require.NoError(t, u.Add(here.Handle(), backend.Key(i+11), backend.Readable|backend.OneShot))
+			}
+			seen := make(map[backend.Key]int)
+			for range 3 {
+				for _, ev := range ready(t, u) {
+					seen[ev.Key]++
+				}
+			}
+			require.Equal(t, map[backend.Key]int{11: 1, 12: 1, 13: 1, 14: 1}, seen)
+		})
+	}
+}
+
+// A number whose owner cannot be watched has lost its registration, and the
+// file that was there before is let go.
+func TestANumberGoesToAFile(t *testing.T) {
+	eachKind(t, "R4, R7: exact", func(t *testing.T, u *Uring) {
+		for name, change := range map[string]func(h backend.Handle) error{
+			"Modify": func(h backend.Handle) error { return u.Modify(h, 2, backend.Readable) },
+			"Delete": u.Delete,
+			"Add":    func(h backend.Handle) error { return u.Add(h, 2, backend.Readable) },
+		} {
+			want := error(unix.ENOENT)
+			if name == "Add" {
+				want = backend.ErrNotPollable
+			}
+			r, w := fixture.Pipe(t)
+			require.NoError(t, u.Add(r.Handle(), 1, backend.Readable))
+			require.Empty(t, ready(t, u))
+			number := r.FD
+			r.Close()
+			file := fixture.RegularFile(t).MoveTo(number)
+			require.ErrorIs(t, change(file.Handle()), want, name)
+			require.ErrorIs(t, u.Delete(file.Handle()), unix.ENOENT, name)
+			_, err := w.TryWrite([]byte("x"))
+			require.ErrorIs(t, err, unix.EPIPE, "nobody holds the reading end: %s", name)
+			require.Empty(t, ready(t, u))
+			file.Close()
+			require.ErrorIs(t, u.Delete(file.Handle()), unix.EBADF)
+		}
+	})
+}
+
+// Some files say POLLPRI to the first who asks, and then no more.
+func TestPriorityOfAFileThatSaysItOnce(t *testing.T) {
+	for _, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {
+		eachKind(t, "M10", func(t *testing.T, u *Uring) {
+			fd, err := unix.Open("/proc/self/mounts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			require.NoError(t, err)
+			defer unix.Close(fd)
+			dir := t.TempDir()
+			require.NoError(t, u.Add(backend.Handle(fd), 1, backend.Priority|mode))
+			require.Empty(t, ready(t, u))
+			if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+				t.Skipf("the mounts cannot be changed here: %v", err)
+			}
+			defer func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
+			require.True(t, some(t, u, make([]backend.Event, 4))[0].Ready.Has(backend.ReadyPriority))
+		})
+	}
+}
+
+// When the kernel had no memory for completions, nobody knows which requests
+// have ended: all are made again, and nothing is lost.
+func TestDroppedCompletions(t *testing.T) {
+	eachKind(t, "E4: registrations stay, and their events", func(t *testing.T, u *Uring) {
+		var heres, theres []*fixture.End
+		for i, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {
+			here, there := fixture.Pair(t)
+			heres, theres = append(heres, here), append(theres, there)
+			require.NoError(t, u.Add(here.Handle(), backend.Key(i+1), backend.Readable|mode))
+		}
+		require.Empty(t, ready(t, u))
+		for _, there := range theres {
+			there.Write("x")
+		}
+		u.mu.Lock()
+		require.NoError(t, u.refused(unix.EBADR))
+		u.mu.Unlock()
+		seen := make(map[backend.Key]bool)
+		for len(seen) < len(heres) {
+			for _, ev := range some(t, u, make([]backend.Event, 4)) {
+				seen[ev.Key] = true
+				heres[ev.Key-1].Drain()
+			}
+		}
+		require.Empty(t, ready(t, u))
+		require.NoError(t, u.Wake())
+		n, err := u.Wait(make([]backend.Event, 4), -1)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
 }
 
 // The shared gear: requests belong to the thread that handed them in, and end

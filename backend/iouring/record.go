@@ -17,14 +17,17 @@ import (
 // the registration, so that sequence numbers go on.
 type record struct {
 	key      backend.Key
-	identity uint64            // of the file; see identify
-	seq      uint32            // of the last request; completions of others are stale
-	round    uint32            // the Wait in or after which it was made; or, of edges, that reported them
-	pending  backend.Readiness // what is to be reported: see Uring.ready
+	identity uint64 // of the file; see identify
+	seq      uint32 // of the last request; completions of others are stale
+	round    uint32 // the Wait in or after which it was made; or, of edges, that reported them
+	pending  uint8  // the Readiness that is to be reported
 	interest backend.Interest
 	state    state
-	listed   bool // in Uring.arms
-	multi    bool // a request for edges stands in for a single one: see take
+	inArms   bool  // in Uring.arms
+	inReady  bool  // in Uring.ready
+	multi    bool  // a request for edges stands in for a single one: see take
+	doubt    bool  // what is pending may be over: see take
+	ends     uint8 // how many requests for edges the kernel has ended, one after the other
 }
 
 type state uint8
@@ -34,7 +37,7 @@ const (
 	queued               // to be armed
 	armed                // a request is with the kernel, or in the submission queue
 	fired                // the request has completed, and that is to be reported
-	shot                 // one-shot, and has had its event
+	shot                 // nothing more will come: one-shot, and has had its event
 )
 
 func (r *record) userData(fd uint32) uint64 { return uint64(r.seq)<<32 | uint64(fd) }
@@ -45,18 +48,30 @@ func (r *record) request(e *sqe, fd, round uint32) {
 	r.round = round
 	r.state = armed
 	bits := linux.Bits(r.interest)
-	if r.interest.Has(backend.Exclusive) {
-		bits |= unix.EPOLLEXCLUSIVE
-	}
-	if r.multi || r.interest&(backend.Edge|backend.OneShot) == backend.Edge {
+	if r.multi || r.edges() {
 		e.length = pollMulti
 	}
-	if r.interest.Has(backend.Priority) {
-		// The kernel does not wake a request for urgent data alone. Sockets wake
-		// those for the band, too, with all that arrives.
+	if r.urgent() {
 		bits |= unix.EPOLLRDBAND
 	}
 	e.opcode, e.fd, e.opFlags, e.userData = opPollAdd, int32(fd), polled(bits), r.userData(fd)
+}
+
+// edges reports that the request is to go on after an event.
+func (r *record) edges() bool { return r.interest&(backend.Edge|backend.OneShot) == backend.Edge }
+
+// urgent reports that urgent data of a socket is asked for. The kernel leaves
+// POLLPRI out when it decides whether a wake-up concerns a request. Sockets wake
+// with POLLRDBAND, too, so that is asked for as well; but they do so for all that
+// arrives, and say POLLPRI with it, so it must be looked up.
+func (r *record) urgent() bool {
+	return r.interest.Has(backend.Priority) && r.identity != notSocket
+}
+
+// consuming reports that looking may make the condition go away: some files that
+// are no sockets say POLLPRI to the first who asks (/proc/self/mounts).
+func (r *record) consuming() bool {
+	return r.interest.Has(backend.Priority) && r.identity == notSocket
 }
 
 // readiness returns what of the kernel's bits is to be reported.

@@ -104,10 +104,6 @@ func (r *ring) next() *sqe {
 // next enter.
 func (r *ring) commit() { atomic.StoreUint32(r.sqTail, *r.sqTail+1) }
 
-// takeBack takes the last committed submission out again. It must not have been
-// taken by the kernel.
-func (r *ring) takeBack() { atomic.StoreUint32(r.sqTail, *r.sqTail-1) }
-
 // pending is how many submissions the kernel has not taken.
 func (r *ring) pending() uint32 { return *r.sqTail - atomic.LoadUint32(r.sqHead) }
 
