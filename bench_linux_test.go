@@ -288,6 +288,46 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 	)
 }
 
+// The same with a Poll in between, which sees all that was registered: the dearest
+// case for io_uring, since each deregistration must then be cancelled at once.
+func BenchmarkRegisterPollDeregister(b *testing.B) {
+	const batch = 200
+	ends := pairs(b, batch, 1)
+	raw := newRawEpoll(b, 8)
+	rounds := func(p *epore.Poll) func() {
+		r, events := p.Registry(), epore.NewEvents(8)
+		return func() {
+			for i := range ends {
+				if r.Register(epore.FD(ends[i][0]), epore.Token(i), epore.Readable|epore.Edge) != nil {
+					panic("Register failed")
+				}
+			}
+			if p.Poll(events, 0) != nil {
+				panic("Poll failed")
+			}
+			for i := range ends {
+				if r.Deregister(epore.FD(ends[i][0])) != nil {
+					panic("Deregister failed")
+				}
+			}
+		}
+	}
+	versus(b, len(ends), nil,
+		contestant{"raw", func() {
+			for i := range ends {
+				raw.ctl(unix.EPOLL_CTL_ADD, ends[i][0], unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET, i)
+			}
+			raw.wait()
+			for i := range ends {
+				raw.ctl(unix.EPOLL_CTL_DEL, ends[i][0], 0, 0)
+			}
+		}},
+		contestant{"epore", rounds(benchPoll(b, epore.Block))},
+		contestant{"uring", rounds(uringPoll(b, epore.Block))},
+		contestant{"uring-park", rounds(uringPoll(b, epore.Park))},
+	)
+}
+
 // Collecting 64 ready level-triggered descriptors, for each.
 func BenchmarkReadyLevel(b *testing.B) {
 	const batches = 10

@@ -2,6 +2,7 @@ package epore_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -56,6 +57,10 @@ func TestOnOtherQueues(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			processors := runtime.GOMAXPROCS(0)
+			if _, again := looked.LoadOrStore(fmt.Sprint(t.Name(), processors), true); again {
+				t.Skip("tested already, on as many processors; its tag makes it the first")
+			}
 			other, err := epore.NewWith(queue())
 			if errors.Is(err, errors.ErrUnsupported) {
 				t.Skipf("no such queue here: %v", err)
@@ -64,7 +69,7 @@ func TestOnOtherQueues(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = other.Close()
-			self := exec.Command(os.Args[0], "-test.skip=^(TestOnOtherQueues|Example.*)$", "-test.timeout=10m")
+			self := exec.Command(os.Args[0], "-test.skip=^(TestOnOtherQueues|Example.*)$", "-test.timeout=10m", fmt.Sprint("-test.cpu=", processors))
 			if testing.Verbose() {
 				self.Args = append(self.Args, "-test.v")
 			}

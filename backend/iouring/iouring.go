@@ -172,7 +172,9 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	}
 	switch errno {
 	case 0:
-		rec = u.records.add(uint32(h))
+		if rec == nil {
+			rec = u.records.add(uint32(h))
+		}
 		u.disarm(uint32(h), rec) // what the number was before is closed
 	case unix.EBADF, unix.EPERM: // and so it is here
 		if rec != nil && uint64(h) <= maxDescriptor {
@@ -363,8 +365,16 @@ func (u *Uring) fill() (left bool) {
 		rec.inArms = false
 		done++
 	}
-	u.arms = u.arms[:copy(u.arms, u.arms[done:])]
+	u.arms = dropFirst(u.arms, done)
 	return len(u.arms) > 0
+}
+
+// dropFirst removes the first n elements and keeps the room for more.
+func dropFirst[T any](list []T, n int) []T {
+	if n == 0 {
+		return list
+	}
+	return list[:copy(list, list[n:])]
 }
 
 func (u *Uring) fillCancels() (left bool) {
@@ -379,7 +389,7 @@ func (u *Uring) fillCancels() (left bool) {
 		u.ring.commit()
 		done++
 	}
-	u.cancels = u.cancels[:copy(u.cancels, u.cancels[done:])]
+	u.cancels = dropFirst(u.cancels, done)
 	return len(u.cancels) > 0
 }
 
@@ -660,7 +670,7 @@ func (u *Uring) report(dst []backend.Event) int {
 			}
 		}
 	}
-	u.ready = u.ready[:copy(u.ready, u.ready[done:])]
+	u.ready = dropFirst(u.ready, done)
 	return n
 }
 

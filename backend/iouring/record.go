@@ -5,6 +5,7 @@ package iouring
 import (
 	"errors"
 	"math"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -137,7 +138,7 @@ func identify(h backend.Handle) (uint64, unix.Errno) {
 	}
 	var cookie uint64
 	size := uint32(8)
-	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(h), unix.SOL_SOCKET, unix.SO_COOKIE,
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(h), unix.SOL_SOCKET, unix.SO_COOKIE,
 		uintptr(unsafe.Pointer(&cookie)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno == unix.ENOTSOCK {
 		return notSocket, 0
