@@ -1,7 +1,6 @@
 package epore_test
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -136,10 +135,7 @@ func benchPoll(b *testing.B, s epore.Strategy) *epore.Poll { return open(b, epor
 // to its thread for the rest of the benchmark.
 func uringPoll(b *testing.B, s epore.Strategy) *epore.Poll {
 	p, err := epore.NewWith(iouring.New(), epore.WithStrategy(s))
-	if errors.Is(err, errors.ErrUnsupported) {
-		b.Skipf("no io_uring to compare with: %v", err)
-	}
-	require.NoError(b, err)
+	skipWithout(b, err)
 	b.Cleanup(func() { require.NoError(b, p.Close()) })
 	runtime.LockOSThread()
 	return p

@@ -20,12 +20,18 @@ const forever = epore.Forever
 func open(t testing.TB, opts ...epore.Option) *epore.Poll {
 	t.Helper()
 	p, err := openQueue(opts...)
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skipf("no queue here: %v", err)
-	}
-	require.NoError(t, err)
+	skipWithout(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p
+}
+
+// skipWithout skips a test where a queue cannot be had.
+func skipWithout(t testing.TB, err error) {
+	t.Helper()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skipf("no such queue here: %v", err)
+	}
+	require.NoError(t, err)
 }
 
 // eachStrategy runs a test for both ways of waiting, under a watchdog that

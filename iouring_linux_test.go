@@ -1,7 +1,6 @@
 package epore_test
 
 import (
-	"errors"
 	"io/fs"
 	"runtime"
 	"testing"
@@ -18,10 +17,7 @@ import (
 func TestAQueueOfOneThread(t *testing.T) {
 	guard(t, "P11: where the queue belongs to one thread, a Poll on another is ErrWrongThread, and disturbs nothing")
 	p, err := epore.NewWith(iouring.New(), epore.WithStrategy(epore.Block))
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip(err)
-	}
-	require.NoError(t, err)
+	skipWithout(t, err)
 	defer p.Close()
 	require.Equal(t, "io_uring", p.Backend())
 	if !p.Capabilities().OneThread {

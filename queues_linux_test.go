@@ -1,7 +1,6 @@
 package epore_test
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -62,12 +61,7 @@ func TestOnOtherQueues(t *testing.T) {
 				t.Skip("tested already, on as many processors; its tag makes it the first")
 			}
 			other, err := epore.NewWith(queue())
-			if errors.Is(err, errors.ErrUnsupported) {
-				t.Skipf("no such queue here: %v", err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
+			skipWithout(t, err)
 			_ = other.Close()
 			self := exec.Command(os.Args[0], "-test.skip=^(TestOnOtherQueues|Example.*)$", "-test.timeout=10m", fmt.Sprint("-test.cpu=", processors))
 			if testing.Verbose() {
