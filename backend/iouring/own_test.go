@@ -96,6 +96,22 @@ func TestOpenTwice(t *testing.T) {
 	require.NoError(t, u.Close(), "again")
 }
 
+// The core never does that; others might, and the rings are not there.
+func TestNotOpen(t *testing.T) {
+	closed := opened(t, kind{})
+	require.NoError(t, closed.Close())
+	for _, u := range []*Uring{New(), closed} {
+		_, err := u.Wait(make([]backend.Event, 1), 0)
+		for _, err := range []error{err, u.Add(0, 1, backend.Readable), u.Modify(0, 1, backend.Readable), u.Delete(0), u.Settle(), u.Wake()} {
+			require.ErrorIs(t, err, unix.EBADF)
+		}
+		require.Equal(t, -1, u.Descriptor())
+		require.Equal(t, "io_uring", u.Name())
+		require.False(t, u.Capabilities().Interests.Has(backend.Exclusive))
+		require.NoError(t, u.Close())
+	}
+}
+
 func TestEntriesOutOfRange(t *testing.T) {
 	for _, n := range []uint32{0, maxEntries + 1, 1<<32 - 1} {
 		err := New(WithEntries(n), nil).Open(backend.Config{})
