@@ -4,6 +4,7 @@ package epore_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,10 +127,15 @@ func TestAllocationsOfAPingPong(t *testing.T) {
 			}
 			return nil
 		}
-		go func() {
+		var echoing sync.WaitGroup
+		echoing.Go(func() {
 			events, buf := epore.NewEvents(4), make([]byte, 8)
 			for echo(q, events, b, buf) == nil {
 			}
+		})
+		defer func() { // before b's number is another test's
+			require.NoError(t, q.Close())
+			echoing.Wait()
 		}()
 		events, buf := epore.NewEvents(4), make([]byte, 8)
 		a.Write("x")
