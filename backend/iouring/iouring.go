@@ -70,7 +70,8 @@ type Option func(*Uring)
 // rounded up to a power of two by the kernel; it holds 8 times as many
 // completions. 128 are the default: 28 KiB of memory, which many kernels count
 // against RLIMIT_MEMLOCK. What does not fit costs further system calls and is
-// never lost.
+// never lost. The kernel's table of requests grows with it, too, up to 1024: take
+// that for many thousands of registrations that come and go.
 func WithEntries(n uint32) Option { return func(u *Uring) { u.entries = n } }
 
 const (
@@ -427,13 +428,29 @@ func (u *Uring) Close() error {
 		return nil
 	}
 	u.open = false
-	// The end of a ring cancels its requests a little later. This does it now,
-	// where it can: kernels before 5.19 cannot, nor threads that do not own it.
-	if u.enabled && u.enter() == 0 && u.ring.pending() == 0 {
-		e := u.ring.next()
-		e.opcode, e.fd, e.opFlags, e.userData = opAsyncCancel, -1, cancelAll|cancelAny, cancelMark
-		u.ring.commit()
+	// The end of a ring cancels its requests, but a little later. This does it now,
+	// where it may (the owner's thread), and as long as it is quick: each must be
+	// found, and to cancel all with one request takes the kernel longer still.
+	u.cancelArmed()
+	if u.enabled && len(u.cancels) <= cancelsAtClose {
 		_ = u.cancel()
 	}
 	return u.release()
+}
+
+const cancelsAtClose = 4096
+
+// cancelArmed lists all requests to be cancelled, and leaves their records to
+// the caller.
+func (u *Uring) cancelArmed() {
+	for p, page := range u.records.pages {
+		if page == nil {
+			continue
+		}
+		for i := range page {
+			if page[i].state == armed {
+				u.cancels = append(u.cancels, page[i].userData(uint32(p*recordPage+i)))
+			}
+		}
+	}
 }

@@ -44,13 +44,6 @@ const (
 
 	// Of POLL_ADD, in sqe.length: do not end with the first event (5.13).
 	pollMulti = 1 << 0
-
-	// Of ASYNC_CANCEL, in sqe.opFlags: match the file that the descriptor is
-	// now (5.19), and the user data as well (6.6).
-	cancelAll      = 1 << 0
-	cancelFD       = 1 << 1
-	cancelAny      = 1 << 2
-	cancelUserData = 1 << 4
 )
 
 // params is struct io_uring_params.

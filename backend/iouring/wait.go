@@ -148,14 +148,11 @@ func (u *Uring) refused(errno unix.Errno) error {
 // remake makes all requests anew: nobody knows which have ended.
 func (u *Uring) remake() {
 	u.wakeArms = true
-	for p, page := range u.records.pages {
-		for i := range page {
-			if rec := &page[i]; rec.state == armed {
-				fd := uint32(p*recordPage + i)
-				u.cancels = append(u.cancels, rec.userData(fd))
-				u.arm(fd, rec)
-			}
-		}
+	before := len(u.cancels)
+	u.cancelArmed()
+	for _, request := range u.cancels[before:] {
+		fd := uint32(request)
+		u.arm(fd, u.records.get(fd))
 	}
 }
 
