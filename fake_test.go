@@ -83,6 +83,11 @@ func TestStaleKeysOfABackend(t *testing.T) {
 	three, _ := f.KeyOf(5)
 
 	stale := []backend.Event{{Key: one, Ready: 1}, {Key: two, Ready: 1}}
+	for _, never := range []backend.Key{0, 1, 31<<32 | 1, 32<<32 | 1, 5000<<32 | 1, 1<<63 | 1, ^backend.Key(0), 0xffffffe0<<32 | 1} {
+		f.Inject(backend.Event{Key: never, Ready: 1})
+		require.NoError(t, p.Poll(events, 0))
+		require.Zero(t, events.Len(), "E3: a key that was never made: %#x", never)
+	}
 	f.Inject(stale...)
 	require.NoError(t, p.Poll(events, 0))
 	require.Zero(t, events.Len(), "R6: stale, whatever the backend says")

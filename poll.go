@@ -207,9 +207,10 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 //
 // Parking begins with a look of its own. Where the last one found nothing, the
 // next one will mostly not either, and the first look is saved: a system call of
-// each wait of a loop that is waiting more than working.
+// each wait of a loop that is waiting more than working. A queue of one thread
+// takes its changes along with a wait, and is not looked at before.
 func (p *Poll) wait(events *Events, timeout time.Duration) error {
-	if timeout >= 0 || !p.idle {
+	if timeout == 0 || !p.caps.OneThread && (timeout > 0 || !p.idle) {
 		if err := p.gather(events, 0); err != nil || events.n > 0 || timeout == 0 {
 			return err
 		}

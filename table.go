@@ -118,7 +118,11 @@ func (t *table) keep(batch []backend.Event) int {
 
 // interest returns the interest registered under k, or false if k is stale.
 func (t *table) interest(k backend.Key) (Interest, bool) {
-	state := t.pages.at(keyIndex(k)).state.Load()
+	s := t.pages.find(keyIndex(k))
+	if s == nil {
+		return 0, false // not a key of this table: a backend that is wrong, or was another Poll's
+	}
+	state := s.state.Load()
 	if stateGeneration(state) != keyGeneration(k) {
 		return t.interestSoon(k, state)
 	}
@@ -157,6 +161,7 @@ type slotPages [32 - firstPageBits]atomic.Pointer[[]slot]
 const (
 	firstPageBits = 5
 	firstPage     = 1 << firstPageBits
+	maxSlot       = 1<<32 - 1 - firstPage
 )
 
 // place returns the page of slot i and the offset in it.
@@ -170,6 +175,19 @@ func place(i uint32) (page int, offset uint32) {
 func (p *slotPages) at(i uint32) *slot {
 	page, offset := place(i)
 	return &(*p[page].Load())[offset]
+}
+
+// find is at for a slot that may not exist; then it returns nil.
+func (p *slotPages) find(i uint32) *slot {
+	if i > maxSlot {
+		return nil
+	}
+	page, offset := place(i)
+	slots := p[page].Load()
+	if slots == nil {
+		return nil
+	}
+	return &(*slots)[offset]
 }
 
 // add makes slot i exist.

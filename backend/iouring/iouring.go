@@ -4,6 +4,7 @@ package iouring
 
 import (
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -14,13 +15,17 @@ import (
 )
 
 // Uring is an io_uring that watches by poll requests, one for each registration.
+// Make it with New; it serves one Poll, and only once. Its methods may be called
+// from any goroutine, as far as [backend.Backend] allows.
 type Uring struct {
 	entries uint32
+	used    bool     // it was opened once
 	gears   []uint32 // to try, the best first; those of Open by default
 
 	// mu guards everything below, and the rings, except that while the owner of
 	// an owned ring is asleep in the kernel the submission queue is its alone.
 	mu      sync.Mutex
+	awake   sync.Cond // on mu: a Wait came back from the kernel
 	open    bool
 	ring    *ring
 	wakefd  int
@@ -70,7 +75,7 @@ type Option func(*Uring)
 // rounded up to a power of two by the kernel; it holds 8 times as many
 // completions. 128 are the default: 28 KiB of memory, which many kernels count
 // against RLIMIT_MEMLOCK. What does not fit costs further system calls and is
-// never lost. The kernel's table of requests grows with it, too, up to 1024: take
+// never lost. Other numbers make Open fail with fs.ErrInvalid. The kernel's table of requests grows with it, too, up to 1024: take
 // that for many thousands of registrations that come and go.
 func WithEntries(n uint32) Option { return func(u *Uring) { u.entries = n } }
 
@@ -102,11 +107,11 @@ func (u *Uring) Name() string { return "io_uring" }
 
 // Open implements [backend.Backend].
 func (u *Uring) Open(c backend.Config) error {
-	if u.open {
-		return fmt.Errorf("it is open already, and serves one Poll: %w", unix.EBUSY)
+	if u.used {
+		return fmt.Errorf("it was opened before, and serves one Poll: %w", unix.EBUSY)
 	}
 	if u.entries < 1 || u.entries > maxEntries {
-		return fmt.Errorf("WithEntries(%d) is not between 1 and %d: %w", u.entries, maxEntries, unix.EINVAL)
+		return fmt.Errorf("an io_uring of %d entries: make it with New, and WithEntries between 1 and %d: %w", u.entries, maxEntries, fs.ErrInvalid)
 	}
 	gears := u.gears
 	if gears == nil {
@@ -135,7 +140,8 @@ func (u *Uring) Open(c backend.Config) error {
 		_ = u.release()
 		return err
 	}
-	u.open = true
+	u.awake.L = &u.mu
+	u.open, u.used = true, true
 	return nil
 }
 
@@ -298,6 +304,10 @@ func (u *Uring) changed(isDelete bool) {
 		if !u.kicked {
 			u.kicked = true
 			_ = linux.Wake(u.wakefd)
+		}
+		// The owner comes, and hands everything in before it lets go of mu.
+		for round := u.round; isDelete && u.asleep && u.round == round; {
+			u.awake.Wait()
 		}
 	case u.asleep || u.eager:
 		if u.hand() != 0 {

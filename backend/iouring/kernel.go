@@ -33,6 +33,7 @@ const (
 
 	// io_uring_register.
 	registerEnableRings = 12
+	registerNothing     = 1<<16 - 1 // what no kernel has
 
 	// Operations.
 	opPollAdd     = 6

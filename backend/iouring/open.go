@@ -38,9 +38,15 @@ func openBest(entries uint32, gears []uint32) (r *ring, gear uint32, err error) 
 
 // probe arms the eventfd, and so learns whether there are poll requests for
 // more than one event. A ring that its owner will enable has them: it is of a
-// later kernel.
+// later kernel. There, what a seccomp filter might deny is tried in vain.
 func (u *Uring) probe() error {
 	if u.owned {
+		if _, errno := u.ring.enter(0, 0); errno != unix.EBADFD { // it is not enabled
+			return refusal("io_uring_enter", errno)
+		}
+		if errno := u.ring.register(registerNothing); errno != unix.EINVAL {
+			return refusal("io_uring_register", errno)
+		}
 		return nil
 	}
 	u.fill()

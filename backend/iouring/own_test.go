@@ -5,6 +5,7 @@ package iouring
 import (
 	"bufio"
 	"errors"
+	"io/fs"
 	"os"
 	"runtime"
 	"strconv"
@@ -94,6 +95,7 @@ func TestOpenTwice(t *testing.T) {
 	require.Equal(t, fd, u.ring.fd)
 	require.NoError(t, u.Close())
 	require.NoError(t, u.Close(), "again")
+	require.ErrorIs(t, u.Open(backend.Config{}), unix.EBUSY, "it knows what is over")
 }
 
 // The core never does that; others might, and the rings are not there.
@@ -115,7 +117,7 @@ func TestNotOpen(t *testing.T) {
 func TestEntriesOutOfRange(t *testing.T) {
 	for _, n := range []uint32{0, maxEntries + 1, 1<<32 - 1} {
 		err := New(WithEntries(n), nil).Open(backend.Config{})
-		require.ErrorIs(t, err, unix.EINVAL)
+		require.ErrorIs(t, err, fs.ErrInvalid)
 		require.ErrorContains(t, err, "WithEntries")
 	}
 }
@@ -299,9 +301,9 @@ func TestANumberGoesToAFile(t *testing.T) {
 			r.Close()
 			file := fixture.RegularFile(t).MoveTo(number)
 			require.ErrorIs(t, change(file.Handle()), want, name)
-			require.ErrorIs(t, u.Delete(file.Handle()), unix.ENOENT, name)
 			_, err := w.TryWrite([]byte("x"))
 			require.ErrorIs(t, err, unix.EPIPE, "nobody holds the reading end: %s", name)
+			require.ErrorIs(t, u.Delete(file.Handle()), unix.ENOENT, name)
 			require.Empty(t, ready(t, u))
 			file.Close()
 			require.ErrorIs(t, u.Delete(file.Handle()), unix.EBADF)
@@ -342,7 +344,16 @@ func TestDroppedCompletions(t *testing.T) {
 		for _, there := range theres {
 			there.Write("x")
 		}
+		require.NoError(t, u.Wake())
 		u.mu.Lock()
+		if u.owned { // its requests complete when it enters
+			_, errno := u.ring.finish()
+			require.Zero(t, errno)
+		}
+		require.Greater(t, u.ring.tail()-u.ring.head(), uint32(3))
+		for i := u.ring.head(); i != u.ring.tail(); i++ { // lost, those of single requests with them
+			u.ring.at(i).userData = cancelMark
+		}
 		require.NoError(t, u.refused(unix.EBADR))
 		u.mu.Unlock()
 		seen := make(map[backend.Key]bool)
@@ -453,6 +464,150 @@ func TestSettledQueuesTellTheirKernelAtOnce(t *testing.T) {
 	require.True(t, readable(), "what comes later")
 	require.NoError(t, u.Modify(after.Handle(), 3, backend.Readable))
 	require.Equal(t, []backend.Event{{Key: 3, Ready: backend.ReadyReadable}}, ready(t, u))
+	awake, b := fixture.Pair(t)
+	b.Write("x")
+	require.NoError(t, u.Add(awake.Handle(), 4, backend.Readable))
+	require.False(t, readable(), "who is awake comes for it")
+}
+
+// What is over by the time of the Wait is not reported, and what comes then is.
+func TestWhatIsOverIsNotReported(t *testing.T) {
+	for _, mode := range []backend.Interest{0, backend.OneShot} {
+		eachKind(t, "M1, M3, M9", func(t *testing.T, u *Uring) {
+			a, b := fixture.Pair(t)
+			require.NoError(t, u.Add(a.Handle(), 1, backend.Readable|mode))
+			for range 3 {
+				require.Empty(t, ready(t, u))
+				b.Write("x") // on a shared ring the request completes here, on an owned one with the Wait
+				a.Drain()
+				require.Empty(t, ready(t, u))
+			}
+			b.Write("x")
+			require.Len(t, some(t, u, make([]backend.Event, 4)), 1)
+		})
+	}
+}
+
+// Ordinary data completes a request for urgent data, which must not be believed.
+func TestOrdinaryDataIsNotUrgent(t *testing.T) {
+	for _, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {
+		eachKind(t, "M10", func(t *testing.T, u *Uring) {
+			a, b := fixture.TCPPair(t)
+			require.NoError(t, u.Add(a.Handle(), 1, backend.Priority|mode))
+			require.Empty(t, ready(t, u))
+			for range 3 {
+				b.Write("x")
+				a.AwaitReadable()
+				require.Empty(t, ready(t, u))
+			}
+			b.SendUrgent('!')
+			require.Equal(t, backend.ReadyPriority, some(t, u, make([]backend.Event, 4))[0].Ready)
+		})
+	}
+}
+
+// A request for edges stands in for a single one while the peer half-closed; it
+// must not be left in the kernel.
+func TestTheStandInIsCancelled(t *testing.T) {
+	eachKind(t, "E4: nothing left behind", func(t *testing.T, u *Uring) {
+		a, b := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Writable))
+		for range 20 {
+			a.Fill()
+			require.Empty(t, ready(t, u))
+			b.ShutdownWrite()
+			require.Empty(t, ready(t, u))
+			b.Drain()
+			require.Len(t, some(t, u, make([]backend.Event, 4)), 1)
+		}
+		require.NoError(t, u.Delete(a.Handle()))
+		require.Empty(t, ready(t, u))
+		require.LessOrEqual(t, requests(t, u), 1, "the eventfd's")
+	})
+}
+
+// A pipe's number that was closed and came back by dup2 may be registered again:
+// the ledger remembers it as long as the pipe lives.
+func TestAPipeComesBackToItsNumber(t *testing.T) {
+	eachKind(t, "R7: no false fs.ErrExist", func(t *testing.T, u *Uring) {
+		r, w := fixture.Pipe(t)
+		kept := r.Dup()
+		require.NoError(t, u.Add(r.Handle(), 1, backend.Readable))
+		require.Empty(t, ready(t, u))
+		number := r.FD
+		r.Close()
+		a, _ := fixture.PairAt(t, number)
+		require.NoError(t, u.Add(a.Handle(), 2, backend.Readable))
+		require.NoError(t, u.Delete(a.Handle()))
+		a.Close()
+		back := kept.MoveTo(number)
+		require.NoError(t, u.Add(back.Handle(), 3, backend.Readable))
+		require.ErrorIs(t, u.Add(back.Handle(), 4, backend.Readable), unix.EEXIST)
+		w.Write("x")
+		require.Equal(t, []backend.Event{{Key: 3, Ready: backend.ReadyReadable}}, some(t, u, make([]backend.Event, 4)))
+	})
+}
+
+// A request for edges that ends again and again is given up, or, when completions
+// spilled over, put off until the next Wait; never lost.
+func TestRequestsThatEndAgainAndAgain(t *testing.T) {
+	for _, spilled := range []bool{false, true} {
+		u := opened(t, kind{})
+		a, b := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable|backend.Edge))
+		require.Empty(t, ready(t, u))
+		rec := u.records.get(uint32(a.FD))
+		u.mu.Lock()
+		u.spilled = spilled
+		rec.round = u.round
+		rec.state, u.cancels = unknown, append(u.cancels, rec.userData(uint32(a.FD)))
+		for range 20 {
+			if rec.state = armed; len(u.later) == 0 {
+				u.again(uint32(a.FD), rec)
+			}
+		}
+		put := len(u.later)
+		u.mu.Unlock()
+		if !spilled {
+			require.Equal(t, shot, rec.state)
+			require.Zero(t, put)
+			continue
+		}
+		require.Equal(t, 1, put)
+		u.mu.Lock()
+		rec.state, rec.inArms, u.arms = queued, false, nil // what again armed meanwhile
+		u.mu.Unlock()
+		require.Empty(t, ready(t, u))
+		b.Write("x")
+		require.Len(t, some(t, u, make([]backend.Event, 4)), 1)
+	}
+}
+
+// A timeout too long for the kernel is cut, not overflowed: it sleeps.
+func TestLongestWait(t *testing.T) {
+	r := newRing(t, 1, plainGear)
+	for _, timeout := range []time.Duration{1<<63 - 1, longestWait, longestWait + 1} {
+		done := make(chan unix.Errno)
+		go func() {
+			_, errno := r.wait(0, timeout)
+			done <- errno
+		}()
+		select {
+		case <-done:
+			t.Fatalf("a wait of %v ended at once", timeout)
+		case <-time.After(5 * time.Millisecond):
+		}
+		r.commitNothing()
+		r.submit(t)
+		require.Zero(t, <-done)
+		r.completed(t)
+	}
+}
+
+// commitNothing hands in a request that completes at once.
+func (r *ring) commitNothing() {
+	r.next().userData = 1
+	r.commit()
 }
 
 // After Close, the sources are the caller's alone.

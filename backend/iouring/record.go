@@ -75,13 +75,10 @@ func (r *record) consuming() bool {
 	return r.interest.Has(backend.Priority) && r.identity == notSocket
 }
 
-// readiness returns what of the kernel's bits is to be reported.
+// readiness returns what of the kernel's bits is to be reported. The end of the
+// stream, which always comes, is none to one who only writes: see linux.Bits.
 func (r *record) readiness(bits uint32) backend.Readiness {
-	ready := linux.Readiness(bits & (linux.Bits(r.interest) | unix.EPOLLERR | unix.EPOLLHUP))
-	if ready.For(r.interest) == 0 {
-		return 0 // the end of the stream, to one who only writes: see linux.Bits
-	}
-	return ready
+	return linux.Readiness(bits & (linux.Bits(r.interest) | unix.EPOLLERR | unix.EPOLLHUP))
 }
 
 // poll is poll(2), without waiting. It says whether it could look.

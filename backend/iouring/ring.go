@@ -168,8 +168,11 @@ func (r *ring) wait(n uint32, timeout time.Duration) (uint32, unix.Errno) {
 const longestWait = 100 * 365 * 24 * time.Hour
 
 // enable starts a ring made with setupDisabled, for the calling thread.
-func (r *ring) enable() unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerEnableRings, 0, 0, 0, 0)
+func (r *ring) enable() unix.Errno { return r.register(registerEnableRings) }
+
+// register is io_uring_register for what takes no argument.
+func (r *ring) register(op uintptr) unix.Errno {
+	_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, 0, 0, 0, 0)
 	return errno
 }
 

@@ -54,7 +54,7 @@ func (u *Uring) Settle() error {
 func (u *Uring) wait(timeout time.Duration) error {
 	if !u.enabled {
 		if errno := u.ring.enable(); errno != 0 {
-			return fmt.Errorf("io_uring_register: enable the ring: %w", errno)
+			return refusal("io_uring_register", errno)
 		}
 		u.enabled = true
 	}
@@ -126,6 +126,7 @@ func (u *Uring) sleep(timeout time.Duration) unix.Errno {
 	_, errno := u.ring.wait(n, timeout)
 	u.mu.Lock()
 	u.asleep, u.kicked = false, false
+	u.awake.Broadcast()
 	return errno
 }
 
