@@ -307,3 +307,42 @@ func TestPromisesToABackend(t *testing.T) {
 		require.Empty(t, f.Violations())
 	}
 }
+
+// oneThreadFake belongs to one thread, and notes what it is asked to wait for.
+type oneThreadFake struct {
+	*backendtest.Fake
+	timeouts []time.Duration
+}
+
+func (f *oneThreadFake) Capabilities() backend.Capabilities {
+	c := f.Fake.Capabilities()
+	c.OneThread = true
+	return c
+}
+
+func (f *oneThreadFake) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+	f.timeouts = append(f.timeouts, timeout)
+	return f.Fake.Wait(dst, timeout)
+}
+
+// Such a queue takes changes along with the wait, in one system call: there is
+// no look before it.
+func TestAQueueOfOneThreadWaitsAtOnce(t *testing.T) {
+	f := &oneThreadFake{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
+	require.NoError(t, err)
+	defer p.Close()
+	events := epore.NewEvents(4)
+	require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
+	f.SetReady(5, backend.ReadyReadable)
+	require.NoError(t, p.Poll(events, epore.Forever))
+	require.Equal(t, 1, events.Len())
+	require.Equal(t, []time.Duration{epore.Forever}, f.timeouts)
+	w := newWaker(t, p, 2)
+	require.NoError(t, w.Wake())
+	require.NoError(t, p.Poll(events, time.Hour), "what was posted does not wait")
+	require.NotZero(t, events.Len())
+	f.timeouts = nil
+	require.NoError(t, p.Poll(events, 0))
+	require.Equal(t, []time.Duration{0}, f.timeouts)
+}

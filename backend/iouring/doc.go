@@ -15,7 +15,8 @@
 // one: changes and waiting are one system call, and the kernel interrupts
 // nobody. The goroutine that polls must be locked to its thread
 // (runtime.LockOSThread): a Poll on another thread fails with
-// [github.com/epore/epore/backend.ErrWrongThread]. Registering is for every goroutine, in both gears,
+// [github.com/epore/epore/backend.ErrWrongThread], for good if the first one has
+// ended. Registering is for every goroutine, in both gears,
 // also while the Poll waits. Capabilities().OneThread tells which gear it is.
 //
 // # What it can do
@@ -27,8 +28,8 @@
 // waits on its ring, and another ring, whose owner does wait, would get none.
 // There, give each Poll a listener of its own (SO_REUSEPORT).
 //
-// Registering makes no request yet: it asks the kernel who the file is, and the
-// next wait takes along all that was registered since. So errors of the kernel
+// Registering makes no request yet, unless a Poll is waiting: it asks the kernel
+// who the file is, and the next wait takes along all that was registered since. So errors of the kernel
 // about a request are those of a Poll; the registration stays and is tried again.
 //
 // # What to know
@@ -36,14 +37,20 @@
 // A poll request holds the open file, not its number. When a registered
 // descriptor is closed first, its peer sees nothing of it until the Poll is
 // closed, or the number registered or deregistered again. Deregister cancels the
-// request before it returns, with one exception: in the owned gear, from another
-// goroutine, while the owner does not wait but handles events. Then it takes
-// effect with the next Poll (no event comes any more, in any case). So: deregister
-// before closing, and with Block in the loop.
+// request, and after it no event comes in any case; when the file is let go
+// depends on the gear. Owned: before Deregister returns, which for that has a
+// sleeping owner come; but from another goroutine, while the owner handles events,
+// with the next Poll. Shared: when the thread that made the request comes round
+// to it, see below. So: deregister before closing, and with Block in the loop. A
+// Poll that is closed lets its sources go before Close returns if that is called
+// on the owner's thread, or made all the requests, and a few milliseconds later
+// else.
 //
-// A request is made for the number, when a wait takes it along. If a registered
-// descriptor is closed before, and its number reused, the new file is watched
-// under the old registration, until its number is registered or deregistered.
+// A request is made for the number, when a wait takes it along, and for
+// level-triggered ones anew after each event. If a registered descriptor is closed
+// before, and its number reused, the new file is watched under the old
+// registration, until its number is registered or deregistered; a file that is
+// always ready then ends every Poll.
 //
 // A request tells what happened, not what is. Level-triggered and one-shot
 // events are looked at again before they are reported if they are older than the
@@ -63,6 +70,10 @@
 // again (SO_COOKIE). For files of other kinds this package keeps an epoll that
 // nobody waits on: registering them costs what it costs there, and the first of
 // them one descriptor.
+//
+// The rings, 28 KiB with the default [WithEntries], are counted against
+// RLIMIT_MEMLOCK by many kernels, except for root: 8 MiB are enough for some 290
+// Polls, and the kernel takes its time to give back those of closed ones.
 //
 // io_uring is often forbidden: by the sysctl kernel.io_uring_disabled, by the
 // seccomp filters of container engines. Open then fails with an error that is

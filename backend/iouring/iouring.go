@@ -200,8 +200,10 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 			u.changed(true)
 		}
 		return linux.CtlError(errno)
+	case unix.EEXIST:
+		return errno
 	default:
-		return linux.CtlError(errno)
+		return fmt.Errorf("the account of files that are no sockets, an epoll: %w", linux.CtlError(errno))
 	}
 	rec.key, rec.identity, rec.interest = k, id, in
 	u.arm(uint32(h), rec)
