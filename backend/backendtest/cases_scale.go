@@ -3,7 +3,6 @@
 package backendtest
 
 import (
-	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -20,7 +19,7 @@ var scaleCases = []wantedCase{
 		rule: "P5, E4: all active, none lost, none twice",
 		run: func(t *testing.T, q *queue) {
 			const wanted = 10_000
-			pairs, close := fixture.ManyPairs(t, affordable(t, wanted/2))
+			pairs, close := fixture.ManyPairs(t, fixture.Affordable(t, wanted/2))
 			defer close()
 			var fds []int // both ends of each pair, next to each other
 			for _, pair := range pairs {
@@ -80,9 +79,9 @@ var scaleCases = []wantedCase{
 				}
 			}
 			churn(1000)
-			before := heap()
+			before := fixture.Heap()
 			churn(pairs)
-			grown := int64(heap()) - int64(before)
+			grown := fixture.Heap() - before
 			require.Less(t, grown, int64(64<<10), "bytes left behind by %d pairs", pairs)
 			t.Logf("reached %d of 1,000,000 pairs (%s=1 for all), the heap grew by %d bytes", pairs, EnvLong, grown)
 		},
@@ -92,7 +91,7 @@ var scaleCases = []wantedCase{
 		rule: "R6: each of many deregistrations is exact",
 		run: func(t *testing.T, q *queue) {
 			const wanted = 400
-			n := affordable(t, wanted)
+			n := fixture.Affordable(t, wanted)
 			t.Logf("reached %d of %d", n, wanted)
 			ends, close := fixture.ManyPairs(t, n)
 			defer close()
@@ -112,25 +111,4 @@ var scaleCases = []wantedCase{
 			require.Len(t, seen, n/2)
 		},
 	},
-}
-
-// affordable is how many pairs of the wanted ones the limit of descriptors
-// allows, an even number.
-func affordable(t *testing.T, wanted int) int {
-	t.Helper()
-	limit := fixture.DescriptorLimit(t)
-	n := min(wanted, (limit-fixture.OpenDescriptors(min(limit, 256))-32)/2)
-	if n < 2 {
-		t.Skipf("the limit of %d descriptors leaves no room", limit)
-	}
-	return n &^ 1
-}
-
-// heap returns the bytes that live on the heap.
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapAlloc
 }

@@ -219,8 +219,7 @@ func TestDeleteBesideASleepingOwner(t *testing.T) {
 // not collected yet.
 func TestDeleteBehindAFullRing(t *testing.T) {
 	eachKind(t, "R14", func(t *testing.T, u *Uring) {
-		limit := fixture.DescriptorLimit(t)
-		others := min(300, (limit-fixture.OpenDescriptors(min(limit, 256))-32)/2)
+		others := fixture.Affordable(t, 300)
 		t.Logf("reached %d of 300 events that are not collected", others)
 		ends, closeAll := fixture.ManyPairs(t, others)
 		defer closeAll()
@@ -697,7 +696,7 @@ func overflow(t *testing.T, u *Uring, mode backend.Interest) {
 	if backendtest.Long() {
 		sources, wanted = 9000, 100_000
 	}
-	sources = min(sources, (fixture.DescriptorLimit(t)-200)/2)
+	sources = fixture.Affordable(t, sources)
 	ends, closeAll := fixture.ManyPairs(t, sources)
 	defer closeAll()
 	for i, e := range ends {
@@ -834,21 +833,13 @@ func withoutEnd(t *testing.T, u *Uring) {
 		working.Wait()
 	}
 	run(wanted / 10)
-	before := heap()
+	before := fixture.Heap()
 	run(wanted)
-	grown := heap() - before
+	grown := fixture.Heap() - before
 	over.Store(true)
 	require.NoError(t, u.Wake())
 	waiting.Wait()
 	require.Less(t, grown, int64(64<<10), "bytes of the heap")
 	require.Equal(t, 1, requests(t, u), "in the kernel, the eventfd's")
 	t.Logf("reached %d of 1,000,000 events, the heap grew by %d bytes", events.Load(), grown)
-}
-
-func heap() int64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return int64(m.HeapAlloc)
 }
