@@ -128,12 +128,13 @@ func TestRingWait(t *testing.T) {
 	r := newRing(t, 8, plainGear)
 	begin := time.Now()
 	_, errno := r.wait(0, 3*time.Millisecond)
-	require.Zero(t, errno, "a timeout is no error")
-	require.GreaterOrEqual(t, time.Since(begin), 3*time.Millisecond)
-	r.next().userData = 1
-	r.commit()
+	if errno != unix.EINTR { // the runtime signals its threads
+		require.Zero(t, errno, "a timeout is no error")
+		require.GreaterOrEqual(t, time.Since(begin), 3*time.Millisecond)
+	}
+	r.commitNothing()
 	took, errno := r.wait(1, -1)
-	require.Zero(t, errno)
+	require.Zero(t, errno, "what is handed in completes")
 	require.EqualValues(t, 1, took)
 	require.Equal(t, []uint64{1}, r.completed(t))
 }
