@@ -16,8 +16,8 @@
 // nobody. The goroutine that polls must be locked to its thread
 // (runtime.LockOSThread): a Poll on another thread fails with
 // [github.com/epore/epore/backend.ErrWrongThread], for good if the first one has
-// ended. Registering is for every goroutine, in both gears,
-// also while the Poll waits. Capabilities().OneThread tells which gear it is.
+// ended. Registering is for every goroutine, in both gears, also while the Poll
+// waits. Capabilities().OneThread tells which gear it is.
 //
 // # What it can do
 //
@@ -29,8 +29,9 @@
 // There, give each Poll a listener of its own (SO_REUSEPORT).
 //
 // Registering makes no request yet, unless a Poll is waiting: it asks the kernel
-// who the file is, and the next wait takes along all that was registered since. So errors of the kernel
-// about a request are those of a Poll; the registration stays and is tried again.
+// who the file is, and the next wait takes along all that was registered since. So
+// errors of the kernel about a request are those of a Poll; the registration stays
+// and is tried again.
 //
 // # What to know
 //

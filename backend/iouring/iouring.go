@@ -75,8 +75,9 @@ type Option func(*Uring)
 // rounded up to a power of two by the kernel; it holds 8 times as many
 // completions. 128 are the default: 28 KiB of memory, which many kernels count
 // against RLIMIT_MEMLOCK. What does not fit costs further system calls and is
-// never lost. Other numbers make Open fail with fs.ErrInvalid. The kernel's table of requests grows with it, too, up to 1024: take
-// that for many thousands of registrations that come and go.
+// never lost. The kernel's table of requests grows with it, too, up to 1024: take
+// that for many thousands of registrations that come and go. Other numbers make
+// Open fail with fs.ErrInvalid.
 func WithEntries(n uint32) Option { return func(u *Uring) { u.entries = n } }
 
 const (
