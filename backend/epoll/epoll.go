@@ -13,6 +13,7 @@ import (
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
+	"github.com/epore/epore/backend/internal/posix"
 )
 
 // Epoll is an epoll instance and the eventfd that wakes it.
@@ -145,7 +146,7 @@ func (e *Epoll) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 				woken = true
 				continue
 			}
-			dst[out] = backend.Event{Key: key, Ready: linux.Readiness(ev.Events)}
+			dst[out] = backend.Event{Key: key, Ready: posix.Readiness(ev.Events)}
 			out++
 		}
 		if !woken || n < room {
@@ -180,7 +181,7 @@ func (e *Epoll) wait(room int, timeout time.Duration) (int, unix.Errno) {
 		return e.pwait2(room, timeout)
 	}
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
-		uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), uintptr(milliseconds(timeout)), 0, 0)
+		uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), uintptr(posix.Milliseconds(timeout)), 0, 0)
 	return int(n), errno
 }
 
@@ -194,19 +195,6 @@ func (e *Epoll) pwait2(room int, timeout time.Duration) (int, unix.Errno) {
 	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.epfd),
 		uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), uintptr(unsafe.Pointer(ts)), 0, 0)
 	return int(n), errno
-}
-
-// milliseconds is the timeout as epoll_pwait takes it: rounded up, -1 for ever,
-// and at most the 24.8 days that an int holds.
-func milliseconds(timeout time.Duration) int32 {
-	if timeout < 0 {
-		return -1
-	}
-	ms := timeout / time.Millisecond
-	if timeout%time.Millisecond != 0 {
-		ms++
-	}
-	return int32(min(ms, math.MaxInt32))
 }
 
 // Wake implements [backend.Backend].
@@ -231,7 +219,7 @@ func (e *Epoll) ctl(op int, h backend.Handle, bits uint32, k backend.Key) unix.E
 
 // kernelBits translates an interest.
 func kernelBits(in backend.Interest) (uint32, error) {
-	bits := linux.Bits(in)
+	bits := posix.Bits(in)
 	if in.Has(backend.Edge) {
 		bits |= unix.EPOLLET
 	}

@@ -5,7 +5,6 @@ package epoll
 import (
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -68,13 +67,4 @@ func TestExclusivePriority(t *testing.T) {
 	require.NoError(t, e.Add(h, 1, backend.Readable))
 	require.ErrorIs(t, e.Modify(h, 2, both), errors.ErrUnsupported)
 	require.ErrorIs(t, e.Add(h, 1, backend.Readable), unix.EEXIST, "as before")
-}
-
-func TestMilliseconds(t *testing.T) {
-	for timeout, want := range map[int64]int32{
-		-1: -1, -5e9: -1, 1: 1, 999_999: 1, 1_000_000: 1, 1_000_001: 2,
-		1e15: 1e9, 1 << 62: 1<<31 - 1, 1<<63 - 1: 1<<31 - 1,
-	} {
-		require.Equal(t, want, milliseconds(time.Duration(timeout)), "%d ns", timeout)
-	}
 }

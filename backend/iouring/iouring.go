@@ -30,7 +30,7 @@ type Uring struct {
 	ring    *ring
 	wakefd  int
 	records records
-	ledger  ledger
+	book    linux.Book
 
 	// owned is the gear: the ring belongs to the thread of the first Wait, which
 	// enables it. Otherwise any thread may use it.
@@ -130,7 +130,7 @@ func (u *Uring) Open(c backend.Config) error {
 		_ = ring.close()
 		return linux.OpenError("eventfd", err)
 	}
-	u.ring, u.wakefd, u.ledger = ring, wakefd, ledger{epfd: -1}
+	u.ring, u.wakefd = ring, wakefd
 	u.owned = gear&setupSingleIssuer != 0
 	u.enabled = !u.owned
 	if ring.features&featCQESkip != 0 {
@@ -178,17 +178,13 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	if u.isOwn(h) {
 		return fmt.Errorf("an io_uring cannot watch itself: %w", unix.EINVAL)
 	}
-	id, errno := identify(h)
 	rec := u.records.get(uint32(h))
-	known := rec != nil && rec.state != unknown && rec.identity == id
-	if errno == 0 && id == notSocket {
-		errno = u.ledger.add(h)
-		if errno == unix.EEXIST && !known {
-			errno = 0 // ours, of a time before the number was closed and came back by dup2
-		}
-	} else if errno == 0 && known {
-		errno = unix.EEXIST
+	known := rec != nil && rec.state != unknown
+	var was linux.FileID
+	if known {
+		was = rec.identity
 	}
+	id, errno := u.book.Enter(h, was, known)
 	switch errno {
 	case 0:
 		if rec == nil {
@@ -196,15 +192,13 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 		}
 		u.disarm(uint32(h), rec) // what the number was before is closed
 	case unix.EBADF, unix.EPERM: // and so it is here
-		if rec != nil && uint64(h) <= maxDescriptor {
+		if rec != nil && uint64(h) <= linux.MaxDescriptor {
 			u.disarm(uint32(h), rec)
 			u.changed(true)
 		}
-		return linux.CtlError(errno)
-	case unix.EEXIST:
-		return errno
+		fallthrough
 	default:
-		return fmt.Errorf("the account of files that are no sockets, an epoll: %w", linux.CtlError(errno))
+		return linux.EnterError(errno)
 	}
 	rec.key, rec.identity, rec.interest = k, id, in
 	u.arm(uint32(h), rec)
@@ -219,7 +213,7 @@ func (u *Uring) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 	if !u.open {
 		return errNotOpen
 	}
-	rec, err := u.registered(h, unix.EPOLL_CTL_MOD)
+	rec, err := u.registered(h, (*linux.Book).Check)
 	if err != nil {
 		return err
 	}
@@ -237,7 +231,7 @@ func (u *Uring) Delete(h backend.Handle) error {
 	if !u.open {
 		return errNotOpen
 	}
-	rec, err := u.registered(h, unix.EPOLL_CTL_DEL)
+	rec, err := u.registered(h, (*linux.Book).Strike)
 	if err != nil {
 		return err
 	}
@@ -248,25 +242,12 @@ func (u *Uring) Delete(h backend.Handle) error {
 
 // registered returns the record of h if h still is the file that was
 // registered. When it is not, its requests are on their way out.
-func (u *Uring) registered(h backend.Handle, ledgerOp int) (*record, error) {
+func (u *Uring) registered(h backend.Handle, look func(*linux.Book, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
 	rec := u.records.get(uint32(h))
-	if uint64(h) > maxDescriptor || rec == nil || rec.state == unknown {
-		if _, errno := identify(h); errno != 0 {
-			return nil, errno
-		}
-		return nil, unix.ENOENT
+	if uint64(h) > linux.MaxDescriptor || rec == nil || rec.state == unknown {
+		return nil, linux.Unknown(h)
 	}
-	var errno unix.Errno
-	if rec.identity == notSocket {
-		if errno = u.ledger.change(ledgerOp, h); errno == unix.EPERM {
-			errno = unix.ENOENT // it is a regular file now
-		}
-	} else {
-		var id uint64
-		if id, errno = identify(h); errno == 0 && id != rec.identity {
-			errno = unix.ENOENT
-		}
-	}
+	errno := look(&u.book, h, rec.identity)
 	if errno == unix.ENOENT || errno == unix.EBADF {
 		u.disarm(uint32(h), rec)
 		u.changed(true)

@@ -63,7 +63,7 @@ func (u *Uring) probe() error {
 
 // release gives back what Open acquired.
 func (u *Uring) release() error {
-	return errors.Join(u.ledger.close(), unix.Close(u.wakefd), u.ring.close())
+	return errors.Join(u.book.Close(), unix.Close(u.wakefd), u.ring.close())
 }
 
 // otherwise is the way out.
@@ -120,5 +120,5 @@ func kernelRelease() string {
 // isOwn reports that h is one of the queue's own descriptors, which are not for
 // others to register.
 func (u *Uring) isOwn(h backend.Handle) bool {
-	return h == backend.Handle(u.ring.fd) || h == backend.Handle(u.wakefd) || u.ledger.epfd >= 0 && h == backend.Handle(u.ledger.epfd)
+	return h == backend.Handle(u.ring.fd) || h == backend.Handle(u.wakefd) || u.book.Owns(h)
 }

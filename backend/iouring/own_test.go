@@ -74,8 +74,12 @@ func ready(t *testing.T, u *Uring) []backend.Event {
 func TestItsOwnDescriptorsAreNotForOthers(t *testing.T) {
 	eachKind(t, "E3", func(t *testing.T, u *Uring) {
 		r, _ := fixture.Pipe(t)
-		require.NoError(t, u.Add(r.Handle(), 1, backend.Readable)) // now there is a ledger
-		for _, fd := range []int{u.wakefd, u.ring.fd, u.ledger.epfd} {
+		require.NoError(t, u.Add(r.Handle(), 1, backend.Readable)) // now there is a book
+		book := 0
+		for !u.book.Owns(backend.Handle(book)) {
+			book++
+		}
+		for _, fd := range []int{u.wakefd, u.ring.fd, book} {
 			h := backend.Handle(fd)
 			require.ErrorIs(t, u.Add(h, 2, backend.Readable), unix.EINVAL)
 			require.ErrorIs(t, u.Modify(h, 2, backend.Readable), unix.ENOENT)
@@ -535,7 +539,7 @@ func TestTheStandInIsCancelled(t *testing.T) {
 }
 
 // A pipe's number that was closed and came back by dup2 may be registered again:
-// the ledger remembers it as long as the pipe lives.
+// the book remembers it as long as the pipe lives.
 func TestAPipeComesBackToItsNumber(t *testing.T) {
 	eachKind(t, "R7: no false fs.ErrExist", func(t *testing.T, u *Uring) {
 		r, w := fixture.Pipe(t)

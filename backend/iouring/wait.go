@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/backend/internal/linux"
+	"github.com/epore/epore/backend/internal/posix"
 )
 
 // Wait implements [backend.Backend].
@@ -200,7 +200,7 @@ func (u *Uring) take(c *cqe) {
 	}
 	bits := uint32(c.result)
 	if rec.urgent() {
-		look := [1]unix.PollFd{{Fd: int32(fd), Events: int16(linux.Bits(rec.interest))}}
+		look := [1]unix.PollFd{{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))}}
 		if poll(look[:]) {
 			bits = uint32(uint16(look[0].Revents))
 		}
@@ -311,7 +311,7 @@ func (u *Uring) confirm(batch []uint32) {
 		rec := u.records.get(fd)
 		old := rec.state == fired && rec.round != u.round || rec.state == armed && rec.doubt
 		if old && rec.pending != 0 && !rec.consuming() {
-			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(linux.Bits(rec.interest))})
+			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))})
 		}
 	}
 	if !poll(u.polls) {

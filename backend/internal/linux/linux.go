@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package linux is what the queues of Linux share: epoll and io_uring speak of
-// readiness in the same bits, are woken through an eventfd, and learn from
-// epoll_ctl what can be watched.
+// Package linux is what the queues of Linux share: they are woken through an
+// eventfd, learn from epoll_ctl what can be watched, and from SO_COOKIE and
+// epoll_ctl whether a descriptor still is the file that was registered.
 package linux
 
 import (
@@ -15,51 +15,9 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Bits translates an interest into the bits of poll(2), which are those of
-// epoll, too. The modes are the caller's to translate.
-func Bits(in backend.Interest) (bits uint32) {
-	if in.Has(backend.Readable) {
-		// Without Readable, EPOLLRDHUP is not asked for: level-triggered, a peer
-		// that half-closed would end every wait of a program that only writes.
-		bits |= unix.EPOLLIN | unix.EPOLLRDHUP
-	}
-	if in.Has(backend.Writable) {
-		bits |= unix.EPOLLOUT
-	}
-	if in.Has(backend.Priority) {
-		bits |= unix.EPOLLPRI
-	}
-	return bits
-}
-
-// Readiness translates the bits of an event.
-func Readiness(bits uint32) backend.Readiness {
-	var r backend.Readiness
-	if bits&unix.EPOLLIN != 0 {
-		r |= backend.ReadyReadable
-	}
-	if bits&unix.EPOLLOUT != 0 {
-		r |= backend.ReadyWritable
-	}
-	if bits&^(unix.EPOLLIN|unix.EPOLLOUT) == 0 {
-		return r
-	}
-	if bits&unix.EPOLLPRI != 0 {
-		r |= backend.ReadyPriority
-	}
-	if bits&unix.EPOLLERR != 0 {
-		// Not WriteClosed: the error of a datagram socket comes in the same bits
-		// as that of a pipe without a reader.
-		r |= backend.ReadyError
-	}
-	if bits&unix.EPOLLRDHUP != 0 {
-		r |= backend.ReadyReadClosed
-	}
-	if bits&unix.EPOLLHUP != 0 {
-		r |= backend.ReadyReadClosed | backend.ReadyWriteClosed
-	}
-	return r
-}
+// epoll speaks in the bits of poll(2), or this does not compile: see package posix.
+var _ = [1]struct{}{}[(unix.EPOLLIN^unix.POLLIN)|(unix.EPOLLOUT^unix.POLLOUT)|(unix.EPOLLPRI^unix.POLLPRI)|
+	(unix.EPOLLERR^unix.POLLERR)|(unix.EPOLLHUP^unix.POLLHUP)|(unix.EPOLLRDHUP^unix.POLLRDHUP)]
 
 // Ctl is epoll_ctl(2) without a detour through Go's scheduler: it does not
 // block. Fd and Pad together are the data word of an epoll_event on every
