@@ -24,7 +24,7 @@ import "time"
 //
 // Errors unwrap to the system's errno, and to what is named here.
 type Backend interface {
-	// Name is short and constant: "epoll", "kqueue".
+	// Name is short and constant: "epoll", "pollfd".
 	Name() string
 
 	// Open acquires the queue. A refusal names the likely cause and the way out.

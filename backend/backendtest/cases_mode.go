@@ -149,7 +149,7 @@ var modeCases = []wantedCase{
 	{
 		name:  "switching modes on a live registration",
 		rule:  "R5: Reregister replaces the mode entirely: level, edge, one-shot",
-		needs: backend.Edge | backend.OneShot,
+		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -157,9 +157,12 @@ var modeCases = []wantedCase{
 			for range 3 {
 				require.Equal(t, backend.ReadyReadable, q.expect(1), "level")
 			}
-			q.modify(a, 2, backend.Readable|backend.Edge)
+			edge := edgeOr(q, 0)
+			q.modify(a, 2, backend.Readable|edge)
 			require.Equal(t, backend.ReadyReadable, q.expect(2), "edge")
-			q.silent("edge does not repeat")
+			if edge != 0 {
+				q.silent("edge does not repeat")
+			}
 			b.Write("y")
 			a.Drain()
 			b.Write("z")
@@ -173,7 +176,7 @@ var modeCases = []wantedCase{
 			for range 3 {
 				require.Equal(t, backend.ReadyReadable, q.expect(4), "level again")
 			}
-			q.modify(a, 5, backend.Readable|backend.OneShot|backend.Edge)
+			q.modify(a, 5, backend.Readable|backend.OneShot|edge)
 			require.Equal(t, backend.ReadyReadable, q.expect(5), "edge and one-shot")
 			a.Drain()
 			b.Write("z")

@@ -240,6 +240,59 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
+		name: "closed without deregister is no busy loop",
+		rule: "R7: a descriptor that is closed while it is registered ends no wait, again and again",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				a, b := fixture.Pair(t)
+				r, w := fixture.Pipe(t)
+				q.add(a, 1, backend.Readable|mode)
+				q.add(r, 2, backend.Readable|mode)
+				q.silent("nothing written")
+				b.Write("x")
+				w.Write("x")
+				a.Close()
+				r.Close()
+				q.wait(4, 4*quiet) // which may say something: io_uring holds files open
+				before := q.rounds
+				require.Empty(t, q.wait(4, 4*quiet), "mode %v", mode)
+				require.LessOrEqual(t, q.rounds-before, 10, "mode %v", mode)
+			}
+		},
+	},
+	{
+		name: "a closed number that others use",
+		rule: "R7: what was closed and never registered anew gives no event, whoever has its number",
+		run: func(t *testing.T, q *queue) {
+			for _, mode := range modesOf(q) {
+				for _, waited := range []bool{false, true} {
+					for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.Pipe} {
+						a, _ := of(t)
+						number := a.FD
+						q.add(a, 1, backend.Readable|mode)
+						if waited {
+							q.silent("nothing written")
+						}
+						c, d := of(t)
+						a.Close()
+						c = c.MoveTo(number)
+						d.Write("y")
+						q.silent("the new owner is not registered")
+						c.Close()
+					}
+					r, _ := fixture.Pipe(t)
+					number := r.FD
+					q.add(r, 1, backend.Readable|mode)
+					f := fixture.RegularFile(t)
+					r.Close()
+					f = f.MoveTo(number)
+					q.silent("a file, which is always ready")
+					f.Close()
+				}
+			}
+		},
+	},
+	{
 		name: "closed and then changed",
 		rule: "R4, R7: a closed descriptor is not registered: fs.ErrNotExist or EBADF, and nothing else is touched",
 		run: func(t *testing.T, q *queue) {
@@ -446,4 +499,12 @@ func modesOf(q *queue) []backend.Interest {
 		}
 	}
 	return modes
+}
+
+// edgeOr is Edge where the queue has it, else the other mode.
+func edgeOr(q *queue, other backend.Interest) backend.Interest {
+	if q.Capabilities().Interests.Has(backend.Edge) {
+		return backend.Edge
+	}
+	return other
 }

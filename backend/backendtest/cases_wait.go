@@ -55,6 +55,28 @@ var waitCases = []wantedCase{
 		},
 	},
 	{
+		name: "waiting is sleeping",
+		rule: "P1: a wait with nothing to report sleeps, and does not look again and again",
+		run: func(t *testing.T, q *queue) {
+			a, b := fixture.Pair(t)
+			q.add(a, 1, backend.Readable)
+			q.silent("nothing written")
+			before := q.rounds
+			require.Empty(t, q.wait(4, 4*quiet))
+			require.LessOrEqual(t, q.rounds-before, 10)
+			before = q.rounds
+			answer := q.start(4, forever)
+			select {
+			case <-answer:
+				t.Fatal("nothing was written")
+			case <-time.After(4 * quiet):
+			}
+			b.Write("x")
+			require.Len(t, <-answer, 1)
+			require.LessOrEqual(t, q.rounds-before, 10)
+		},
+	},
+	{
 		name: "a huge timeout is not an error",
 		rule: "P3: a timeout too large for the kernel's field waits that long",
 		run: func(t *testing.T, q *queue) {
@@ -101,7 +123,7 @@ var waitCases = []wantedCase{
 			for i := range n {
 				a, b := fixture.Pair(t)
 				b.Write("x")
-				q.add(a, backend.Key(i+1), backend.Readable|backend.Edge)
+				q.add(a, backend.Key(i+1), backend.Readable|edgeOr(q, backend.OneShot))
 			}
 			seen := make(map[backend.Key]int)
 			for range n {
@@ -112,7 +134,7 @@ var waitCases = []wantedCase{
 			require.Len(t, seen, n)
 			q.silent("each has been reported, and nothing new arrived")
 		},
-		needs: backend.Edge,
+		needs: backend.OneShot,
 	},
 	{
 		name: "level with little room serves all in turn",

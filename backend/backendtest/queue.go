@@ -30,6 +30,7 @@ type queue struct {
 
 	waits  chan waitRequest
 	thread int // that waits
+	rounds int // Waits of the backend; to be looked at between two waits
 	closed bool
 }
 
@@ -192,6 +193,7 @@ func (q *queue) waitHere(r waitRequest) []backend.Event {
 	begin := time.Now()
 	left := r.timeout
 	for {
+		q.rounds++
 		n, err := q.Backend.Wait(dst, left)
 		if err != nil && !errors.Is(err, syscall.EINTR) {
 			q.t.Errorf("Wait: %v", err)

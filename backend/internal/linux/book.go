@@ -76,7 +76,7 @@ func (b *Book) Strike(h backend.Handle, was FileID) unix.Errno {
 	return b.look(h, was, unix.EPOLL_CTL_DEL)
 }
 
-// Unknown is the answer for h when nothing was entered for it: ENOENT, or EBADF.
+// Unknown is the answer for h when nothing is entered for it: ENOENT, or EBADF.
 func Unknown(h backend.Handle) unix.Errno {
 	if _, errno := identify(h); errno != 0 {
 		return errno

@@ -1,0 +1,20 @@
+//go:build unix
+
+package pollfd
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend/internal/posix"
+)
+
+// posixSystem is what every Unix has.
+var posixSystem = system{
+	resolution: time.Millisecond,
+	poll: func(fds []unix.PollFd, timeout time.Duration) (int, error) {
+		return unix.Poll(fds, int(posix.Milliseconds(timeout)))
+	},
+	newBook: func() book { return statBook{} },
+}
