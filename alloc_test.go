@@ -110,8 +110,8 @@ func TestAllocationsOfAPingPong(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
 		a, b := fixture.Pair(t)
-		register(t, p, a, 1, epore.Readable|epore.Edge)
-		register(t, q, b, 2, epore.Readable|epore.Edge)
+		register(t, p, a, 1, epore.Readable|edge(p))
+		register(t, q, b, 2, epore.Readable|edge(p))
 		echo := func(p *epore.Poll, events *epore.Events, e *fixture.End, buf []byte) error {
 			if err := p.Poll(events, forever); err != nil {
 				return err

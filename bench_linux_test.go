@@ -16,7 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/backend/iouring"
+	"github.com/epore/epore/backend/pollfd"
 	"github.com/epore/epore/internal/fixture"
 )
 
@@ -158,6 +160,43 @@ func BenchmarkEventByRegistered(b *testing.B) {
 				contestant{"raw", rawRound(b, raws, epore.Edge)},
 				contestant{"park", eporeRound(b, benchPoll(b, epore.Park), parks, epore.Edge)})
 			b.ReportMetric(float64(len(parks)), "registered")
+		})
+	}
+}
+
+// What a look costs that finds one of n registered descriptors ready: on epoll
+// nearly the same for every n, on poll(2) not.
+func BenchmarkOneReadyOf(b *testing.B) {
+	for _, n := range []int{1, 10, 30, 100, 1000, 9000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			ends := pairs(b, n, 1)
+			put(ends[0][1])
+			raw := newRawEpoll(b, 256)
+			fds := make([]unix.PollFd, len(ends))
+			for i := range ends {
+				raw.ctl(unix.EPOLL_CTL_ADD, ends[i][0], unix.EPOLLIN|unix.EPOLLRDHUP, i)
+				fds[i] = unix.PollFd{Fd: int32(ends[i][0]), Events: unix.POLLIN | unix.POLLRDHUP}
+			}
+			look := func(p *epore.Poll, err error) func() {
+				require.NoError(b, err)
+				b.Cleanup(func() { require.NoError(b, p.Close()) })
+				for i := range ends {
+					require.NoError(b, p.Registry().Register(epore.FD(ends[i][0]), epore.Token(i), epore.Readable))
+				}
+				events := epore.NewEvents(256)
+				return func() {
+					if err := p.Poll(events, 0); err != nil || events.Len() != 1 {
+						panic(fmt.Sprint(events.Len(), err))
+					}
+				}
+			}
+			versus(b, 1, nil,
+				contestant{"raw", func() { raw.wait() }},
+				contestant{"epoll", look(epore.NewWith(epoll.New()))},
+				contestant{"rawpoll", func() { _, _ = unix.Poll(fds, 0) }},
+				contestant{"pollfd", look(epore.NewWith(pollfd.New()))},
+			)
+			b.ReportMetric(float64(len(ends)), "registered")
 		})
 	}
 }

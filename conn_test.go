@@ -85,7 +85,7 @@ func TestNetConns(t *testing.T) {
 					require.NoError(t, err)
 					require.Equal(t, "ping", string(buf[:n]))
 				}
-				require.NoError(t, r.Reregister(source, 3, epore.Readable|epore.Edge))
+				require.NoError(t, r.Reregister(source, 3, epore.Readable|edge(p)))
 				require.NoError(t, r.Deregister(source))
 				require.ErrorIs(t, r.Deregister(source), fs.ErrNotExist)
 

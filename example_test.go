@@ -1,4 +1,4 @@
-//go:build linux
+//go:build unix
 
 package epore_test
 
@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/epore/epore"
-	"github.com/epore/epore/backend/epoll"
+	"github.com/epore/epore/backend/pollfd"
 )
 
 // A pipe, watched for reading: nothing at first, then an event with its token.
@@ -47,14 +47,14 @@ func Example() {
 
 // The same on a backend chosen by hand, waiting in the kernel.
 func ExampleNewWith() {
-	p, err := epore.NewWith(epoll.New(), epore.WithStrategy(epore.Block))
+	p, err := epore.NewWith(pollfd.New(), epore.WithStrategy(epore.Block))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	defer p.Close()
 	fmt.Println(p.Backend(), p.Strategy(), p.Capabilities().Interests)
-	// Output: epoll Block Readable|Writable|Priority|Edge|OneShot|Exclusive
+	// Output: pollfd Block Readable|Writable|Priority|OneShot
 }
 
 func ExamplePoll_Poll() {

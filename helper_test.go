@@ -112,6 +112,9 @@ func register(t testing.TB, p *epore.Poll, e *fixture.End, token epore.Token, in
 	require.NoError(t, p.Registry().Register(fd(e), token, in))
 }
 
+// edge is Edge, for a Poll that has it.
+func edge(p *epore.Poll) epore.Interest { return epore.Edge & p.Capabilities().Interests }
+
 func newWaker(t testing.TB, p *epore.Poll, token epore.Token) *epore.Waker {
 	t.Helper()
 	w, err := epore.NewWaker(p.Registry(), token)

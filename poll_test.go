@@ -228,7 +228,7 @@ func TestCloseFromEverywhereAtOnce(t *testing.T) {
 				}
 			})
 			all.Go(func() { closedOr(w.Wake()) })
-			all.Go(func() { closedOr(p.Registry().Register(fd(a), 1, epore.Readable|epore.Edge)) })
+			all.Go(func() { closedOr(p.Registry().Register(fd(a), 1, epore.Readable|edge(p))) })
 			for range 2 {
 				all.Go(func() { assert.NoError(t, p.Close()) })
 			}

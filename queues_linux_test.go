@@ -12,12 +12,17 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/backend/iouring"
+	"github.com/epore/epore/backend/pollfd"
 )
+
+// queueNames is the order to compare them in.
+var queueNames = []string{"epoll", "io_uring", "pollfd"}
 
 // queues are those of this system, by name.
 var queues = map[string]func() backend.Backend{
 	"epoll":    func() backend.Backend { return epoll.New() },
 	"io_uring": func() backend.Backend { return iouring.New() },
+	"pollfd":   func() backend.Backend { return pollfd.New() },
 }
 
 // envQueue names the queue that the tests of this package are to run on, if it

@@ -176,8 +176,8 @@ func TestTwoPollsOneSource(t *testing.T) {
 	eachStrategy(t, "R10: one source may be registered with several Polls", func(t *testing.T, p *epore.Poll) {
 		q := open(t)
 		a, b := fixture.Pair(t)
-		register(t, p, a, 1, epore.Readable|epore.Edge)
-		register(t, q, a, 2, epore.Readable|epore.Edge)
+		register(t, p, a, 1, epore.Readable|edge(p))
+		register(t, q, a, 2, epore.Readable|edge(p))
 		b.Write("x")
 		events := epore.NewEvents(4)
 		require.Equal(t, epore.Token(1), next(t, p, events)[0].Token)

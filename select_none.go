@@ -1,4 +1,4 @@
-//go:build !linux || pollfd
+//go:build !unix
 
 package epore
 
@@ -11,5 +11,5 @@ import (
 )
 
 func newDefaultBackend() (backend.Backend, error) {
-	return nil, fmt.Errorf("no queue is built in for %s with these build tags yet (NewWith takes one): %w", runtime.GOOS, errors.ErrUnsupported)
+	return nil, fmt.Errorf("no queue is built in for %s (NewWith takes one): %w", runtime.GOOS, errors.ErrUnsupported)
 }

@@ -88,7 +88,11 @@ func fetchAll(cfg config, out io.Writer) error {
 	// Connect. Each connection is registered under a Token of its own, by which
 	// its events are told apart; pending says which request a Token stands for.
 	// Edge asks for an event when something arrives, instead of for as long as
-	// there is something to read.
+	// there is something to read. Not every queue has it; receive suits both.
+	interest := epore.Readable
+	if poll.Capabilities().Interests.Has(epore.Edge) {
+		interest |= epore.Edge
+	}
 	pending := make(map[epore.Token]*request)
 	defer func() {
 		for _, r := range pending { // after an error: those without an answer
@@ -101,7 +105,7 @@ func fetchAll(cfg config, out io.Writer) error {
 			return err
 		}
 		token := epore.Token(i)
-		if err := registry.Register(r.conn, token, epore.Readable|epore.Edge); err != nil {
+		if err := registry.Register(r.conn, token, interest); err != nil {
 			_ = r.conn.Close()
 			return err
 		}

@@ -1,0 +1,230 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/backendtest"
+)
+
+// The same random sequence of everything that can be done to sources and
+// registrations, on each queue of this system, side by side, each with sources of
+// its own, against a model of the contract: what comes is allowed, and what must
+// come comes.
+
+// sequences is how many there are in each round of the test.
+const sequences = 100
+
+func TestDifferential(t *testing.T) {
+	if os.Getenv(envQueue) != "" {
+		t.Skip("all queues have been compared already")
+	}
+	for _, w := range worlds(t, nil) {
+		t.Log("compared is", w.name)
+		require.NoError(t, w.close())
+	}
+	rounds := 2
+	if backendtest.Long() {
+		rounds = 50
+	}
+	for round := range rounds {
+		t.Run(fmt.Sprint(round), func(t *testing.T) {
+			guard(t, "all queues behave alike, as the contract says: R1 to R7, M1 to M9, P5, S1, S6")
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			rapid.Check(t, func(r *rapid.T) { runSequence(t, r) })
+		})
+	}
+}
+
+// worlds opens one for each queue, and for each way of waiting that makes a
+// difference.
+func worlds(t *testing.T, kinds []*kind) (all []*world) {
+	for _, name := range queueNames {
+		for _, s := range []epore.Strategy{epore.Park, epore.Block} {
+			p, err := epore.NewWith(queues[name](), epore.WithStrategy(s))
+			if errors.Is(err, errors.ErrUnsupported) {
+				continue // the others are compared without it
+			}
+			require.NoError(t, err)
+			if p.Strategy() != s {
+				require.NoError(t, p.Close())
+				continue
+			}
+			all = append(all, newWorld(t, fmt.Sprint(name, ", ", s), p, kinds))
+		}
+	}
+	return all
+}
+
+func runSequence(t *testing.T, r *rapid.T) {
+	const sources = 4
+	anyKind := rapid.SampledFrom(kinds)
+	var chosen []*kind
+	for range sources {
+		chosen = append(chosen, anyKind.Draw(r, "kind"))
+	}
+	all := worlds(t, chosen)
+	defer func() {
+		for _, w := range all {
+			require.NoError(r, w.close())
+		}
+	}()
+	token := epore.Token(0)
+
+	// each does the same in every world.
+	each := func(do func(w *world) error) {
+		for _, w := range all {
+			if err := do(w); err != nil {
+				r.Fatal(err)
+			}
+		}
+	}
+	anySource := rapid.IntRange(0, sources-1)
+	// on does something to the same file in every world, if it can be done.
+	on := func(do func(s *modelled) bool) func(r *rapid.T) {
+		return func(r *rapid.T) {
+			i := anySource.Draw(r, "source")
+			for _, w := range all {
+				if !do(w.sources[i]) {
+					r.Skip("it cannot be done to this one")
+				}
+			}
+		}
+	}
+	// interest draws one that makes sense.
+	interest := func(r *rapid.T, k *kind) (in epore.Interest) {
+		if k.reads && (!k.writes || rapid.Bool().Draw(r, "readable")) {
+			in |= epore.Readable
+		}
+		if k.writes && (in == 0 || rapid.Bool().Draw(r, "writable")) {
+			in |= epore.Writable
+		}
+		return in | rapid.SampledFrom([]epore.Interest{0, 0, epore.OneShot, epore.Edge, epore.Edge | epore.OneShot}).Draw(r, "mode")
+	}
+	r.Repeat(map[string]func(*rapid.T){
+		"": func(*rapid.T) { each((*world).inHand) },
+		"register": func(r *rapid.T) {
+			i := anySource.Draw(r, "source")
+			in := interest(r, all[0].sources[i].kind)
+			token++
+			each(func(w *world) error { return w.register(w.sources[i], token, in) })
+		},
+		"reregister": func(r *rapid.T) {
+			i := anySource.Draw(r, "source")
+			in := interest(r, all[0].sources[i].kind)
+			token++
+			each(func(w *world) error { return w.reregister(w.sources[i], token, in) })
+		},
+		"deregister": func(r *rapid.T) {
+			i := anySource.Draw(r, "source")
+			each(func(w *world) error { return w.deregister(w.sources[i]) })
+		},
+		"close, and reuse the number": func(r *rapid.T) {
+			i, k := anySource.Draw(r, "source"), anyKind.Draw(r, "kind")
+			first := rapid.Bool().Draw(r, "deregister first")
+			each(func(w *world) error { return w.replace(w.sources[i], k, first) })
+		},
+		"peer writes":      on((*modelled).peerWrites),
+		"peer reads":       on((*modelled).peerReads),
+		"peer half-closes": on((*modelled).peerHalfCloses),
+		"peer closes":      on((*modelled).peerCloses),
+		"peer resets":      on((*modelled).peerResets),
+		"read":             on((*modelled).read),
+		"drain":            on((*modelled).drain),
+		"write":            on((*modelled).write),
+		"fill":             on((*modelled).fill),
+		"shut down":        on((*modelled).shutdown),
+		"wake":             func(*rapid.T) { each((*world).wake) },
+		"poll": func(r *rapid.T) {
+			capacity := rapid.SampledFrom([]int{1, 2, 3, 16, 16}).Draw(r, "capacity")
+			patient := rapid.IntRange(0, 5).Draw(r, "patient") == 5
+			each(func(w *world) error { return w.poll(capacity, patient) })
+		},
+		"poll, and poll again": func(r *rapid.T) {
+			each(func(w *world) error {
+				if err := w.poll(16, false); err != nil {
+					return err
+				}
+				return w.poll(16, false)
+			})
+		},
+	})
+	each(func(w *world) error { return w.poll(16, false) })
+}
+
+// Sequences in which a queue, or the model, was once wrong.
+func TestSequences(t *testing.T) {
+	if os.Getenv(envQueue) != "" {
+		t.Skip("all queues have been compared already")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	type step = func(w *world, s *modelled) error
+	register := func(in epore.Interest) step {
+		return func(w *world, s *modelled) error { return w.register(s, 1, in) }
+	}
+	do := func(op func(*modelled) bool) step {
+		return func(w *world, s *modelled) error {
+			if !op(s) {
+				return w.mismatch("it cannot be done")
+			}
+			return nil
+		}
+	}
+	poll := func(w *world, _ *modelled) error { return w.poll(16, false) }
+	stream, tcp, reader := kinds[0], kinds[1], kinds[3]
+	for name, c := range map[string]struct {
+		kind  *kind
+		steps []step
+	}{
+		"an edge whose error has been fetched": {tcp, []step{ // io_uring tells of it all the same
+			register(epore.Writable | epore.Edge), poll, poll,
+			do((*modelled).peerResets), do((*modelled).drain), poll, poll,
+		}},
+		"closed, and the number goes to another kind": {stream, []step{
+			register(epore.Readable), do((*modelled).peerWrites), poll,
+			func(w *world, s *modelled) error { return w.replace(s, reader, false) },
+			do((*modelled).peerWrites), poll, register(epore.Readable), poll,
+		}},
+		"closed with an event in hand": {stream, []step{
+			register(epore.Readable | epore.OneShot), do((*modelled).peerWrites), poll,
+			func(w *world, s *modelled) error { return w.replace(s, stream, false) }, (*world).inHandStep,
+			do((*modelled).peerWrites), register(epore.Readable), (*world).inHandStep, poll,
+		}},
+		"shut down on both sides, then closed": {tcp, []step{
+			do((*modelled).shutdown), do((*modelled).peerHalfCloses), register(epore.Writable), poll,
+			do((*modelled).peerCloses), poll,
+		}},
+		"news of a reset after a half-close": {tcp, []step{
+			do((*modelled).peerHalfCloses), do((*modelled).peerResets), register(epore.Readable), poll,
+			do((*modelled).drain), poll,
+		}},
+		"written until the peer closes": {tcp, []step{
+			do((*modelled).write), do((*modelled).peerWrites), do((*modelled).drain),
+			do((*modelled).write), do((*modelled).write), do((*modelled).peerCloses),
+			register(epore.Readable | epore.Writable), poll,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			guard(t, "all queues behave alike, as the contract says")
+			for _, w := range worlds(t, []*kind{c.kind}) {
+				for i, step := range c.steps {
+					require.NoError(t, step(w, w.sources[0]), "step %d", i)
+				}
+				require.NoError(t, w.close())
+			}
+		})
+	}
+}
+
+func (w *world) inHandStep(*modelled) error { return w.inHand() }

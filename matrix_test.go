@@ -1,0 +1,89 @@
+package epore_test
+
+import (
+	"go/build"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// README.md says which system gets which queue, with which tag. So do the select
+// files, to the compiler, and it must be the same.
+func TestPlatformsAreThoseOfTheREADME(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Skip("the documents are not here")
+	}
+	table := platformTable(t, string(readme))
+	files, err := filepath.Glob("select_*.go")
+	require.NoError(t, err)
+	for system, queues := range table {
+		for i, tags := range tagsOfTheTable {
+			var chosen []string
+			for _, file := range files {
+				// No architecture makes a difference, but one must be named.
+				c := build.Context{GOOS: system, GOARCH: "amd64", BuildTags: tags, Compiler: "gc"}
+				match, err := c.MatchFile(".", file)
+				require.NoError(t, err, file)
+				if match {
+					chosen = append(chosen, strings.TrimSuffix(strings.TrimPrefix(file, "select_"), ".go"))
+				}
+			}
+			assert.Equal(t, []string{strings.ReplaceAll(queues[i], "_", "")}, chosen, "%s with the tags %v: select_*.go, and README.md", system, tags)
+		}
+	}
+
+	out, err := exec.Command("go", "tool", "dist", "list").Output()
+	if err != nil {
+		t.Skipf("which systems there are, the go command would say: %v", err)
+	}
+	for pair := range strings.Lines(string(out)) {
+		system, _, _ := strings.Cut(pair, "/")
+		assert.Contains(t, table, system, "README.md lacks it")
+	}
+}
+
+// tagsOfTheTable are its columns.
+var tagsOfTheTable = [][]string{nil, {"iouring"}, {"pollfd"}}
+
+// platformTable reads the table: for each GOOS the queues, in the order of the
+// columns.
+func platformTable(t *testing.T, readme string) map[string][]string {
+	table := make(map[string][]string)
+	quoted := regexp.MustCompile("`([a-z0-9]+)`")
+	row := regexp.MustCompile("(?m)^\\| (`[a-z0-9]+`(?:, `[a-z0-9]+`)*) \\| (\\w+) \\| (\\w+) \\| (\\w+) \\|")
+	for _, m := range row.FindAllStringSubmatch(readme, -1) {
+		for _, name := range quoted.FindAllStringSubmatch(m[1], -1) {
+			assert.NotContains(t, table, name[1], "it stands there twice")
+			table[name[1]] = m[2:5]
+		}
+	}
+	require.Greater(t, len(table), 10, "README.md has no table of platforms any more")
+	return table
+}
+
+// Both tags at once are one too many, and still make one choice.
+func TestTagsTogether(t *testing.T) {
+	files, err := filepath.Glob("select_*.go")
+	require.NoError(t, err)
+	if len(files) == 0 {
+		t.Skip("the sources are not here")
+	}
+	for _, system := range []string{"linux", "freebsd", "windows"} {
+		matches := 0
+		for _, file := range files {
+			c := build.Context{GOOS: system, GOARCH: "amd64", BuildTags: slices.Concat(tagsOfTheTable...), Compiler: "gc"}
+			if match, err := c.MatchFile(".", file); err == nil && match {
+				matches++
+			}
+		}
+		assert.Equal(t, 1, matches, system)
+	}
+}

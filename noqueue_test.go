@@ -1,0 +1,25 @@
+//go:build !unix
+
+package epore_test
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/backendtest"
+)
+
+// Where there is no queue, New says so, and whose it would be; and NewWith works.
+func TestNoQueueOfItsOwn(t *testing.T) {
+	_, err := epore.New()
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, runtime.GOOS)
+	p, err := epore.NewWith(backendtest.NewFake())
+	require.NoError(t, err)
+	require.NoError(t, p.Poll(epore.NewEvents(1), 0))
+	require.NoError(t, p.Close())
+}
