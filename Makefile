@@ -1,6 +1,6 @@
 # What CI does is in .ci/run; these are shorthands.
 
-.PHONY: test race long lint bench ci
+.PHONY: test race long lint bench cross ci
 
 test:
 	go test ./...
@@ -18,6 +18,10 @@ bench:
 	go test -run '^$$' -bench 'Event|Register|Ready|PingPong|Wake/waiting' -benchtime 300x -count 5 -timeout 30m .
 	go test -run '^$$' -bench 'Wake/coalesced' -count 5 .
 	go test -run '^$$' -bench 'Overshoot' -benchtime 200x -count 5 .
+
+# Every pair of "go tool dist list", with the tags.
+cross:
+	EPORE_CROSS=all .ci/run vet
 
 ci:
 	.ci/run
