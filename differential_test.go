@@ -132,7 +132,8 @@ func runSequence(t *testing.T, r *rapid.T) {
 		"close, and reuse the number": func(r *rapid.T) {
 			i, k := anySource.Draw(r, "source"), anyKind.Draw(r, "kind")
 			first := rapid.Bool().Draw(r, "deregister first")
-			each(func(w *world) error { return w.replace(w.sources[i], k, first) })
+			keep := rapid.IntRange(0, 9).Draw(r, "keep a duplicate") == 9
+			each(func(w *world) error { return w.replace(w.sources[i], k, first, keep) })
 		},
 		"peer writes":      on((*modelled).peerWrites),
 		"peer reads":       on((*modelled).peerReads),
@@ -150,12 +151,15 @@ func runSequence(t *testing.T, r *rapid.T) {
 			patient := rapid.IntRange(0, 5).Draw(r, "patient") == 5
 			each(func(w *world) error { return w.poll(capacity, patient) })
 		},
-		"poll, and poll again": func(r *rapid.T) {
+		"poll, again and again": func(r *rapid.T) {
+			capacity := rapid.SampledFrom([]int{1, 1, 16}).Draw(r, "capacity")
 			each(func(w *world) error {
-				if err := w.poll(16, false); err != nil {
-					return err
+				for range 3 {
+					if err := w.poll(capacity, false); err != nil {
+						return err
+					}
 				}
-				return w.poll(16, false)
+				return nil
 			})
 		},
 	})
@@ -193,13 +197,23 @@ func TestSequences(t *testing.T) {
 		}},
 		"closed, and the number goes to another kind": {stream, []step{
 			register(epore.Readable), do((*modelled).peerWrites), poll,
-			func(w *world, s *modelled) error { return w.replace(s, reader, false) },
+			func(w *world, s *modelled) error { return w.replace(s, reader, false, false) },
 			do((*modelled).peerWrites), poll, register(epore.Readable), poll,
 		}},
 		"closed with an event in hand": {stream, []step{
 			register(epore.Readable | epore.OneShot), do((*modelled).peerWrites), poll,
-			func(w *world, s *modelled) error { return w.replace(s, stream, false) }, (*world).inHandStep,
+			func(w *world, s *modelled) error { return w.replace(s, stream, false, false) }, (*world).inHandStep,
 			do((*modelled).peerWrites), register(epore.Readable), (*world).inHandStep, poll,
+		}},
+		"a narrower interest, and a reset": {tcp, []step{
+			register(epore.Readable | epore.Writable), poll,
+			func(w *world, s *modelled) error { return w.reregister(s, 2, epore.Readable) },
+			do((*modelled).peerResets), poll,
+		}},
+		"closed while a duplicate lives": {stream, []step{
+			register(epore.Readable), do((*modelled).peerWrites), poll,
+			func(w *world, s *modelled) error { return w.replace(s, stream, false, true) },
+			poll, register(epore.Readable), do((*modelled).peerWrites), poll, poll, poll,
 		}},
 		"shut down on both sides, then closed": {tcp, []step{
 			do((*modelled).shutdown), do((*modelled).peerHalfCloses), register(epore.Writable), poll,

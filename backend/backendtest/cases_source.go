@@ -198,7 +198,11 @@ var sourceCases = []wantedCase{
 		name: "a descriptor that cannot be is refused",
 		rule: "R8: a descriptor that cannot be is refused with EBADF",
 		run: func(t *testing.T, q *queue) {
-			for _, fd := range []int64{-1, -2, -1 << 31, 1 << 31, 1 << 32} {
+			a, _ := fixture.Pair(t)
+			for _, fd := range []int64{-1, -2, -1 << 31, 1 << 31, 1 << 32, 1<<32 | int64(a.FD)} {
+				if fd > 0 && uint64(backend.Handle(fd)) != uint64(fd) {
+					continue // 32 bits have no such number
+				}
 				require.ErrorIs(t, q.Add(backend.Handle(fd), 1, backend.Readable), syscall.EBADF, "fd %d", fd)
 			}
 			q.silent("nothing is registered")

@@ -36,7 +36,9 @@
 // event is held against the account before it is reported, so that the new owner of a
 // number is not taken for the one before. On Linux that is exact (SO_COOKIE for
 // sockets, and for other files an epoll that nobody waits on, which costs the first of
-// them one descriptor).
+// them one descriptor). One case is not: a number that is put over by dup2 while it is
+// registered, registered again, and then gets its first file back by dup2: that one's
+// events come under the second one's token.
 //
 // Elsewhere it is fstat that tells files apart, and it is as exact as the system's
 // inode numbers are. illumos has 16 bits for sockets, made from an address that the
@@ -47,6 +49,9 @@
 //
 // ReadClosed when the peer only half-closes is told on Linux; on other systems it
 // needs both directions to be down, and reading to find out before that.
+//
+// A Poll that sleeps holds what it watches open: a descriptor that is closed without
+// Deregister is open to its peer until that Poll wakes.
 //
 // An array may have as many elements as a process may have descriptors
 // (RLIMIT_NOFILE). What was closed without Deregister has its place in it until the

@@ -3,6 +3,7 @@ package pollfd
 import (
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -41,4 +42,41 @@ func TestWhatIsSaidOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, seen[2])
 	require.Equal(t, 5, seen[1])
+}
+
+// A pipe's number that was closed and came back by dup2 may be registered again: the
+// book remembers it as long as the pipe lives.
+func TestAPipeComesBackToItsNumber(t *testing.T) {
+	p := opened(t)
+	r, w := fixture.Pipe(t)
+	kept := r.Dup()
+	require.NoError(t, p.Add(r.Handle(), 1, backend.Readable))
+	number := r.FD
+	r.Close()
+	require.Empty(t, wait(t, p, 0))
+	back := kept.MoveTo(number)
+	require.NoError(t, p.Add(back.Handle(), 2, backend.Readable))
+	require.ErrorIs(t, p.Add(back.Handle(), 3, backend.Readable), unix.EEXIST)
+	w.Write("x")
+	require.Equal(t, []backend.Event{{Key: 2, Ready: backend.ReadyReadable}}, wait(t, p, 0))
+}
+
+// Where there are descriptors that poll(2) does not take, Register says so. Here that
+// is one that is for paths only.
+func TestOpenAndNotForPoll(t *testing.T) {
+	fd, err := unix.Open("/dev/null", unix.O_PATH|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	p := &Pollfd{system: posixSystem}
+	require.NoError(t, p.Open(backend.Config{}))
+	defer p.Close()
+	require.ErrorIs(t, p.Add(backend.Handle(fd), 1, backend.Readable), backend.ErrNotPollable)
+	require.Equal(t, time.Millisecond, p.Capabilities().Resolution)
+}
+
+// More seconds than 32 bits hold.
+func TestLongerThanTheKernelCounts(t *testing.T) {
+	p := opened(t)
+	require.NoError(t, p.Wake())
+	require.Empty(t, wait(t, p, 3_000_000_000*time.Second))
 }
