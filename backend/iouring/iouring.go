@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/internal/byfd"
 	"github.com/epore/epore/backend/internal/linux"
 )
 
@@ -29,7 +30,7 @@ type Uring struct {
 	open    bool
 	ring    *ring
 	wakefd  int
-	records records
+	records byfd.Table[record]
 	book    linux.Book
 
 	// owned is the gear: the ring belongs to the thread of the first Wait, which
@@ -178,7 +179,7 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	if u.isOwn(h) {
 		return fmt.Errorf("an io_uring cannot watch itself: %w", unix.EINVAL)
 	}
-	rec := u.records.get(uint32(h))
+	rec := u.records.Get(uint32(h))
 	known := rec != nil && rec.state != unknown
 	var was linux.FileID
 	if known {
@@ -188,7 +189,7 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	switch errno {
 	case 0:
 		if rec == nil {
-			rec = u.records.add(uint32(h))
+			rec = u.records.Add(uint32(h))
 		}
 		u.disarm(uint32(h), rec) // what the number was before is closed
 	case unix.EBADF, unix.EPERM: // and so it is here
@@ -243,7 +244,7 @@ func (u *Uring) Delete(h backend.Handle) error {
 // registered returns the record of h if h still is the file that was
 // registered. When it is not, its requests are on their way out.
 func (u *Uring) registered(h backend.Handle, look func(*linux.Book, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
-	rec := u.records.get(uint32(h))
+	rec := u.records.Get(uint32(h))
 	if uint64(h) > linux.MaxDescriptor || rec == nil || rec.state == unknown {
 		return nil, linux.Unknown(h)
 	}
@@ -365,7 +366,7 @@ func (u *Uring) fill() (left bool) {
 	}
 	done := 0
 	for _, fd := range u.arms {
-		rec := u.records.get(fd)
+		rec := u.records.Get(fd)
 		if rec.state == queued {
 			e := u.ring.next()
 			if e == nil {
@@ -437,14 +438,9 @@ const cancelsAtClose = 4096
 // cancelArmed lists all requests to be cancelled, and leaves their records to
 // the caller.
 func (u *Uring) cancelArmed() {
-	for p, page := range u.records.pages {
-		if page == nil {
-			continue
+	u.records.All(func(fd uint32, rec *record) {
+		if rec.state == armed {
+			u.cancels = append(u.cancels, rec.userData(fd))
 		}
-		for i := range page {
-			if page[i].state == armed {
-				u.cancels = append(u.cancels, page[i].userData(uint32(p*recordPage+i)))
-			}
-		}
-	}
+	})
 }

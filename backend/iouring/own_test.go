@@ -568,7 +568,7 @@ func TestRequestsThatEndAgainAndAgain(t *testing.T) {
 		a, b := fixture.Pair(t)
 		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable|backend.Edge))
 		require.Empty(t, ready(t, u))
-		rec := u.records.get(uint32(a.FD))
+		rec := u.records.Get(uint32(a.FD))
 		u.mu.Lock()
 		u.spilled = spilled
 		rec.round = u.round
@@ -604,7 +604,7 @@ func TestNothingToWaitFor(t *testing.T) {
 		require.Empty(t, ready(t, u))
 		fd := uint32(a.FD)
 		u.mu.Lock()
-		rec := u.records.get(fd)
+		rec := u.records.Get(fd)
 		u.cancels = append(u.cancels, rec.userData(fd))
 		u.ended(fd, rec, unix.EINVAL)
 		u.mu.Unlock()

@@ -89,28 +89,3 @@ func poll(fds []unix.PollFd) bool {
 		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	return errno == 0
 }
-
-// records are found by descriptor, in pages that do not move.
-type records struct{ pages []*[recordPage]record }
-
-const recordPage = 512
-
-// get returns the record of fd, or nil if it never had one.
-func (x *records) get(fd uint32) *record {
-	if p := int(fd / recordPage); p < len(x.pages) && x.pages[p] != nil {
-		return &x.pages[p][fd%recordPage]
-	}
-	return nil
-}
-
-// add is get that makes it. fd is open, so there is a limit to it.
-func (x *records) add(fd uint32) *record {
-	p := int(fd / recordPage)
-	if p >= len(x.pages) {
-		x.pages = append(x.pages, make([]*[recordPage]record, p+1-len(x.pages))...)
-	}
-	if x.pages[p] == nil {
-		x.pages[p] = new([recordPage]record)
-	}
-	return &x.pages[p][fd%recordPage]
-}

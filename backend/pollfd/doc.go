@@ -1,5 +1,5 @@
 // Package pollfd is the backend for poll(2), which every Unix has: for systems
-// without a queue of their own (illumos, Solaris, AIX), and to compare others with,
+// that no other backend is for (illumos, Solaris, AIX), and to compare others with,
 // since there is no simpler one.
 //
 //	p, err := epore.NewWith(pollfd.New())

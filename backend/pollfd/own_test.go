@@ -46,7 +46,7 @@ func wait(t *testing.T, p *Pollfd, timeout time.Duration) []backend.Event {
 // Taken over by a registration of its number, the pipe would wake nobody.
 func TestItsOwnDescriptorsAreNotForOthers(t *testing.T) {
 	p := opened(t)
-	for _, fd := range []int{p.wake.reader, p.wake.writer} {
+	for _, fd := range []int{p.wake.Reader, p.wake.Writer} {
 		h := backend.Handle(fd)
 		require.ErrorIs(t, p.Add(h, 2, backend.Readable), unix.EINVAL)
 		require.ErrorIs(t, p.Modify(h, 2, backend.Readable), unix.ENOENT)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/internal/pipe"
 	"github.com/epore/epore/backend/internal/posix"
 )
 
@@ -22,7 +23,7 @@ type Pollfd struct {
 
 	mu   sync.Mutex
 	open bool
-	wake pipe
+	wake pipe.Pipe
 	book book
 
 	// fds is the array, the pipe's end first, and entries what is known of each
@@ -74,12 +75,12 @@ func (p *Pollfd) Open(backend.Config) error {
 	if p.open {
 		return fmt.Errorf("it is open already, and serves one Poll: %w", unix.EBUSY)
 	}
-	wake, err := openPipe()
+	wake, err := pipe.Open()
 	if err != nil {
 		return fmt.Errorf("the pipe to wake it: %w", err)
 	}
 	p.wake, p.book, p.turn.L = wake, p.newBook(), &p.mu
-	p.fds = append(p.fds[:0], pollFd(wake.reader, unix.POLLIN))
+	p.fds = append(p.fds[:0], pollFd(wake.Reader, unix.POLLIN))
 	p.entries = append(p.entries[:0], entry{})
 	clear(p.places)
 	p.open = true
@@ -100,7 +101,7 @@ func (p *Pollfd) Capabilities() backend.Capabilities {
 // Add implements [backend.Backend].
 func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	return p.change(func() error {
-		if p.wake.has(h) {
+		if p.wake.Has(h) {
 			return fmt.Errorf("a queue cannot watch itself: %w", unix.EINVAL)
 		}
 		i := p.place(h)
@@ -170,7 +171,7 @@ func (p *Pollfd) change(do func() error) error {
 		return errNotOpen
 	}
 	if p.asleep {
-		if err := p.wake.write(); err != nil {
+		if err := p.wake.Write(); err != nil {
 			return err
 		}
 		p.changing = true
@@ -254,7 +255,7 @@ func (p *Pollfd) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 		return 0, err
 	}
 	if p.fds[0].Revents != 0 {
-		p.wake.drain()
+		p.wake.Drain()
 		ready--
 	}
 	if p.told {
@@ -321,7 +322,7 @@ func (p *Pollfd) Wake() error {
 	if !p.open {
 		return errNotOpen
 	}
-	return p.wake.write()
+	return p.wake.Write()
 }
 
 // Close implements [backend.Backend].
@@ -332,7 +333,7 @@ func (p *Pollfd) Close() error {
 		return nil
 	}
 	p.open = false
-	return errors.Join(p.wake.close(), p.book.close())
+	return errors.Join(p.wake.Close(), p.book.close())
 }
 
 // pollFd is an element of the array. Its fields have other types on AIX.
