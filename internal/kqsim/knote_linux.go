@@ -1,0 +1,418 @@
+package kqsim
+
+import (
+	"container/list"
+	"fmt"
+	"math"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/kq"
+)
+
+const maxDescriptor = math.MaxInt32
+
+// name is what a knote is known by in its queue.
+type name struct {
+	ident  uint64
+	filter int32
+}
+
+// knote is a registration.
+type knote struct {
+	name
+	file
+	flags  uint32 // of the change that made it; for good
+	fflags uint32 // as asked for
+	data   int64  // as asked for: EVFILT_USER only
+	udata  uint32
+
+	watch     int    // which epoll it is in: -1 if in none
+	key       uint64 // its data word there
+	disabled  bool
+	active    bool          // something happened since it was last quiet
+	place     *list.Element // in due: active and not disabled
+	scanned   uint64        // the scan that put it there
+	triggered bool          // EVFILT_USER
+	last      kq.Event      // what it was when it last became active
+	told      bool          // of last; for the edges of files, which nobody calls out
+}
+
+func (kn *knote) has(flag uint32) bool { return kn.flags&flag != 0 }
+
+// change makes changes. n of them are reported in events; stop means that some
+// were left out.
+func (q *queue) change(changes, events []kq.Event) (n int, stop bool, err error) {
+	if len(changes) > 0 {
+		q.collect() // what happened before comes first
+	}
+	p := &q.k.p
+	for i := range changes {
+		c := &changes[i]
+		errno := q.register(c)
+		if errno == 0 && (c.Flags&kq.Receipt == 0 || p.noReceipt) {
+			continue
+		}
+		if n == len(events) {
+			if p.overruns && n > 0 {
+				panic(fmt.Sprintf("kqsim: %s writes the answer to change %d past the room for %d events: memory is corrupt",
+					p.Name, i, n))
+			}
+			// What was reported so far is written, but not counted.
+			if errno != 0 {
+				err = errno
+			}
+			return 0, true, err
+		}
+		flags := uint32(kq.Error)
+		if p.errorKeepsFlags {
+			flags |= c.Flags
+		}
+		events[n] = kq.Event{Ident: c.Ident, Filter: c.Filter, Flags: flags, Fflags: c.Fflags,
+			Data: int64(errno), Udata: c.Udata}
+		n++
+	}
+	return n, false, nil
+}
+
+// register makes one change.
+func (q *queue) register(c *kq.Event) unix.Errno {
+	p := &q.k.p
+	watch := -1
+	switch {
+	case c.Filter == p.sys.Read:
+		watch = watchRead
+	case c.Filter == p.sys.Write:
+		watch = watchWrite
+	case p.sys.HasExcept && c.Filter == p.sys.Except:
+		watch = watchExcept
+	case p.sys.HasUser && c.Filter == p.sys.User:
+	default:
+		return unix.EINVAL
+	}
+	if watch >= 0 {
+		if !isOpen(c.Ident) {
+			q.forget(c.Ident)
+			return unix.EBADF
+		}
+		q.forgetOthers(c.Ident)
+	}
+
+	kn := q.knotes[name{c.Ident, c.Filter}]
+	fresh := kn == nil
+	switch {
+	case c.Flags&kq.Add != 0 && fresh:
+		var errno unix.Errno
+		if kn, errno = q.attach(c, watch); errno != 0 {
+			return errno
+		}
+	case fresh:
+		return unix.ENOENT
+	case c.Flags&(kq.Add|kq.Delete) == kq.Delete:
+		q.drop(kn)
+		return 0
+	case c.Flags&kq.Add != 0 || p.touches:
+		kn.udata = c.Udata
+		if kn.kind == user {
+			kn.touch(c)
+		} else {
+			kn.fflags = c.Fflags
+		}
+	}
+
+	if c.Flags&kq.Disable != 0 {
+		kn.disabled = true
+	}
+	enable := c.Flags&kq.Enable != 0
+	if enable {
+		kn.disabled = false
+	}
+	if c.Flags&kq.Add != 0 || (enable || kn.kind == user) && !p.sleepyEnable {
+		q.look(kn)
+	}
+	if kn.active {
+		q.activate(kn)
+	}
+	return 0
+}
+
+// attach makes a knote.
+func (q *queue) attach(c *kq.Event, watch int) (*knote, unix.Errno) {
+	q.key++
+	kn := &knote{
+		name:  name{c.Ident, c.Filter},
+		flags: c.Flags, fflags: c.Fflags, data: c.Data, udata: c.Udata,
+		watch: watch,
+		key:   q.key,
+	}
+	p := &q.k.p
+	if watch < 0 {
+		kn.kind = user
+		kn.fflags &= userFlags
+		kn.triggered = c.Fflags&kq.Trigger != 0 && !p.losesTrigger
+	} else {
+		var errno unix.Errno
+		if kn.file, errno = q.k.identify(c.Ident); errno != 0 {
+			return nil, errno
+		}
+		if errno := kn.admit(p); errno != 0 {
+			return nil, errno
+		}
+		if kn.kind == plain {
+			kn.watch = -1
+		} else if errno := q.enter(kn); errno != 0 {
+			return nil, errno
+		}
+	}
+	switch {
+	case kn.watch >= 0:
+		q.byKey[kn.key] = kn
+	case kn.kind != user:
+		q.files[kn] = true
+	}
+	q.knotes[kn.name] = kn
+	return kn, 0
+}
+
+// enter has an epoll watch the file of a knote.
+func (q *queue) enter(kn *knote) unix.Errno {
+	epfd, bits := q.watches[kn.watch], watchBits[kn.watch]
+	errno := ctl(epfd, unix.EPOLL_CTL_ADD, kn.ident, bits, kn.key)
+	switch errno {
+	case unix.EEXIST:
+		// From before this file was closed under this number, while a dup of it stayed
+		// open.
+		errno = ctl(epfd, unix.EPOLL_CTL_MOD, kn.ident, bits, kn.key)
+	case unix.EPERM: // it has no poll
+		if kn.kind != device {
+			return unix.EINVAL
+		}
+		kn.kind, kn.watch = always, -1
+		errno = 0
+	case unix.ELOOP:
+		errno = unix.EINVAL
+	case unix.ENOSPC:
+		errno = unix.ENOMEM
+	}
+	return errno
+}
+
+// userFlags are those in fflags of EVFILT_USER that the application has for itself;
+// the ones above say what to do with them.
+const userFlags = 0x00ffffff
+
+// touch is what a change does to a user event.
+func (kn *knote) touch(c *kq.Event) {
+	flags := c.Fflags & userFlags
+	switch c.Fflags & 0xc0000000 {
+	case 0x40000000: // NOTE_FFAND
+		kn.fflags &= flags
+	case 0x80000000: // NOTE_FFOR
+		kn.fflags |= flags
+	case 0xc0000000: // NOTE_FFCOPY
+		kn.fflags = flags
+	}
+	kn.data = c.Data
+	if c.Fflags&kq.Trigger != 0 {
+		kn.triggered = true
+	}
+}
+
+// drop deletes a knote.
+func (q *queue) drop(kn *knote) {
+	q.quiet(kn)
+	delete(q.knotes, kn.name)
+	delete(q.byKey, kn.key)
+	delete(q.files, kn)
+	if kn.watch >= 0 {
+		// If the number stands for another file now, nothing is there to delete.
+		_ = ctl(q.watches[kn.watch], unix.EPOLL_CTL_DEL, kn.ident, 0, 0)
+	}
+}
+
+// quiet takes a knote out of the row.
+func (q *queue) quiet(kn *knote) {
+	if kn.place != nil {
+		q.due.Remove(kn.place)
+		kn.place = nil
+	}
+}
+
+// of are the knotes of a descriptor.
+func (q *queue) of(ident uint64) (kns []*knote) {
+	sys := &q.k.p.sys
+	filters := [...]int32{sys.Read, sys.Write, sys.Except}
+	for i, filter := range filters {
+		if i == 2 && !sys.HasExcept {
+			break
+		}
+		if kn := q.knotes[name{ident, filter}]; kn != nil {
+			kns = append(kns, kn)
+		}
+	}
+	return kns
+}
+
+// forget drops the knotes of a descriptor that is closed.
+func (q *queue) forget(ident uint64) {
+	for _, kn := range q.of(ident) {
+		q.drop(kn)
+	}
+}
+
+// forgetOthers drops those that are of an earlier file.
+func (q *queue) forgetOthers(ident uint64) {
+	for _, kn := range q.of(ident) {
+		if !q.same(kn) {
+			q.drop(kn)
+		}
+	}
+}
+
+// same reports whether the number of a knote stands for the file that it did.
+func (q *queue) same(kn *knote) bool {
+	if kn.kind == user {
+		return true
+	}
+	if kn.watch < 0 {
+		id, errno := q.k.identify(kn.ident)
+		return errno == 0 && id.dev == kn.dev && id.ino == kn.ino && id.access == kn.access
+	}
+	// An epoll knows. To ask it by adding changes nothing if the file is there.
+	epfd := q.watches[kn.watch]
+	errno := ctl(epfd, unix.EPOLL_CTL_ADD, kn.ident, 0, 0)
+	if errno == 0 {
+		_ = ctl(epfd, unix.EPOLL_CTL_DEL, kn.ident, 0, 0)
+	}
+	return errno == unix.EEXIST
+}
+
+// collect looks at what something happened to.
+func (q *queue) collect() {
+	if q.closed {
+		return
+	}
+	for _, epfd := range q.watches {
+		for {
+			n, err := unix.EpollWait(epfd, q.buf[:], 0)
+			if err == unix.EINTR {
+				continue
+			}
+			for _, e := range q.buf[:max(n, 0)] {
+				// Nobody's are what stays of closed descriptors while a dup is open.
+				kn := q.byKey[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
+				if kn != nil && (!kn.active || kn.has(kq.OneShot)) {
+					q.look(kn)
+				}
+			}
+			if n < len(q.buf) {
+				break
+			}
+		}
+	}
+	for kn := range q.files {
+		if kn.active {
+			continue
+		}
+		e, ok := q.condition(kn)
+		if ok && (!kn.has(kq.Clear) || !kn.told || e.Data != kn.last.Data) {
+			kn.last = e
+			q.activate(kn)
+		}
+	}
+}
+
+// look makes a knote active if its condition holds.
+func (q *queue) look(kn *knote) {
+	e, ok := q.condition(kn)
+	if ok {
+		kn.last = e
+		q.activate(kn)
+	}
+}
+
+func (q *queue) activate(kn *knote) {
+	kn.active = true
+	if !kn.disabled && kn.place == nil {
+		kn.place = q.due.PushBack(kn)
+	}
+}
+
+// scan delivers what is due, everything at most once, and returns how much it was.
+func (q *queue) scan(events []kq.Event) (n int) {
+	q.scans++
+	for n < len(events) {
+		kn := q.first()
+		if kn == nil || kn.scanned == q.scans {
+			break
+		}
+		e, ok := q.settled(kn)
+		if !ok {
+			continue
+		}
+		events[n] = e
+		n++
+		q.quiet(kn)
+		dispatch := kn.has(kq.Dispatch) && !q.k.p.noDispatch
+		switch {
+		case kn.has(kq.OneShot):
+			q.drop(kn)
+		case kn.has(kq.Clear) || dispatch:
+			kn.active = false
+			kn.disabled = kn.disabled || dispatch
+			if kn.has(kq.Clear) {
+				kn.triggered, kn.told, kn.last = false, true, e
+			}
+		default:
+			kn.place = q.due.PushBack(kn)
+			kn.scanned = q.scans
+		}
+	}
+	return n
+}
+
+func (q *queue) first() *knote {
+	if front := q.due.Front(); front != nil {
+		return front.Value.(*knote)
+	}
+	return nil
+}
+
+// settled says what a knote that is due is to report now. If nothing, it is due no
+// more.
+func (q *queue) settled(kn *knote) (e kq.Event, ok bool) {
+	switch {
+	case kn.disabled: // it stays active
+		q.quiet(kn)
+		return e, false
+	case !q.same(kn):
+		q.drop(kn)
+		return e, false
+	case kn.has(kq.OneShot) && !q.k.looksAgain():
+		e = kn.last
+		e.Udata = kn.udata
+		return e, true
+	}
+	if e, ok = q.condition(kn); !ok {
+		q.quiet(kn)
+		kn.active = false
+	}
+	return e, ok
+}
+
+// pending counts what is due, without delivering it.
+func (q *queue) pending() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return 0
+	}
+	q.collect()
+	for at := q.due.Front(); at != nil; {
+		kn := at.Value.(*knote)
+		at = at.Next()
+		q.settled(kn)
+	}
+	q.settle()
+	return q.due.Len()
+}
