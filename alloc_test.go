@@ -4,6 +4,9 @@ package epore_test
 
 import (
 	"context"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,6 +29,9 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 		}
 	})
 	require.NoError(t, failed, what)
+	if runtime.GOOS == "linux" && strings.HasPrefix(os.Getenv(envQueue), "kqueue") {
+		t.Skip("the simulated kernel allocates; its backend has a test of its own")
+	}
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
 }
 

@@ -171,8 +171,6 @@ func TestSequences(t *testing.T) {
 	if os.Getenv(envQueue) != "" {
 		t.Skip("all queues have been compared already")
 	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	type step = func(w *world, s *modelled) error
 	register := func(in epore.Interest) step {
 		return func(w *world, s *modelled) error { return w.register(s, 1, in) }
@@ -231,6 +229,8 @@ func TestSequences(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			guard(t, "all queues behave alike, as the contract says")
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
 			for _, w := range worlds(t, []*kind{c.kind}) {
 				for i, step := range c.steps {
 					require.NoError(t, step(w, w.sources[0]), "step %d", i)

@@ -1,8 +1,8 @@
 // Package epore waits for many things at once: sockets, pipes, terminals,
 // whatever has a descriptor, and events of one's own, with one goroutine, on the
 // event queue of the operating system. It is a small layer: one API and one
-// written contract over epoll, io_uring and poll(2), and over the queues of other
-// systems as they are added.
+// written contract over epoll, io_uring, kqueue and poll(2), and over the queues of
+// other systems as they are added.
 //
 // # A loop
 //

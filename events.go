@@ -29,6 +29,7 @@ const (
 
 	// Edge reports a condition when it arises rather than for as long as it
 	// lasts: read or write until "would block", then the next event is certain.
+	// poll(2) has none (errors.ErrUnsupported).
 	Edge = backend.Edge
 	// OneShot reports one event, for whichever condition, then nothing until
 	// Reregister.
@@ -36,8 +37,8 @@ const (
 	// Exclusive, on one source registered with several Polls of strategy
 	// [Block], wakes at least one of them and not all (EPOLLEXCLUSIVE). With
 	// [Park] it is only "at least one": there, prefer a listener for each Poll,
-	// with SO_REUSEPORT. It does not go together with OneShot, nor, on epoll, with
-	// Priority, and io_uring has none (errors.ErrUnsupported).
+	// with SO_REUSEPORT. It does not go together with OneShot, nor with Priority, and
+	// only epoll has it (else errors.ErrUnsupported).
 	Exclusive = backend.Exclusive
 )
 

@@ -12,11 +12,22 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/backend/iouring"
+	"github.com/epore/epore/backend/kqueue"
 	"github.com/epore/epore/backend/pollfd"
+	"github.com/epore/epore/internal/kqsim"
 )
 
 // queueNames is the order to compare them in.
 var queueNames = []string{"epoll", "io_uring", "pollfd"}
+
+// kqueue is here, too, on simulated kernels of the systems that have it.
+func init() {
+	for _, p := range kqsim.Profiles {
+		name := "kqueue, " + p.Name
+		queueNames = append(queueNames, name)
+		queues[name] = func() backend.Backend { return kqueue.NewOn(kqsim.New(p)) }
+	}
+}
 
 // queues are those of this system, by name.
 var queues = map[string]func() backend.Backend{
@@ -61,6 +72,7 @@ func TestOnOtherQueues(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // processes of their own, that mostly wait
 			processors := runtime.GOMAXPROCS(0)
 			if _, again := looked.LoadOrStore(fmt.Sprint(t.Name(), processors), true); again {
 				t.Skip("tested already, on as many processors; its tag makes it the first")

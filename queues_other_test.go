@@ -5,6 +5,7 @@ package epore_test
 import (
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/kqueue"
 	"github.com/epore/epore/backend/pollfd"
 )
 
@@ -12,10 +13,11 @@ import (
 const envQueue = "EPORE_QUEUE"
 
 // queueNames is the order to compare them in.
-var queueNames = []string{"pollfd"}
+var queueNames = []string{"kqueue", "pollfd"}
 
 // queues are those of this system, by name.
 var queues = map[string]func() backend.Backend{
+	"kqueue": func() backend.Backend { return kqueue.New() },
 	"pollfd": func() backend.Backend { return pollfd.New() },
 }
 

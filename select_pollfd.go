@@ -1,4 +1,4 @@
-//go:build unix && (!linux || pollfd)
+//go:build unix && (pollfd || !(darwin || dragonfly || freebsd || linux || netbsd || openbsd))
 
 package epore
 

@@ -27,8 +27,8 @@ const (
 	// anew.
 	OneShot
 	// Exclusive wakes at least one and not all of several queues that wait in the
-	// kernel for one source. It goes with level and with Edge, not with OneShot;
-	// on epoll it does not go with Priority either, and io_uring has none.
+	// kernel for one source. It goes with level and with Edge, not with OneShot or
+	// Priority. Only epoll has it.
 	Exclusive
 
 	endOfInterest

@@ -71,7 +71,7 @@ var sourceCases = []wantedCase{
 		rule: "M1, M7: named pipes are sources",
 		run: func(t *testing.T, q *queue) {
 			r, w := fixture.FIFO(t)
-			q.add(r, 1, backend.Readable)
+			q.addSpecial(r, 1, backend.Readable)
 			q.silent("empty")
 			w.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
@@ -114,8 +114,8 @@ var sourceCases = []wantedCase{
 		rule: "M1, M7: terminals are sources",
 		run: func(t *testing.T, q *queue) {
 			master, slave := fixture.Terminal(t)
-			q.add(slave, 1, backend.Readable)
-			q.add(master, 2, backend.Readable)
+			q.addSpecial(slave, 1, backend.Readable)
+			q.addSpecial(master, 2, backend.Readable)
 			q.silent("nothing typed")
 			master.Write("hello\n")
 			seen := map[backend.Key]bool{}
@@ -145,7 +145,7 @@ var sourceCases = []wantedCase{
 			for _, mode := range modesOf(q) {
 				master, slave := fixture.Terminal(t)
 				master.Close()
-				q.add(slave, 1, backend.Readable|mode)
+				q.addSpecial(slave, 1, backend.Readable|mode)
 				require.True(t, q.expect(1).Has(backend.ReadyReadable))
 				if mode == 0 {
 					require.True(t, q.expect(1).Has(backend.ReadyReadable), "level: again")

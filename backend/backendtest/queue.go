@@ -148,6 +148,16 @@ func (q *queue) add(s source, k backend.Key, in backend.Interest) {
 	require.NoError(q.t, q.Add(s.Handle(), k, in), "Add %v for %v", s, in)
 }
 
+// addSpecial is add for sources that not every kernel's queue takes.
+func (q *queue) addSpecial(s source, k backend.Key, in backend.Interest) {
+	q.t.Helper()
+	err := q.Add(s.Handle(), k, in)
+	if errors.Is(err, backend.ErrNotPollable) {
+		q.t.Skipf("not on this kernel: %v: %v", s, err)
+	}
+	require.NoError(q.t, err, "Add %v for %v", s, in)
+}
+
 func (q *queue) modify(s source, k backend.Key, in backend.Interest) {
 	q.t.Helper()
 	require.NoError(q.t, q.Modify(s.Handle(), k, in), "Modify %v for %v", s, in)

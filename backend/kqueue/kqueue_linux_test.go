@@ -1,0 +1,20 @@
+package kqueue
+
+import (
+	"testing"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/kqsim"
+)
+
+func TestContractSimulated(t *testing.T) {
+	for _, profile := range kqsim.Profiles {
+		t.Run(profile.Name, func(t *testing.T) {
+			backendtest.Run(t, func() (backend.Backend, error) {
+				q := NewOn(kqsim.New(profile))
+				return q, q.Open(backend.Config{})
+			}, exceptions...)
+		})
+	}
+}

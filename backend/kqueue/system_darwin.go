@@ -1,0 +1,13 @@
+package kqueue
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/kq"
+)
+
+var system = kq.System{
+	Name: "darwin", Read: unix.EVFILT_READ, Write: unix.EVFILT_WRITE,
+	User: unix.EVFILT_USER, HasUser: true,
+	Except: unix.EVFILT_EXCEPT, OOB: unix.NOTE_OOB, HasExcept: true,
+}

@@ -1,0 +1,13 @@
+package kqueue
+
+import (
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/kq"
+)
+
+// OpenBSD's user events are new: a pipe does for all.
+var system = kq.System{
+	Name: "openbsd", Read: unix.EVFILT_READ, Write: unix.EVFILT_WRITE,
+	Except: unix.EVFILT_EXCEPT, OOB: unix.NOTE_OOB, HasExcept: true,
+}
