@@ -226,14 +226,20 @@ func (q *Kqueue) anchor(h backend.Handle, rec *record, over backend.Readiness) b
 
 // drop removes the knotes that there are, without asking which.
 func (q *Kqueue) drop(h backend.Handle, rec *record) {
+	q.oneByOne(h, rec, kq.Delete)
+	rec.filters = 0
+}
+
+// oneByOne changes all knotes of a record, whatever becomes of any of them: some may
+// be gone.
+func (q *Kqueue) oneByOne(h backend.Handle, rec *record, flags uint32) {
 	for f := forReading; f <= forUrgent; f <<= 1 {
 		if rec.filters&f != 0 {
 			q.changes = q.changes[:0]
-			q.change(h, rec, f, kq.Delete)
+			q.change(h, rec, f, flags)
 			_ = q.submit()
 		}
 	}
-	rec.filters = 0
 }
 
 // Modify implements [backend.Backend].
@@ -532,13 +538,7 @@ func (q *Kqueue) ended(ev *kq.Event, rec *record, ready backend.Readiness) {
 // that it is registered. A knote for one shot would go, and leave the other one.
 func (q *Kqueue) silence(h backend.Handle, rec *record) {
 	rec.shot = true
-	for f := forReading; f <= forUrgent; f <<= 1 {
-		if rec.filters&f != 0 {
-			q.changes = q.changes[:0]
-			q.change(h, rec, f, kq.Disable)
-			_ = q.submit() // it may be closed
-		}
-	}
+	q.oneByOne(h, rec, kq.Disable)
 }
 
 // readiness translates an event.
