@@ -21,9 +21,6 @@ import (
 // its own, against a model of the contract: what comes is allowed, and what must
 // come comes.
 
-// sequences is how many there are in each round of the test.
-const sequences = 100
-
 func TestDifferential(t *testing.T) {
 	if os.Getenv(envQueue) != "" {
 		t.Skip("all queues have been compared already")
