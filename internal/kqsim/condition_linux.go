@@ -55,7 +55,7 @@ func (k *Kernel) identify(ident uint64) (f file, errno unix.Errno) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return f, errnoOf(err)
 	}
-	f.dev, f.ino = st.Dev, st.Ino
+	f.dev, f.ino = uint64(st.Dev), st.Ino
 	if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0); err == nil {
 		f.access = flags & unix.O_ACCMODE
 	}
@@ -71,7 +71,7 @@ func (k *Kernel) identify(ident uint64) (f file, errno unix.Errno) {
 		if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
 			f.kind = terminal
 		}
-		f.null = st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == unix.Mkdev(1, 3)
+		f.null = st.Mode&unix.S_IFMT == unix.S_IFCHR && uint64(st.Rdev) == unix.Mkdev(1, 3)
 	case unix.S_IFIFO:
 		f.kind = pipe
 		var fs unix.Statfs_t
