@@ -181,6 +181,7 @@ func (q *Kqueue) replace(h backend.Handle, rec *record, k backend.Key, in backen
 	q.serial++
 	rec.key, rec.interest, rec.serial = k, in, q.serial
 	rec.shot, rec.over = false, 0
+	had := rec.filters
 	rec.filters = filtersFor(in)
 	flags := uint32(kq.Add)
 	if in.Has(backend.Edge) {
@@ -189,7 +190,8 @@ func (q *Kqueue) replace(h backend.Handle, rec *record, k backend.Key, in backen
 	q.change(h, rec, rec.filters, flags)
 	err := q.submit()
 	if err != nil {
-		// The kernel stops at the first change that fails.
+		// The kernel stops at the first change that fails, be it a deletion.
+		rec.filters |= had
 		q.drop(h, rec)
 	}
 	// NetBSD says EBADF, of an open descriptor.
