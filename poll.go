@@ -74,8 +74,9 @@ const (
 const shortWait = 2 * time.Millisecond
 
 // New opens the event queue of this platform: epoll on Linux, or io_uring if the
-// program is built with the tag iouring; kqueue on macOS and the BSDs; poll(2) on other
-// Unixes, and on all of them with the tag pollfd. Where there is none, the error is errors.ErrUnsupported and names
+// program is built with the tag iouring; kqueue on macOS and the BSDs; a completion
+// port on Windows; poll(2) on other Unixes, and on all of them with the tag pollfd.
+// Where there is none, the error is errors.ErrUnsupported and names
 // the system; when the system refuses (no descriptors left, say), the error tells
 // the likely cause.
 func New(opts ...Option) (*Poll, error) {
@@ -126,7 +127,8 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 // and the same at each call; who wants one to close gets it from TryClone.
 func (p *Poll) Registry() *Registry { return &p.own }
 
-// Backend returns the name of the queue: "epoll", "io_uring", "kqueue", "pollfd".
+// Backend returns the name of the queue: "epoll", "io_uring", "kqueue",
+// "pollfd", "iocp".
 func (p *Poll) Backend() string {
 	if p.be == nil {
 		return "absent"

@@ -86,6 +86,17 @@ type Settler interface {
 	Settle() error
 }
 
+// Rearmer is the optional power of a queue that has no Edge in its Capabilities,
+// because its kernel does not tell that a condition came back, but can do it for a
+// source that says when an operation would have blocked: the sockets of package
+// socket do. For those Add and Modify accept Edge.
+type Rearmer interface {
+	// Rearm has the conditions in of h reported anew when they hold. It is a change
+	// like Modify: one at a time, beside at most one Wait. For what is not registered
+	// with Edge it does nothing.
+	Rearm(h Handle, in Interest) error
+}
+
 // Handle is what the system calls a thing that can be watched: a descriptor
 // on Unix, a SOCKET or HANDLE on Windows.
 type Handle uintptr
