@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// wineFolders are where Wine may be beside the folders of PATH: Debian has it
+// outside, unless its package wine is installed, too, for programs of 32 bits.
+var wineFolders = []string{"/usr/lib/wine", "/usr/lib64/wine", "/opt/wine-stable/bin"}
+
+// wine are the two programs that Wine is, as far as this one is concerned.
+type wine struct{ program, server string }
+
+// findWine fails when Wine is not installed here.
+func findWine() (w wine, err error) {
+	if w.program, err = find("wine64", "wine"); err == nil {
+		w.server, err = find("wineserver")
+	}
+	if err != nil {
+		return w, fmt.Errorf("no Wine here: %w; on Debian, install the package wine64", err)
+	}
+	return w, nil
+}
+
+// find returns the path of a program, by the first name that there is one of.
+func find(names ...string) (path string, err error) {
+	for _, name := range names {
+		for _, candidate := range append([]string{name}, inFolders(name)...) {
+			if path, err = exec.LookPath(candidate); err == nil {
+				return path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("there is no %s, neither in PATH nor in %s", strings.Join(names, " or "), strings.Join(wineFolders, ", "))
+}
+
+func inFolders(name string) (paths []string) {
+	for _, folder := range wineFolders {
+		paths = append(paths, filepath.Join(folder, name))
+	}
+	return paths
+}
+
+// prefix is a Windows of its own: a folder with its drive C and its registry,
+// and a server process.
+type prefix struct {
+	wine wine
+	dir  string // a temporary folder, with the prefix and more
+	env  []string
+}
+
+// newPrefix makes one, ready to run the programs of Go.
+func newPrefix(ctx context.Context, w wine) (p *prefix, err error) {
+	dir, err := os.MkdirTemp("", "winetest-")
+	if err != nil {
+		return nil, err
+	}
+	p = &prefix{wine: w, dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	if err := os.Mkdir(p.path(), 0o700); err != nil {
+		return nil, err
+	}
+	p.env = append(os.Environ(),
+		"WINEPREFIX="+p.path(),
+		"WINEARCH=win64",
+		"WINEDEBUG=-all", // else Wine writes among the output of the tests
+		"DISPLAY=", "WAYLAND_DISPLAY=",
+		"WINEDLLOVERRIDES=mscoree,mshtml,winemenubuilder.exe=", // no questions, no traces in the user's menu
+	)
+	// Nothing of these may have our standard files: the processes of the system
+	// that come with them stay, and a pipe that they hold does not end.
+	for _, command := range [][]string{
+		{w.server, "-p"}, // stays until it is ended, however long it has nothing to do
+		{w.program, "wineboot", "-i"},
+		{w.program, "winecfg", "-v", "win10"},
+	} {
+		cmd := p.command(ctx, p.env, command...)
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("cannot make a Wine prefix: %s: %w", strings.Join(command, " "), errors.Join(err, ctx.Err()))
+		}
+	}
+	return p, p.addLibrary()
+}
+
+func (p *prefix) path() string { return filepath.Join(p.dir, "prefix") }
+
+// addLibrary adds the library that Go needs, where Wine does not have it.
+func (p *prefix) addLibrary() error {
+	path := filepath.Join(p.path(), "drive_c", "windows", "system32", libraryName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(library(libraryName, libraryExport, libraryForward))
+	return errors.Join(err, f.Close())
+}
+
+// endAll ends everything that runs in the prefix, the server at last. There is
+// no error when nothing does.
+func (p *prefix) endAll() {
+	cmd := exec.Command(p.wine.server, "-k")
+	cmd.Env = p.env
+	_ = cmd.Run()
+}
+
+// close ends everything in the prefix and removes it.
+func (p *prefix) close() error {
+	p.endAll()
+	return os.RemoveAll(p.dir)
+}
+
+// mingw is the C compiler that makes programs for Windows, as Debian calls it.
+const mingw = "x86_64-w64-mingw32-gcc"
+
+// run runs a command with the files of this process, such that the go command
+// builds for Windows and runs under Wine what it has built.
+func (p *prefix) run(ctx context.Context, command []string) error {
+	tool, err := findToolchain(p.dir)
+	if err != nil {
+		return err
+	}
+	overlay, err := writeOverlay(p.dir, tool.goroot)
+	if err != nil {
+		return err
+	}
+	env := append(slices.Concat(p.env, tool.env), "GOOS=windows", "GOARCH=amd64",
+		fmt.Sprintf("GOFLAGS=%s -exec=%s -overlay=%s", os.Getenv("GOFLAGS"), p.wine.program, overlay))
+	if _, err := exec.LookPath(mingw); err == nil && os.Getenv("CC") == "" {
+		env = append(env, "CGO_ENABLED=1", "CC="+mingw)
+	}
+	switch {
+	case command[0] == "go":
+		command = slices.Concat([]string{tool.command}, command[1:])
+	case strings.HasSuffix(command[0], ".exe"):
+		command = slices.Concat([]string{p.wine.program}, command)
+	}
+	cmd := p.command(ctx, env, command...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w", command[0], errors.Join(err, ctx.Err()))
+	}
+	return nil
+}
+
+// command returns a command that ends when ctx does: together with everything
+// that runs under Wine, for which it may be waiting.
+func (p *prefix) command(ctx context.Context, env []string, command ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
+	cmd.Env = env
+	cmd.Cancel = func() error {
+		p.endAll()
+		return cmd.Process.Signal(os.Interrupt)
+	}
+	cmd.WaitDelay = 10 * time.Second
+	return cmd
+}

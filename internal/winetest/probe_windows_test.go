@@ -1,0 +1,56 @@
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What winetest sees to: that a program starts at all, and finds random numbers;
+// that package net has UDP; that folders with something in them are removed.
+func TestProbe(t *testing.T) {
+	if os.Getenv("EPORE_TEST_WINETEST_CHILD") != "" {
+		return
+	}
+	random := make([]byte, 16)
+	_, err := rand.Read(random)
+	require.NoError(t, err)
+	require.NotEqual(t, make([]byte, 16), random)
+
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer server.Close()
+	client, err := net.Dial("udp", server.LocalAddr().String())
+	require.NoError(t, err)
+	defer client.Close()
+	_, err = client.Write([]byte("hello"))
+	require.NoError(t, err)
+	buf := make([]byte, 16)
+	n, _, err := server.ReadFrom(buf)
+	require.NoError(t, err)
+	require.Equal(t, "hello", string(buf[:n]))
+
+	dir := t.TempDir() // and its removal
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "folder"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "folder", "file"), []byte("x"), 0o600))
+
+	child := exec.Command(os.Args[0], "-test.run=^TestProbe$")
+	child.Env = append(os.Environ(), "EPORE_TEST_WINETEST_CHILD=1")
+	require.NoError(t, child.Run())
+}
+
+// TestHang hangs, to be interrupted.
+func TestHang(t *testing.T) {
+	if os.Getenv(envHang) == "" {
+		t.Skip("only for TestUnderWine")
+	}
+	fmt.Println("hangs in", os.Getenv("WINEPREFIX"))
+	<-time.After(time.Hour) // alone, a select without cases is found out
+}

@@ -1,0 +1,190 @@
+//go:build !windows
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"debug/pe"
+	"encoding/binary"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// asProgram, set in the environment, makes the test binary the program.
+const asProgram = "EPORE_TEST_RUN_WINETEST"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// winetest returns the program, to be run in a process of its own.
+func winetest(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), self, args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
+
+// One function, and it is somebody else's.
+func TestLibrary(t *testing.T) {
+	b := library("some.dll", "Function", "OTHER.Function2")
+	require.Len(t, b, 1024)
+	f, err := pe.NewFile(bytes.NewReader(b))
+	require.NoError(t, err)
+	require.EqualValues(t, pe.IMAGE_FILE_MACHINE_AMD64, f.Machine)
+	require.NotZero(t, f.Characteristics&pe.IMAGE_FILE_DLL)
+	header := f.OptionalHeader.(*pe.OptionalHeader64)
+	require.EqualValues(t, 0x20b, header.Magic)
+	require.EqualValues(t, 16, header.NumberOfRvaAndSizes)
+	require.Len(t, f.Sections, 1)
+	section := f.Sections[0]
+	require.Equal(t, ".edata", section.Name)
+	require.GreaterOrEqual(t, header.SizeOfImage, section.VirtualAddress+section.VirtualSize)
+
+	exports := header.DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_EXPORT]
+	require.Equal(t, section.VirtualAddress, exports.VirtualAddress)
+	require.Equal(t, section.VirtualSize, exports.Size, "what lies in it is a forwarder")
+	data, err := section.Data()
+	require.NoError(t, err)
+	at := func(rva uint32) []byte { return data[rva-section.VirtualAddress:] }
+	number := func(rva uint32) uint32 { return binary.LittleEndian.Uint32(at(rva)) }
+	text := func(rva uint32) string {
+		s, _, _ := bytes.Cut(at(rva)[:exports.VirtualAddress+exports.Size-rva], []byte{0})
+		return string(s)
+	}
+	d := exports.VirtualAddress
+	require.Equal(t, "some.dll", text(number(d+12)))
+	require.EqualValues(t, 1, number(d+20), "functions")
+	require.EqualValues(t, 1, number(d+24), "names")
+	require.Equal(t, "OTHER.Function2", text(number(number(d+28))))
+	require.Equal(t, "Function", text(number(number(d+32))))
+	require.Zero(t, binary.LittleEndian.Uint16(at(number(d+36))), "the first function has that name")
+}
+
+// The patches fit the Go that is here; and a Go that they do not fit is an error.
+func TestOverlay(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command here")
+	}
+	dir := t.TempDir()
+	tool, err := findToolchain(dir)
+	require.NoError(t, err)
+	path, err := writeOverlay(dir, tool.goroot)
+	require.NoError(t, err)
+	var overlay struct{ Replace map[string]string }
+	list, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(list, &overlay))
+	require.Len(t, overlay.Replace, len(patches))
+	for _, p := range patches {
+		original := filepath.Join(tool.goroot, p.file)
+		was, err := os.ReadFile(original)
+		require.NoError(t, err)
+		is, err := os.ReadFile(overlay.Replace[original])
+		require.NoError(t, err)
+		needless := p.needless != "" && strings.Contains(string(was), p.needless)
+		assert.Equal(t, needless, string(was) == string(is), p.file)
+		assert.Equal(t, !needless, strings.Contains(string(is), p.new), p.file)
+	}
+
+	p := patch{file: "a.go", why: "reason", old: "old", new: "new", needless: "fine"}
+	for src, want := range map[string]string{"an old line": "an new line", "fine, old old": "fine, old old", "other": "", "old old": ""} {
+		got, err := p.apply(src)
+		require.Equal(t, want, got)
+		if want == "" {
+			require.ErrorContains(t, err, "a.go")
+			require.ErrorContains(t, err, "reason")
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{nil, {"-h"}} {
+		var stderr strings.Builder
+		require.Equal(t, statusUsage, run(args, &stderr))
+		require.Contains(t, stderr.String(), "usage: winetest command")
+	}
+}
+
+func TestNoWine(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	defer func(was []string) { wineFolders = was }(wineFolders)
+	wineFolders = []string{t.TempDir()}
+	var stderr strings.Builder
+	require.Equal(t, statusNoWine, run([]string{"go", "version"}, &stderr))
+	require.Contains(t, stderr.String(), "no Wine here")
+}
+
+var tried atomic.Bool
+
+// Programs of Go run, and what their library lacked on Wine is there: see
+// TestProbe. The exit status comes through; and interrupted, winetest ends what
+// runs and leaves nothing.
+func TestUnderWine(t *testing.T) {
+	if _, err := findWine(); err != nil {
+		t.Skip(err)
+	}
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("no go command here")
+	}
+	if tried.Swap(true) {
+		t.Skip("tried already: it takes seconds, and a repetition shows nothing new")
+	}
+	exe := filepath.Join(t.TempDir(), "probe.test.exe")
+	cmd := winetest(t, "sh", "-c", `go test -c -o "$0" . && go test -v -run '^TestProbe$' . && exit 7`, exe)
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Equal(t, 7, cmd.ProcessState.ExitCode(), "%s", out)
+	require.Contains(t, string(out), "--- PASS: TestProbe")
+
+	cmd = winetest(t, exe, "-test.run=^TestHang$")
+	cmd.Env = append(cmd.Env, envHang+"=1")
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	prefix := ""
+	for lines := bufio.NewScanner(stdout); prefix == "" && lines.Scan(); {
+		_, prefix, _ = strings.Cut(strings.TrimSpace(lines.Text()), "hangs in ")
+	}
+	require.DirExists(t, prefix)
+	require.NotEmpty(t, processesIn(t, prefix))
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.Error(t, cmd.Wait())
+	require.Equal(t, statusFailed, cmd.ProcessState.ExitCode(), "%s", &stderr)
+	require.Contains(t, stderr.String(), "context canceled")
+	require.NoDirExists(t, filepath.Dir(prefix))
+	for begin := time.Now(); len(processesIn(t, prefix)) > 0; time.Sleep(time.Millisecond) {
+		require.Less(t, time.Since(begin), 30*time.Second, "still there: %v", processesIn(t, prefix))
+	}
+}
+
+// processesIn returns the processes that have prefix in their environment.
+func processesIn(t *testing.T, prefix string) (names []string) {
+	files, err := filepath.Glob("/proc/[0-9]*/environ")
+	require.NoError(t, err)
+	for _, file := range files {
+		env, _ := os.ReadFile(file) // it may have ended
+		if bytes.Contains(env, []byte("WINEPREFIX="+prefix+"\x00")) {
+			name, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
+			names = append(names, strings.TrimSpace(string(name)))
+		}
+	}
+	return names
+}
