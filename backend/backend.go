@@ -92,9 +92,9 @@ type Settler interface {
 // socket do. For those Add and Modify accept Edge.
 type Rearmer interface {
 	// Rearm has the conditions in of h reported anew when they hold. It is a change
-	// like Modify: one at a time, beside at most one Wait. For what is not registered
-	// with Edge it does nothing.
-	Rearm(h Handle, in Interest) error
+	// like Modify: one at a time, beside at most one Wait. For what is not watched, or
+	// not with Edge, it does nothing.
+	Rearm(h Handle, in Interest)
 }
 
 // Handle is what the system calls a thing that can be watched: a descriptor

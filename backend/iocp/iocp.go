@@ -173,32 +173,32 @@ func (q *IOCP) Delete(h backend.Handle) error {
 }
 
 // Rearm implements [backend.Rearmer].
-func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) error {
+func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	s := q.socks[h]
 	if s == nil || s.mode&(backend.Edge|backend.OneShot) != backend.Edge {
-		return nil
+		return
 	}
 	more := in & s.mode & backend.Conditions &^ s.want
 	if more == 0 {
-		return nil
+		return
 	}
 	s.want |= more
-	switch s.state {
-	case armed:
-		if err := q.disarm(s); err != nil || s.lost {
-			return err
-		}
-	case idle:
-	default:
-		return nil // the next Wait sees to it
+	if s.state == due || s.state == ready {
+		return // the next Wait sees to it
 	}
-	err := q.arm(s)
-	if err != nil {
+	err := q.disarm(s)
+	if s.lost {
+		return
+	}
+	if err == nil {
+		err = q.arm(s)
+	}
+	if err != nil { // the next Wait tries again, and reports it
 		q.turn(s, due)
+		_ = q.Wake()
 	}
-	return err
 }
 
 // Wait implements [backend.Backend].
@@ -238,7 +238,7 @@ func (q *IOCP) armDue() {
 	for s := q.lists[due].first; s != nil; s = q.lists[due].first {
 		switch err := q.arm(s); {
 		case err == nil:
-		case errors.Is(err, errClosedHandle):
+		case noSocket(err):
 			q.turn(s, idle) // watch will say it
 		default:
 			s.bits = backend.ReadyError // so that somebody looks

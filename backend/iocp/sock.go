@@ -139,12 +139,18 @@ func (q *IOCP) ask(s *sock, events uint32) (*request, error) {
 	if err := startPoll(r.group.afd, r.slot, r.context()); err != nil {
 		r.pending = false
 		q.requests.give(r)
-		if err == windows.ERROR_INVALID_HANDLE {
-			err = errClosedHandle
+		if err == windows.ERROR_INVALID_HANDLE { // Wine finds out only here
+			err = notASocket(s.base)
 		}
 		return nil, fmt.Errorf("ask AFD about it: %w", err)
 	}
 	return r, nil
+}
+
+// noSocket reports that it was the handle that was wrong: it was closed, or has become
+// something else.
+func noSocket(err error) bool {
+	return errors.Is(err, errClosedHandle) || errors.Is(err, backend.ErrNotPollable)
 }
 
 // arm asks for what s wants.
@@ -170,7 +176,7 @@ func (q *IOCP) disarm(s *sock) error {
 // because what became of the old one is the answer: cancelled or closed.
 func (q *IOCP) verify(s *sock) (same bool, err error) {
 	watch, err := q.ask(s, afdLocalClose) // of whom the handle has now
-	if err != nil && !errors.Is(err, errClosedHandle) {
+	if err != nil && !noSocket(err) {
 		return false, err
 	}
 	old := s.watch

@@ -1,0 +1,27 @@
+//go:build windows
+
+package iocp
+
+import (
+	"testing"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
+)
+
+func TestContract(t *testing.T) {
+	backendtest.Run(t, func() (backend.Backend, error) {
+		q := New()
+		return q, q.Open(backend.Config{})
+	})
+}
+
+// Windows before 10, version 1803, has no timers of high resolution: the same
+// contract, by milliseconds.
+func TestContractWithoutTimer(t *testing.T) {
+	backendtest.Run(t, func() (backend.Backend, error) {
+		q := New()
+		q.timer.once.Do(func() {}) // never opened
+		return q, q.Open(backend.Config{})
+	})
+}
