@@ -4,7 +4,6 @@ package iocp
 
 import (
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,20 +20,6 @@ func openQueue(t *testing.T) *IOCP {
 		}
 	})
 	return q
-}
-
-// handles counts what this process has open, of the numbers that it is likely to have.
-// (GetProcessHandleCount would know, and says nothing under Wine.)
-func handles(t testing.TB) (n int) {
-	t.Helper()
-	proc := kernel32.NewProc("GetHandleInformation")
-	var flags uint32
-	for h := uintptr(4); h < 4*4096; h += 4 {
-		if ok, _, _ := proc.Call(h, uintptr(unsafe.Pointer(&flags))); ok != 0 {
-			n++
-		}
-	}
-	return n
 }
 
 // Requests come in groups, which are given back when nobody uses them, but for one.
