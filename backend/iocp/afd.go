@@ -157,6 +157,11 @@ const (
 
 // baseHandle returns AFD's handle of a socket, mostly the socket itself.
 func baseHandle(h backend.Handle) (base windows.Handle, err error) {
+	// Windows looks at 30 bits of a handle only, so one socket has many. One of them
+	// can be registered, and no other may be taken for another socket.
+	if h != h&0xFFFFFFFC {
+		return 0, errClosedHandle
+	}
 	for _, control := range []uint32{sioBaseHandle, sioBSPHandlePoll} {
 		var n uint32
 		err = windows.WSAIoctl(windows.Handle(h), control, nil, 0, (*byte)(unsafe.Pointer(&base)), uint32(unsafe.Sizeof(base)), &n, nil, 0)

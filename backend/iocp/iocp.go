@@ -28,7 +28,7 @@ type IOCP struct {
 	unused   *sock // socks to use again
 
 	waiting   bool      // a Wait is at the port
-	collected sync.Cond // on mu: it has collected what it got
+	collected sync.Cond // on mu: it is not there any more
 	woken     bool      // the next Wait does not block
 	waking    atomic.Bool
 	packets   [256]packet // of the Wait
@@ -281,6 +281,7 @@ func (q *IOCP) dequeue(dst []packet, timeout time.Duration) (int, error) {
 	n, err := dequeue(q.port, dst, milliseconds)
 	q.mu.Lock()
 	q.waiting = false
+	q.collected.Broadcast() // what this got is collected before anybody has mu
 	return n, err
 }
 

@@ -250,9 +250,6 @@ func (q *IOCP) collect(packets []packet) {
 			}
 		}
 	}
-	if len(packets) > 0 {
-		q.collected.Broadcast()
-	}
 }
 
 // complete does what the packet of r says.
