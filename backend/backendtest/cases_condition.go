@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package backendtest
 
@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
@@ -64,7 +63,7 @@ var conditionCases = []wantedCase{
 		rule: "M8: Writable when the attempt to connect ended",
 		run: func(t *testing.T, q *queue) {
 			l, port := fixture.Listen(t)
-			a := fixture.Inet(t, unix.SOCK_STREAM, "TCP")
+			a := fixture.Inet(t, syscall.SOCK_STREAM, "TCP")
 			require.NoError(t, a.Connect(port))
 			q.add(a, 1, rw)
 			r := q.expect(1)
@@ -81,15 +80,15 @@ var conditionCases = []wantedCase{
 		run: func(t *testing.T, q *queue) {
 			l, port := fixture.Listen(t)
 			l.Close() // nobody listens there now
-			a := fixture.Inet(t, unix.SOCK_STREAM, "TCP")
+			a := fixture.Inet(t, syscall.SOCK_STREAM, "TCP")
 			if err := a.Connect(port); err != nil {
-				require.ErrorIs(t, err, syscall.ECONNREFUSED)
+				require.ErrorIs(t, err, fixture.Refused)
 				t.Skip("this system refuses at once, there is nothing to wait for")
 			}
 			q.add(a, 1, backend.Writable)
 			r := q.expect(1)
 			require.True(t, r.Has(backend.ReadyWritable|backend.ReadyError), "%v", r)
-			require.ErrorIs(t, a.PendingError(), syscall.ECONNREFUSED)
+			require.ErrorIs(t, a.PendingError(), fixture.Refused)
 		},
 	},
 	{
@@ -101,7 +100,7 @@ var conditionCases = []wantedCase{
 			q.silent("nobody connects")
 			const n = 5
 			for range n {
-				require.NoError(t, fixture.Inet(t, unix.SOCK_STREAM, "TCP").Connect(port))
+				require.NoError(t, fixture.Inet(t, syscall.SOCK_STREAM, "TCP").Connect(port))
 			}
 			for range n {
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
@@ -118,13 +117,13 @@ var conditionCases = []wantedCase{
 			l, port := fixture.Listen(t)
 			q.add(l, 1, backend.Readable|backend.Edge)
 			for range 20 {
-				require.NoError(t, fixture.Inet(t, unix.SOCK_STREAM, "TCP").Connect(port))
-				require.NoError(t, fixture.Inet(t, unix.SOCK_STREAM, "TCP").Connect(port))
+				require.NoError(t, fixture.Inet(t, syscall.SOCK_STREAM, "TCP").Connect(port))
+				require.NoError(t, fixture.Inet(t, syscall.SOCK_STREAM, "TCP").Connect(port))
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
 				l.Accept()
 				l.Accept() // waits, should the second be on its way
 				q.wait(4, 0)
-				_, _, err := unix.Accept(l.FD)
+				_, err := l.TryAccept()
 				require.True(t, fixture.WouldBlock(err), "%v", err)
 			}
 		},
@@ -187,8 +186,7 @@ var conditionCases = []wantedCase{
 			b.Reset()
 			r := q.expectBits(1, readClosed|backend.ReadyWritable|backend.ReadyWriteClosed)
 			require.True(t, r.Has(backend.ReadyError), "%v", r)
-			_, err := a.TryRead(make([]byte, 1))
-			require.ErrorIs(t, err, syscall.ECONNRESET)
+			a.ReadReset()
 		},
 	},
 	{
@@ -200,7 +198,11 @@ var conditionCases = []wantedCase{
 				q.add(a, 1, backend.Readable)
 				b.Write("last words")
 				b.Close()
-				q.expectBits(1, readClosed)
+				if fixture.Wine { // it tells of the end when what came before has been read
+					q.expectBits(1, backend.ReadyReadable)
+				} else {
+					q.expectBits(1, readClosed)
+				}
 				require.Equal(t, "last words", a.Read(64))
 				require.True(t, q.expect(1).Has(readClosed), "the end itself")
 				_, ended := a.Drain()
@@ -360,7 +362,7 @@ var conditionCases = []wantedCase{
 			r := events[0].Ready
 			require.True(t, r.Has(backend.ReadyReadable|backend.ReadyError), "%v", r)
 			require.False(t, r.Has(backend.ReadyWriteClosed), "%v", r)
-			require.ErrorIs(t, a.PendingError(), syscall.ECONNREFUSED)
+			require.ErrorIs(t, a.PendingError(), fixture.Refused)
 		},
 	},
 }

@@ -1,10 +1,11 @@
-//go:build unix
+//go:build unix || windows
 
 package backendtest
 
 import (
 	"errors"
 	"io/fs"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -244,15 +245,17 @@ var registrationCases = []wantedCase{
 		rule: "R7: a descriptor that is closed while it is registered ends no wait, again and again",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
-				a, b := fixture.Pair(t)
-				r, w := fixture.Pipe(t)
-				q.add(a, 1, backend.Readable|mode)
-				q.add(r, 2, backend.Readable|mode)
+				var ends []*fixture.End
+				for i, of := range fixture.Kinds {
+					r, w := of(t)
+					q.add(r, backend.Key(i+1), backend.Readable|mode)
+					ends = append(ends, r, w)
+				}
 				q.silent("nothing written")
-				b.Write("x")
-				w.Write("x")
-				a.Close()
-				r.Close()
+				for i := 0; i < len(ends); i += 2 {
+					ends[i+1].Write("x")
+					ends[i].Close()
+				}
 				q.wait(4, 4*quiet) // which may say something: io_uring holds files open
 				before := q.rounds
 				require.Empty(t, q.wait(4, 4*quiet), "mode %v", mode)
@@ -266,7 +269,7 @@ var registrationCases = []wantedCase{
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				for _, waited := range []bool{false, true} {
-					for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.Pipe} {
+					for _, of := range fixture.Kinds {
 						a, _ := of(t)
 						number := a.FD
 						q.add(a, 1, backend.Readable|mode)
@@ -280,7 +283,7 @@ var registrationCases = []wantedCase{
 						q.silent("the new owner is not registered")
 						c.Close()
 					}
-					r, _ := fixture.Pipe(t)
+					r, _ := fixture.Kinds[0](t)
 					number := r.FD
 					q.add(r, 1, backend.Readable|mode)
 					f := fixture.RegularFile(t)
@@ -330,15 +333,13 @@ var registrationCases = []wantedCase{
 		rule: likeRule,
 		run: func(t *testing.T, q *queue) {
 			for _, waited := range []bool{false, true} {
-				first, _ := fixture.Pipe(t)
-				r, w := fixture.Pipe(t)
-				r = takeOver(t, q, waited, first, r, w.Write) // a pipe to a pipe
-				a, b := fixture.DatagramPair(t)
-				a = takeOver(t, q, waited, r, a, b.Write) // to a socket
-				c, d := fixture.DatagramPair(t)
-				c = takeOver(t, q, waited, a, c, d.Write) // to a socket
-				r, w = fixture.Pipe(t)
-				takeOver(t, q, waited, c, r, w.Write) // to a pipe
+				last, _ := fixture.Kinds[0](t)
+				for _, of := range slices.Concat(fixture.Kinds, fixture.Kinds) {
+					for range 2 { // to one of another kind, to one of the same
+						r, w := of(t)
+						last = takeOver(t, q, waited, last, r, w.Write)
+					}
+				}
 			}
 		},
 	},

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package backendtest
 
@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
@@ -28,7 +27,7 @@ var scaleCases = []wantedCase{
 			n := len(fds)
 			for i, fd := range fds {
 				require.NoError(t, q.Add(backend.Handle(fd), backend.Key(i+1), backend.Readable))
-				_, err := unix.Write(fds[i^1], []byte("x"))
+				_, err := fixture.WriteFD(fds[i^1], []byte("x"))
 				require.NoError(t, err)
 			}
 			seen := make([]bool, n)
@@ -41,7 +40,7 @@ var scaleCases = []wantedCase{
 					require.False(t, seen[i], "%d came twice, though it was read", i)
 					seen[i] = true
 					left--
-					got, err := unix.Read(fds[i], buf)
+					got, err := fixture.ReadFD(fds[i], buf)
 					require.NoError(t, err)
 					require.Equal(t, 1, got)
 				}
@@ -97,7 +96,7 @@ var scaleCases = []wantedCase{
 			defer close()
 			for i, e := range ends {
 				require.NoError(t, q.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable))
-				_, err := unix.Write(e[1], []byte("x"))
+				_, err := fixture.WriteFD(e[1], []byte("x"))
 				require.NoError(t, err)
 			}
 			for i := 0; i < n; i += 2 {

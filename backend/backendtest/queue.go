@@ -1,4 +1,4 @@
-//lint:file-ignore U1000 The cases use it, and those are for Unix so far.
+//lint:file-ignore U1000 The cases use it, and those are for Unix and Windows.
 
 package backendtest
 

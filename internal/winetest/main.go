@@ -49,7 +49,7 @@ func run(command []string, stderr io.Writer) (status int) {
 		fmt.Fprintln(stderr, "usage: winetest command [argument...]\nexample: winetest go test ./...")
 		return statusUsage
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	status, err := runIn(ctx, command)
 	if err != nil {
