@@ -209,27 +209,23 @@ func (q *IOCP) Wait(dst []backend.Event, timeout time.Duration) (n int, err erro
 		return 0, errNotOpen
 	}
 	q.armDue()
-	for {
-		n += q.deliver(dst[n:])
-		if n == len(dst) {
-			return n, nil
-		}
-		if n > 0 || q.woken {
+	// All packets are taken, however little room there is: that a socket was closed may
+	// be the last of them, and then what came before of it is not delivered.
+	for got := len(q.packets); got == len(q.packets); timeout = 0 {
+		if q.woken || q.lists[ready].first != nil {
 			timeout = 0
 		}
-		room := min(len(dst)-n, len(q.packets))
-		got, err := q.dequeue(q.packets[:room], timeout)
+		if got, err = q.dequeue(q.packets[:], timeout); err != nil {
+			err = fmt.Errorf("GetQueuedCompletionStatusEx: %w", err)
+			break
+		}
 		q.collect(q.packets[:got])
-		n += q.deliver(dst[n:])
-		if err != nil && n == 0 {
-			return 0, fmt.Errorf("GetQueuedCompletionStatusEx: %w", err)
-		}
-		if n == len(dst) || got < room {
-			q.woken = false
-			return n, nil
-		}
-		timeout = 0
 	}
+	q.woken = false
+	if n = q.deliver(dst); n > 0 {
+		err = nil // it will come again
+	}
+	return n, err
 }
 
 // armDue arms what had an event that the last Waits delivered, and is to be asked for
