@@ -4,6 +4,7 @@ package iocp
 
 import (
 	"fmt"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -62,7 +63,8 @@ type packet struct {
 	bytes    uint32
 }
 
-// What golang.org/x/sys has not.
+// What golang.org/x/sys has not. What is called often is called by SyscallN, because
+// LazyProc.Call allocates.
 var (
 	ntdll                        = windows.NewLazySystemDLL("ntdll.dll")
 	procNtDeviceIoControlFile    = ntdll.NewProc("NtDeviceIoControlFile")
@@ -107,7 +109,7 @@ func openAFD() (h windows.Handle, err error) {
 // error no packet comes.
 func startPoll(afd windows.Handle, s *slot, context uintptr) error {
 	s.status.status = uintptr(windows.STATUS_PENDING)
-	r, _, _ := procNtDeviceIoControlFile.Call(uintptr(afd), 0, 0, context,
+	r, _, _ := syscall.SyscallN(procNtDeviceIoControlFile.Addr(), uintptr(afd), 0, 0, context,
 		uintptr(unsafe.Pointer(&s.status)), ioctlAFDPoll,
 		uintptr(unsafe.Pointer(&s.poll)), afdPollSize, uintptr(unsafe.Pointer(&s.poll)), afdPollSize)
 	if status := windows.NTStatus(r); failed(status) {
@@ -120,7 +122,7 @@ func startPoll(afd windows.Handle, s *slot, context uintptr) error {
 // says which.
 func cancelPoll(afd windows.Handle, s *slot) {
 	var status statusBlock
-	_, _, _ = procNtCancelIoFileEx.Call(uintptr(afd), uintptr(unsafe.Pointer(&s.status)), uintptr(unsafe.Pointer(&status)))
+	_, _, _ = syscall.SyscallN(procNtCancelIoFileEx.Addr(), uintptr(afd), uintptr(unsafe.Pointer(&s.status)), uintptr(unsafe.Pointer(&status)))
 }
 
 // failed is NT_ERROR: neither success, information nor warning.
@@ -129,15 +131,15 @@ func failed(s windows.NTStatus) bool { return s>>30 == 3 }
 // dequeue takes packets out of the port, for at most milliseconds.
 func dequeue(port windows.Handle, dst []packet, milliseconds uint32) (int, error) {
 	var n uint32
-	ok, _, err := procGetQueuedCompletionsEx.Call(uintptr(port), uintptr(unsafe.Pointer(&dst[0])), uintptr(len(dst)),
+	ok, _, errno := syscall.SyscallN(procGetQueuedCompletionsEx.Addr(), uintptr(port), uintptr(unsafe.Pointer(&dst[0])), uintptr(len(dst)),
 		uintptr(unsafe.Pointer(&n)), uintptr(milliseconds), 0)
 	switch {
 	case ok != 0:
 		return int(n), nil
-	case err == windows.Errno(windows.WAIT_TIMEOUT):
+	case errno == windows.Errno(windows.WAIT_TIMEOUT):
 		return 0, nil
 	}
-	return 0, err
+	return 0, errno
 }
 
 // plain turns an NTSTATUS into the error number that the rest of Windows speaks.

@@ -92,13 +92,13 @@ func (t *timer) start(port windows.Handle, timeout time.Duration) bool {
 		return false
 	}
 	dueTime := -int64((timeout + 99) / 100) // relative, in 100 ns
-	ok, _, _ := procSetWaitableTimer.Call(uintptr(t.handle), uintptr(unsafe.Pointer(&dueTime)), 0, 0, 0, 0)
+	ok, _, _ := syscall.SyscallN(procSetWaitableTimer.Addr(), uintptr(t.handle), uintptr(unsafe.Pointer(&dueTime)), 0, 0, 0, 0)
 	return ok != 0
 }
 
 // stop takes that back.
 func (t *timer) stop() {
-	_, _, _ = procCancelWaitableTimer.Call(uintptr(t.handle))
+	_, _, _ = syscall.SyscallN(procCancelWaitableTimer.Addr(), uintptr(t.handle))
 }
 
 // close ends the pool's wait, also one that is just posting.
