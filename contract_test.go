@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package epore_test
 
@@ -35,6 +35,10 @@ var exceptions = map[string][]backendtest.Exception{
 	"io_uring": {{
 		Case: "a closed number that others use",
 		Why:  "requests are made for a number, and know nothing of who had it before",
+	}},
+	"iocp": {{
+		Case: "both sides shut down",
+		Why:  "AFD does not tell that this side has shut down sending",
 	}},
 	"kqueue": {{
 		Case: "a datagram nobody wants",

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package epore_test
 
@@ -181,44 +181,43 @@ func TestSequences(t *testing.T) {
 		}
 	}
 	poll := func(w *world, _ *modelled) error { return w.poll(16, false) }
-	stream, tcp, reader := kinds[0], kinds[1], kinds[3]
 	for name, c := range map[string]struct {
 		kind  *kind
 		steps []step
 	}{
-		"an edge whose error has been fetched": {tcp, []step{ // io_uring tells of it all the same
+		"an edge whose error has been fetched": {kindTCP, []step{ // io_uring tells of it all the same
 			register(epore.Writable | epore.Edge), poll, poll,
 			do((*modelled).peerResets), do((*modelled).drain), poll, poll,
 		}},
-		"closed, and the number goes to another kind": {stream, []step{
+		"closed, and the number goes to another kind": {kindStream, []step{
 			register(epore.Readable), do((*modelled).peerWrites), poll,
-			func(w *world, s *modelled) error { return w.replace(s, reader, false, false) },
+			func(w *world, s *modelled) error { return w.replace(s, kindOther, false, false) },
 			do((*modelled).peerWrites), poll, register(epore.Readable), poll,
 		}},
-		"closed with an event in hand": {stream, []step{
+		"closed with an event in hand": {kindStream, []step{
 			register(epore.Readable | epore.OneShot), do((*modelled).peerWrites), poll,
-			func(w *world, s *modelled) error { return w.replace(s, stream, false, false) }, (*world).inHandStep,
+			func(w *world, s *modelled) error { return w.replace(s, kindStream, false, false) }, (*world).inHandStep,
 			do((*modelled).peerWrites), register(epore.Readable), (*world).inHandStep, poll,
 		}},
-		"a narrower interest, and a reset": {tcp, []step{
+		"a narrower interest, and a reset": {kindTCP, []step{
 			register(epore.Readable | epore.Writable), poll,
 			func(w *world, s *modelled) error { return w.reregister(s, 2, epore.Readable) },
 			do((*modelled).peerResets), poll,
 		}},
-		"closed while a duplicate lives": {stream, []step{
+		"closed while a duplicate lives": {kindStream, []step{
 			register(epore.Readable), do((*modelled).peerWrites), poll,
-			func(w *world, s *modelled) error { return w.replace(s, stream, false, true) },
+			func(w *world, s *modelled) error { return w.replace(s, kindStream, false, true) },
 			poll, register(epore.Readable), do((*modelled).peerWrites), poll, poll, poll,
 		}},
-		"shut down on both sides, then closed": {tcp, []step{
+		"shut down on both sides, then closed": {kindTCP, []step{
 			do((*modelled).shutdown), do((*modelled).peerHalfCloses), register(epore.Writable), poll,
 			do((*modelled).peerCloses), poll,
 		}},
-		"news of a reset after a half-close": {tcp, []step{
+		"news of a reset after a half-close": {kindTCP, []step{
 			do((*modelled).peerHalfCloses), do((*modelled).peerResets), register(epore.Readable), poll,
 			do((*modelled).drain), poll,
 		}},
-		"written until the peer closes": {tcp, []step{
+		"written until the peer closes": {kindTCP, []step{
 			do((*modelled).write), do((*modelled).peerWrites), do((*modelled).drain),
 			do((*modelled).write), do((*modelled).write), do((*modelled).peerCloses),
 			register(epore.Readable | epore.Writable), poll,

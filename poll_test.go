@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package epore_test
 
@@ -9,12 +9,12 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
@@ -308,7 +308,7 @@ func TestOpenFailsWithoutLeaks(t *testing.T) {
 			continue
 		}
 		failed++
-		require.ErrorIs(t, err, unix.EMFILE)
+		require.ErrorIs(t, err, syscall.EMFILE)
 		var op *epore.OpError
 		require.ErrorAs(t, err, &op)
 		require.Equal(t, "open", op.Op)
@@ -321,19 +321,14 @@ func TestOpenFailsWithoutLeaks(t *testing.T) {
 func TestDescriptorsAreNotInherited(t *testing.T) {
 	guard(t, "every descriptor of a queue is close-on-exec")
 	limit := min(fixture.DescriptorLimit(t), 4096)
-	was := make(map[int]bool)
-	for fd := range limit {
-		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		was[fd] = err == nil
-	}
+	before := fixture.Descriptors(limit)
 	p := open(t)
 	require.NoError(t, p.Poll(epore.NewEvents(1), 3*time.Millisecond)) // it has parked
 	found := 0
-	for fd := range limit {
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		if err == nil && !was[fd] {
+	for fd, inherited := range fixture.Descriptors(limit) {
+		if _, was := before[fd]; !was {
 			found++
-			assert.NotZero(t, flags&unix.FD_CLOEXEC, "fd %d", fd)
+			assert.False(t, inherited, "fd %d", fd)
 		}
 	}
 	require.Positive(t, found)

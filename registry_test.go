@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package epore_test
 
@@ -105,6 +105,7 @@ func TestClosedInTheBatchWithoutDeregister(t *testing.T) {
 // come all the same.
 func TestStaleLevelEventHidesNothing(t *testing.T) {
 	eachStrategy(t, "R7, P1: a description kept alive by a dup disturbs nobody else", func(t *testing.T, p *epore.Poll) {
+		needExactClose(t, p)
 		a, b := fixture.Pair(t)
 		keep := a.Dup()
 		b.Write("x")
@@ -124,6 +125,15 @@ func TestStaleLevelEventHidesNothing(t *testing.T) {
 	})
 }
 
+// needExactClose skips a test on a queue for which a descriptor that was closed is
+// registered still, while there is a duplicate.
+func needExactClose(t *testing.T, p *epore.Poll) {
+	t.Helper()
+	if p.Backend() == "iocp" {
+		t.Skip("AFD tells only when the last handle of a socket is closed")
+	}
+}
+
 // tokensAfterReuse registers and deregisters another source under a number.
 func tokensAfterReuse(t *testing.T, p *epore.Poll, number int) []epore.Token {
 	c, _ := fixture.PairAt(t, number)
@@ -136,6 +146,7 @@ func tokensAfterReuse(t *testing.T, p *epore.Poll, number int) []epore.Token {
 // dup lives. Brought back to its number, the source can be registered anew.
 func TestRegisterAgainAfterCloseAndDup(t *testing.T) {
 	eachStrategy(t, "R7: no false fs.ErrExist", func(t *testing.T, p *epore.Poll) {
+		needExactClose(t, p)
 		a, b := fixture.Pair(t)
 		b.Write("x")
 		keep := a.Dup()
@@ -318,7 +329,7 @@ func TestErrorsTellWhatAndWhy(t *testing.T) {
 		{"register", r.Register(epore.FD(closed.FD), 2, epore.Readable), []error{net.ErrClosed, syscall.EBADF}, []string{closed.Number(), "is closed"}},
 		{"register", r.Register(epore.FD(-1), 2, epore.Readable), []error{net.ErrClosed, syscall.EBADF}, []string{"fd -1"}},
 		{"register", r.Register(epore.FD(math.MaxInt32), 2, epore.Readable), []error{net.ErrClosed, syscall.EBADF}, nil},
-		{"register", r.Register(fd(file), 2, epore.Readable), []error{epore.ErrNotPollable, syscall.EPERM}, []string{file.Number(), "regular file"}},
+		{"register", r.Register(fd(file), 2, epore.Readable), []error{epore.ErrNotPollable, fixture.NotPollable}, []string{file.Number(), "regular file"}},
 	} {
 		var op *epore.OpError
 		require.ErrorAs(t, c.err, &op)
