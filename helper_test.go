@@ -6,6 +6,7 @@ import (
 	"errors"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -81,10 +82,19 @@ func next(t testing.TB, p *epore.Poll, events *epore.Events) []epore.Event {
 	return all(events)
 }
 
+// atOnce is the timeout of a Poll that does not wait; but Wine tells of what is ready a
+// moment later, by a signal to a thread of ours.
+func atOnce() time.Duration {
+	if fixture.Wine {
+		return 20 * time.Millisecond
+	}
+	return 0
+}
+
 // ready polls without waiting.
 func ready(t testing.TB, p *epore.Poll, events *epore.Events) []epore.Event {
 	t.Helper()
-	require.NoError(t, p.Poll(events, 0))
+	require.NoError(t, p.Poll(events, atOnce()))
 	return all(events)
 }
 

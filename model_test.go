@@ -318,7 +318,7 @@ func (w *world) replace(s *modelled, k *kind, deregisterFirst, keep bool) error 
 		w.kept = append(w.kept, s.here.Dup())
 	}
 	s.file.close()
-	f.here = f.here.MoveTo(number)
+	f.here = f.here.TryMoveTo(number)
 	s.file = f
 	if s.reg == nil {
 		return nil
@@ -603,7 +603,7 @@ func (w *world) compare(noRoom bool) error {
 			s.reg.missed = 0
 		}
 		if !came {
-			if must != 0 && !noRoom && s.travels {
+			if must != 0 && !noRoom && (s.travels || s.reg.polled) {
 				late = true
 				continue
 			}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"math"
 	"net"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -179,7 +180,11 @@ func TestClosingFirstLeaksNothing(t *testing.T) {
 		for range 500 {
 			closeFirst()
 		}
-		require.LessOrEqual(t, p.Slots(), before+1, "its number is used again, and so is its slot")
+		more := 1
+		if runtime.GOOS == "windows" { // where the runtime may get the number
+			more = 50
+		}
+		require.LessOrEqual(t, p.Slots(), before+more, "its number is used again, and so is its slot")
 	})
 }
 

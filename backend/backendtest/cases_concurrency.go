@@ -67,8 +67,8 @@ var concurrencyCases = []wantedCase{
 			q.strict = false // a batch may be in flight with the old key
 			a, b := fixture.Pair(t)
 			b.Write("x")
-			q.add(a, 1, backend.Priority&q.Capabilities().Interests|backend.Writable)
 			a.Fill()
+			q.add(a, 1, backend.Priority&q.Capabilities().Interests|backend.Writable)
 			for k := backend.Key(2); k < 200; k += 2 {
 				answer := q.start(4, forever)
 				q.modify(a, k, backend.Readable)

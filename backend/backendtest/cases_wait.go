@@ -34,8 +34,12 @@ var waitCases = []wantedCase{
 			q.add(a, 1, backend.Readable)
 			require.Empty(t, q.wait(4, 0))
 			b.Write("x")
-			require.Len(t, q.wait(4, 0), 1)
-			require.Len(t, q.wait(4, 0), 1, "and again, for it was not read")
+			zero := time.Duration(0)
+			if fixture.Wine { // it tells of what is ready a moment later, by a signal to a thread of ours
+				zero = soon
+			}
+			require.Len(t, q.wait(4, zero), 1)
+			require.Len(t, q.wait(4, zero), 1, "and again, for it was not read")
 		},
 	},
 	{
@@ -228,7 +232,11 @@ var waitCases = []wantedCase{
 				q.add(a, k, backend.Readable)
 				require.NoError(t, q.Wake()) // before the event, so it comes first
 				b.Write("x")
-				require.Len(t, q.once(1, forever), 1)
+				events := q.once(1, forever)
+				if fixture.Wine && len(events) == 0 { // it tells of what is ready a moment later
+					events = q.wait(1, soon)
+				}
+				require.Len(t, events, 1)
 				q.remove(a)
 				a.Close()
 				b.Close()
