@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // asProgram, set in the environment, makes the test binary the program.
@@ -190,6 +191,10 @@ func TestAnswerIsQuoted(t *testing.T) {
 func TestServerMisbehaves(t *testing.T) {
 	needQueue(t)
 	const early = "request-1: the server closed the connection before the answer was complete"
+	broke := "request-1: the connection broke"
+	if fixture.Wine { // it takes a reset for the end
+		broke = early
+	}
 	for name, c := range map[string]struct {
 		serve func(*peer)
 		want  string
@@ -197,7 +202,7 @@ func TestServerMisbehaves(t *testing.T) {
 		"closes without an answer": {func(p *peer) {}, early + " (0 bytes came)"},
 		"closes in the header":     {func(p *peer) { p.writePart(0, 20) }, early + " (20 bytes came)"},
 		"closes in the body":       {func(p *peer) { p.writePart(0, len(p.ok())-1) }, early},
-		"closes with a reset":      {func(p *peer) { p.SetLinger(0) }, "request-1: the connection broke"},
+		"closes with a reset":      {func(p *peer) { p.SetLinger(0) }, broke},
 		"talks something else":     {func(p *peer) { p.write("220 mail ready\r\n") }, "request-1: cannot understand the answer"},
 		"refuses":                  {func(p *peer) { p.say(http.StatusBadRequest, "no") }, `request-1: the server refused it: "400 Bad Request"`},
 		"never ends":               {func(p *peer) { p.write(strings.Repeat("x", maxAnswer+1)) }, "request-1: the answer is longer than 65536 bytes"},
