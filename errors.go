@@ -31,7 +31,7 @@ var (
 )
 
 // errMadeByHand is about zero values of types that functions make.
-var errMadeByHand = fmt.Errorf("it is a zero value: make it with New, TryClone or NewWaker: %w", fs.ErrInvalid)
+var errMadeByHand = fmt.Errorf("it is a zero value: make it with New, TryClone, NewWaker, NewSignal or NewProcess: %w", fs.ErrInvalid)
 
 type closedError struct{}
 

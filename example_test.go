@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/epore/epore"
@@ -179,6 +180,28 @@ func ExampleWaker() {
 		fmt.Println(ev)
 	}
 	// Output: token 99: Readable
+}
+
+// Signals are events like others, and what arrived is asked for.
+func ExampleSignal() {
+	p, _ := epore.New()
+	defer p.Close()
+	s, err := epore.NewSignal(p.Registry(), 99, os.Interrupt, syscall.SIGTERM)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer s.Close()
+	self, _ := os.FindProcess(os.Getpid())
+	self.Signal(os.Interrupt)
+	events := epore.NewEvents(8)
+	p.Poll(events, epore.Forever)
+	for ev := range events.All() {
+		for sig := range s.Received() {
+			fmt.Println(ev, sig)
+		}
+	}
+	// Output: token 99: Readable interrupt
 }
 
 // A raw descriptor.

@@ -24,3 +24,20 @@ func (p *Poll) Slots() int {
 	defer p.table.mu.Unlock()
 	return int(p.table.used)
 }
+
+// HasArrived reports whether there is something to be received.
+func (s *Signal) HasArrived() bool {
+	for i := range s.arrived {
+		if s.arrived[i].Load() {
+			return true
+		}
+	}
+	return false
+}
+
+// AwaitPosted returns when a source without a descriptor has an event.
+func (p *Poll) AwaitPosted() {
+	for p.posted.empty() {
+		runtime.Gosched()
+	}
+}

@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"math"
 	"net"
+	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,10 +34,12 @@ func TestZeroValues(t *testing.T) {
 	var p epore.Poll
 	var r epore.Registry
 	var w epore.Waker
+	var s epore.Signal
 	events := epore.NewEvents(1)
 	_, cloneErr := r.TryClone()
 	_, wakerErr := epore.NewWaker(&r, 1)
 	_, nilErr := epore.NewWaker(nil, 1)
+	_, signalErr := epore.NewSignal(&r, 1, os.Interrupt)
 	for what, err := range map[string]error{
 		"Poll":         p.Poll(events, 0),
 		"PollContext":  p.PollContext(context.Background(), events),
@@ -48,11 +52,14 @@ func TestZeroValues(t *testing.T) {
 		"NewWaker nil": nilErr,
 		"Wake":         w.Wake(),
 		"Waker.Close":  w.Close(),
+		"NewSignal":    signalErr,
+		"Signal.Close": s.Close(),
 	} {
 		var op *epore.OpError
 		assert.ErrorAs(t, err, &op, what)
 		assert.ErrorIs(t, err, fs.ErrInvalid, what)
 	}
+	require.Empty(t, slices.Collect(s.Received()))
 	require.NoError(t, r.Close())
 	require.NotEmpty(t, p.Backend())
 	require.Equal(t, epore.Block, p.Strategy())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"sync"
@@ -47,6 +48,8 @@ type Poll struct {
 	sleeping atomic.Uint32
 	// posted are the sources without a descriptor that have an event.
 	posted postedList
+	// owned are those that are to be closed with the Poll: under table.mu.
+	owned map[io.Closer]struct{}
 	// parker is how to wait without a thread; nil for Block. settler is the backend
 	// if it wants to be told.
 	parker  *parker
@@ -357,9 +360,9 @@ func (p *Poll) unwatch() {
 
 // Close closes the queue and releases its descriptors. A Poll that waits
 // returns ErrClosed first: Close waits for that. Afterwards every method
-// answers ErrClosed, those of clones of the Registry and of Wakers too. The
-// sources stay open; they are the caller's, and so are events that a loop has in
-// hand. Closing again does nothing.
+// answers ErrClosed, those of clones of the Registry and of Wakers too. Signals
+// and Processes are closed with it. The sources stay open; they are the caller's,
+// and so are events that a loop has in hand. Closing again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
 		return &OpError{"close", "a Poll", errMadeByHand}
@@ -371,6 +374,7 @@ func (p *Poll) Close() error {
 
 	p.seat.Lock() // waits for the waiter, and for another Close
 	released, err := p.release()
+	err = errors.Join(err, p.closeOwned())
 	p.seat.Unlock()
 	if !released {
 		return nil

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package epore
+
+import "os"
+
+// uncatchable are the signals that no program can catch.
+var uncatchable = []os.Signal{os.Kill}

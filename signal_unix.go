@@ -1,0 +1,11 @@
+//go:build unix
+
+package epore
+
+import (
+	"os"
+	"syscall"
+)
+
+// uncatchable are the signals that no program can catch.
+var uncatchable = []os.Signal{syscall.SIGKILL, syscall.SIGSTOP}
