@@ -35,7 +35,7 @@ type Kernel interface {
 type System struct {
 	Name string // GOOS
 	// The filters that all have.
-	Read, Write int32
+	Read, Write, Proc int32
 	// User is EVFILT_USER where the headers know it: HasUser. The kernel may still
 	// refuse it.
 	User    int32
@@ -61,4 +61,6 @@ const (
 
 	// Trigger is NOTE_TRIGGER of EVFILT_USER.
 	Trigger = 0x01000000
+	// Exit is NOTE_EXIT of EVFILT_PROC.
+	Exit = 0x80000000
 )

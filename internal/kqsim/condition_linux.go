@@ -10,11 +10,12 @@ import (
 type kind int
 
 const (
-	user   kind = iota // nothing but itself
-	nested             // another queue
-	plain              // a regular file, or a directory
-	always             // a device that never blocks
-	device             // another one, not a terminal
+	user    kind = iota // nothing but itself
+	process             // not a descriptor's, but a process's
+	nested              // another queue
+	plain               // a regular file, or a directory
+	always              // a device that never blocks
+	device              // another one, not a terminal
 	terminal
 	pipe
 	fifo
@@ -120,6 +121,8 @@ func (q *queue) condition(kn *knote) (e kq.Event, ok bool) {
 	case user:
 		e.Fflags, e.Data, ok = kn.fflags, kn.data, kn.triggered
 		return e, ok
+	case process:
+		return kn.exit(e)
 	case nested:
 		e.Data = int64(kn.queue.pending())
 		return e, e.Data > 0
@@ -150,6 +153,18 @@ func (q *queue) condition(kn *knote) (e kq.Event, ok bool) {
 		}
 	}
 	return e, ok || end
+}
+
+// exit says whether a process has ended.
+func (kn *knote) exit(e kq.Event) (kq.Event, bool) {
+	if kn.fflags&kq.Exit == 0 || poll(kn.descriptor())&unix.POLLIN == 0 {
+		return e, false
+	}
+	// It happens once, asked for or not.
+	kn.flags |= kq.OneShot | kq.EOF
+	e.Flags |= kq.OneShot | kq.EOF
+	e.Fflags = kq.Exit
+	return e, true
 }
 
 // fileCondition is that of what no epoll takes.

@@ -31,6 +31,9 @@
 //
 // A queue is closed with Close, not through its number.
 //
-// There are no timers, processes, signals, vnode events, NOTE_LOWAT, EV_UDATA_SPECIFIC
-// and no inheritance by fork.
+// Of processes there is the exit (NOTE_EXIT), without a status in data, and seen when a
+// process can be waited for; kernels may tell it a moment before.
+//
+// There are no timers, signals, vnode events, NOTE_LOWAT, EV_UDATA_SPECIFIC and no
+// inheritance by fork.
 package kqsim

@@ -146,6 +146,11 @@ func (q *queue) release() {
 		return
 	}
 	q.released = true
+	for _, kn := range q.knotes {
+		if kn.kind == process {
+			q.drop(kn)
+		}
+	}
 	for _, fd := range append(q.watches[:], q.call) {
 		if fd >= 0 {
 			_ = unix.Close(fd)

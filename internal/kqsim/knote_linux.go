@@ -27,6 +27,7 @@ type knote struct {
 	data   int64  // as asked for: EVFILT_USER only
 	udata  uint32
 
+	pidfd     int    // EVFILT_PROC only
 	watch     int    // which epoll it is in: -1 if in none
 	key       uint64 // its data word there
 	disabled  bool
@@ -86,7 +87,7 @@ func (q *queue) register(c *kq.Event) unix.Errno {
 		watch = watchWrite
 	case p.sys.HasExcept && c.Filter == p.sys.Except:
 		watch = watchExcept
-	case p.sys.HasUser && c.Filter == p.sys.User:
+	case p.sys.HasUser && c.Filter == p.sys.User, c.Filter == p.sys.Proc:
 	default:
 		return unix.EINVAL
 	}
@@ -146,11 +147,16 @@ func (q *queue) attach(c *kq.Event, watch int) (*knote, unix.Errno) {
 		key:   q.key,
 	}
 	p := &q.k.p
-	if watch < 0 {
+	switch {
+	case c.Filter == p.sys.Proc:
+		if errno := q.enterProcess(kn); errno != 0 {
+			return nil, errno
+		}
+	case watch < 0:
 		kn.kind = user
 		kn.fflags &= userFlags
 		kn.triggered = c.Fflags&kq.Trigger != 0 && !p.losesTrigger
-	} else {
+	default:
 		var errno unix.Errno
 		if kn.file, errno = q.k.identify(c.Ident); errno != 0 {
 			return nil, errno
@@ -174,10 +180,41 @@ func (q *queue) attach(c *kq.Event, watch int) (*knote, unix.Errno) {
 	return kn, 0
 }
 
+// enterProcess has an epoll watch a process.
+func (q *queue) enterProcess(kn *knote) unix.Errno {
+	if kn.ident > math.MaxInt32 {
+		return unix.ESRCH
+	}
+	fd, err := unix.PidfdOpen(int(kn.ident), 0)
+	switch {
+	case err == unix.EINVAL:
+		return unix.ESRCH
+	case err != nil:
+		return errnoOf(err)
+	}
+	kn.kind, kn.pidfd, kn.watch = process, fd, watchRead
+	errno := q.enter(kn)
+	if q.k.p.noZombies && poll(kn.descriptor()) != 0 {
+		errno = unix.ESRCH
+	}
+	if errno != 0 {
+		_ = unix.Close(fd)
+	}
+	return errno
+}
+
+// descriptor is the one that Linux has for what a knote is on.
+func (kn *knote) descriptor() uint64 {
+	if kn.kind == process {
+		return uint64(kn.pidfd)
+	}
+	return kn.ident
+}
+
 // enter has an epoll watch the file of a knote.
 func (q *queue) enter(kn *knote) unix.Errno {
 	epfd, bits := q.watches[kn.watch], watchBits[kn.watch]
-	errno := ctl(epfd, unix.EPOLL_CTL_ADD, kn.ident, bits, kn.key)
+	errno := ctl(epfd, unix.EPOLL_CTL_ADD, kn.descriptor(), bits, kn.key)
 	switch errno {
 	case unix.EEXIST:
 		// From before this file was closed under this number, while a dup of it stayed
@@ -226,7 +263,10 @@ func (q *queue) drop(kn *knote) {
 	delete(q.files, kn)
 	if kn.watch >= 0 {
 		// If the number stands for another file now, nothing is there to delete.
-		_ = ctl(q.watches[kn.watch], unix.EPOLL_CTL_DEL, kn.ident, 0, 0)
+		_ = ctl(q.watches[kn.watch], unix.EPOLL_CTL_DEL, kn.descriptor(), 0, 0)
+	}
+	if kn.kind == process {
+		_ = unix.Close(kn.pidfd)
 	}
 }
 
@@ -271,7 +311,7 @@ func (q *queue) forgetOthers(ident uint64) {
 
 // same reports whether the number of a knote stands for the file that it did.
 func (q *queue) same(kn *knote) bool {
-	if kn.kind == user {
+	if kn.kind == user || kn.kind == process {
 		return true
 	}
 	if kn.watch < 0 {

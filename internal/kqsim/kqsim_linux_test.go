@@ -178,11 +178,11 @@ func idents(events []kq.Event) (f []uint64) {
 
 func TestNumbers(t *testing.T) {
 	want := []kq.System{
-		{Name: "freebsd", Read: -1, Write: -2, User: -11, HasUser: true},
-		{Name: "netbsd", Read: 0, Write: 1},
-		{Name: "openbsd", Read: -1, Write: -2, Except: -9, OOB: 4, HasExcept: true},
-		{Name: "dragonfly", Read: -1, Write: -2, User: -9, HasUser: true, Except: -8, OOB: 2, HasExcept: true},
-		{Name: "darwin", Read: -1, Write: -2, User: -10, HasUser: true, Except: -15, OOB: 2, HasExcept: true},
+		{Name: "freebsd", Read: -1, Write: -2, Proc: -5, User: -11, HasUser: true},
+		{Name: "netbsd", Read: 0, Write: 1, Proc: 4},
+		{Name: "openbsd", Read: -1, Write: -2, Proc: -5, Except: -9, OOB: 4, HasExcept: true},
+		{Name: "dragonfly", Read: -1, Write: -2, Proc: -5, User: -9, HasUser: true, Except: -8, OOB: 2, HasExcept: true},
+		{Name: "darwin", Read: -1, Write: -2, Proc: -5, User: -10, HasUser: true, Except: -15, OOB: 2, HasExcept: true},
 	}
 	for i, p := range Profiles {
 		require.Equal(t, want[i], New(p).System())
@@ -1138,4 +1138,69 @@ func TestDescriptorsRunOut(t *testing.T) {
 			require.Equal(t, fds[0], again, "given back")
 		}
 	}
+}
+
+func (r *rig) exit(pid int, flags uint32) kq.Event {
+	return kq.Event{Ident: uint64(pid), Filter: r.sys.Proc, Flags: flags, Fflags: kq.Exit, Udata: 9}
+}
+
+func TestProcess(t *testing.T) {
+	each(t, nil, func(r *rig) {
+		child, p := fixture.NewChild(t)
+		require.ErrorIs(r, r.try(r.exit(p.Pid, kq.Enable)), unix.ENOENT)
+		r.change(r.exit(p.Pid, kq.Add))
+		r.silent("it runs")
+		child.Release()
+		e := r.await()
+		require.Equal(r, uint64(p.Pid), e.Ident)
+		require.Equal(r, r.sys.Proc, e.Filter)
+		require.EqualValues(r, kq.Exit, e.Fflags)
+		require.EqualValues(r, 9, e.Udata)
+		require.EqualValues(r, kq.EOF|kq.OneShot, e.Flags&(kq.EOF|kq.OneShot))
+		require.ErrorIs(r, r.try(r.exit(p.Pid, kq.Delete)), unix.ENOENT, "it went with its event")
+		r.silent("once")
+
+		switch r.p.Name {
+		case "freebsd", "dragonfly":
+			r.change(r.exit(p.Pid, kq.Add|kq.OneShot))
+			require.Len(r, r.poll(2), 1)
+		default:
+			require.ErrorIs(r, r.try(r.exit(p.Pid, kq.Add)), unix.ESRCH)
+		}
+		child.Wait(p.Pid)
+		require.ErrorIs(r, r.try(r.exit(p.Pid, kq.Add)), unix.ESRCH)
+		r.silent("nothing is left")
+	})
+}
+
+// What has ended is told also when it has been waited for since.
+func TestProcessWaitedFor(t *testing.T) {
+	each(t, nil, func(r *rig) {
+		child, p := fixture.NewChild(t)
+		other, q := fixture.NewChild(t)
+		r.change(r.exit(p.Pid, kq.Add), r.exit(q.Pid, kq.Add))
+		child.Release()
+		child.Wait(p.Pid)
+		require.EqualValues(r, p.Pid, r.await().Ident)
+		r.change(r.exit(q.Pid, kq.Delete))
+		other.Release()
+		other.Wait(q.Pid)
+		r.silent("deleted")
+	})
+}
+
+func TestProcessesLeakNothing(t *testing.T) {
+	each(t, nil, func(r *rig) {
+		_, p := fixture.NewChild(t)
+		before := fixture.OpenDescriptors(1024)
+		for range 20 {
+			k := New(r.p)
+			fd, err := k.Kqueue()
+			require.NoError(r, err)
+			_, err = k.Kevent(fd, []kq.Event{r.exit(p.Pid, kq.Add)}, nil, 0)
+			require.NoError(r, err)
+			require.NoError(r, k.Close(fd))
+		}
+		require.Less(r, fixture.OpenDescriptors(1024), before+20)
+	})
 }

@@ -42,6 +42,8 @@ type Profile struct {
 	noNull bool
 	// fewFiles: named pipes and character devices are refused.
 	fewFiles bool
+	// noZombies: a process that has ended is no process any more.
+	noZombies bool
 	// noReader is the answer to a write filter for a pipe without a reader.
 	noReader unix.Errno
 }
@@ -50,7 +52,7 @@ type Profile struct {
 var (
 	FreeBSD = Profile{
 		Name:              "freebsd",
-		sys:               kq.System{Read: -1, Write: -2, User: -11, HasUser: true},
+		sys:               kq.System{Read: -1, Write: -2, Proc: -5, User: -11, HasUser: true},
 		eventDropsActions: true,
 		touches:           true,
 		losesTrigger:      true,
@@ -61,23 +63,25 @@ var (
 	}
 	NetBSD = Profile{
 		Name:         "netbsd",
-		sys:          kq.System{Read: 0, Write: 1},
+		sys:          kq.System{Read: 0, Write: 1, Proc: 4},
 		noReceipt:    true,
 		noDispatch:   true,
 		sleepyEnable: true,
 		blindOneShot: true,
 		longIsPoll:   true,
+		noZombies:    true,
 		noReader:     unix.EBADF,
 	}
 	OpenBSD = Profile{
 		Name:         "openbsd",
-		sys:          kq.System{Read: -1, Write: -2, Except: -9, OOB: 4, HasExcept: true},
+		sys:          kq.System{Read: -1, Write: -2, Proc: -5, Except: -9, OOB: 4, HasExcept: true},
 		blindOneShot: true,
+		noZombies:    true,
 		noReader:     unix.EPIPE,
 	}
 	DragonFly = Profile{
 		Name: "dragonfly",
-		sys: kq.System{Read: -1, Write: -2, User: -9, HasUser: true,
+		sys: kq.System{Read: -1, Write: -2, Proc: -5, User: -9, HasUser: true,
 			Except: -8, OOB: 2, HasExcept: true},
 		overruns:     true,
 		touches:      true,
@@ -88,11 +92,12 @@ var (
 	}
 	Darwin = Profile{
 		Name: "darwin",
-		sys: kq.System{Read: -1, Write: -2, User: -10, HasUser: true,
+		sys: kq.System{Read: -1, Write: -2, Proc: -5, User: -10, HasUser: true,
 			Except: -15, OOB: 2, HasExcept: true},
 		errorKeepsFlags: true,
 		touches:         true,
 		fewFiles:        true,
+		noZombies:       true,
 		noReader:        unix.EPIPE,
 	}
 )
