@@ -97,6 +97,28 @@ type Rearmer interface {
 	Rearm(h Handle, in Interest)
 }
 
+// ProcessWatcher is the optional power of a queue that can tell of the end of a process
+// by itself. Without it, the core does so with what the system has.
+type ProcessWatcher interface {
+	// WatchProcess has a Wait report ReadyReadable under k, once, when process pid has
+	// ended; also if it ended before this call. Whether anybody has waited for it does
+	// not matter, and it is left to be waited for. Nothing but the process at the time
+	// of the call is meant, whatever gets its number later.
+	//
+	// os.ErrProcessDone says that there is no such process, or that it has ended and
+	// this system does not watch it any more: the core finds out which. fs.ErrExist,
+	// that this queue watches the number already and cannot do so twice, and
+	// errors.ErrUnsupported: the core takes another way.
+	//
+	// It and UnwatchProcess come as Add and Delete do.
+	WatchProcess(pid int, k Key) error
+
+	// UnwatchProcess ends that, and releases what it holds. It comes once for each
+	// WatchProcess that succeeded, before Close, also after the event; or not at all,
+	// when Close comes first and releases that, too.
+	UnwatchProcess(pid int, k Key) error
+}
+
 // Handle is what the system calls a thing that can be watched: a descriptor
 // on Unix, a SOCKET or HANDLE on Windows.
 type Handle uintptr

@@ -71,7 +71,7 @@ func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception
 		}
 	}()
 	for _, group := range [][]wantedCase{
-		waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, scaleCases,
+		waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, processCases, scaleCases,
 	} {
 		for _, c := range group {
 			why, excepted := take(excepted, c.name)

@@ -3,4 +3,4 @@
 package backendtest
 
 // There are no fixtures for these systems yet, so no cases either.
-var waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, scaleCases []wantedCase
+var waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, processCases, scaleCases []wantedCase

@@ -9,6 +9,9 @@
 // watches descriptors for reading and for writing, and a kqueue can be watched for
 // reading only.
 //
+// The end of a process (EVFILT_PROC) needs no descriptor. Kernels may tell it a moment
+// before the process can be waited for.
+//
 // Each condition is a knote of its own in the kernel; what they say in one wait comes
 // as one event. A registration that has had its one shot keeps its knotes, disabled, so
 // that it is the kernel which knows that it is registered.

@@ -33,7 +33,9 @@ type Kqueue struct {
 	records byfd.Table[record]
 	changes []kq.Event
 	serial  uint32 // of the last registration
-	round   uint32 // of Wait
+	// processes are those that are watched, by their number.
+	processes map[int]process
+	round     uint32 // of Wait
 	// over are descriptors that have something to report that the kernel does not: see
 	// record. They and the kernel's fill the batch first in turn.
 	over      []uint32
@@ -102,7 +104,7 @@ func (q *Kqueue) Open(backend.Config) error {
 	if q.waker, err = newWaker(q.kernel, q.sys, fd); err != nil {
 		return errors.Join(err, q.kernel.Close(fd))
 	}
-	q.records, q.over = byfd.Table[record]{}, nil
+	q.records, q.over, q.processes = byfd.Table[record]{}, nil, nil
 	q.open = true
 	return nil
 }
@@ -490,6 +492,10 @@ func (q *Kqueue) take(b *batch, events []kq.Event) {
 	defer q.mu.Unlock()
 	for i := range events {
 		ev := &events[i]
+		if ev.Filter == q.sys.Proc { // first: its number is no descriptor's
+			q.takeProcess(b, ev)
+			continue
+		}
 		if q.waker.woken(ev) {
 			b.left++
 			continue
