@@ -24,6 +24,9 @@
 //		}
 //	}
 //
+// Signals and the end of child processes come as events of the same kind: see
+// [Signal] and [Process].
+//
 // One goroutine polls. Every other goroutine may register, deregister and wake
 // ([Waker]) at any time, also while the first one waits.
 //

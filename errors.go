@@ -46,12 +46,13 @@ func (closedError) Unwrap() error { return net.ErrClosed }
 //   - [fs.ErrNotExist]: it is not registered;
 //   - [net.ErrClosed]: the source, the Registry or the Poll is closed;
 //   - [ErrNotPollable]: the source can never be waited for;
+//   - [os.ErrProcessDone]: the process was waited for, or there is none;
 //   - [ErrWrongThread]: the goroutine polls on another thread than before;
 //   - [errors.ErrUnsupported]: the queue cannot do what was asked for;
 //   - [fs.ErrInvalid]: the arguments make no sense; the text says which.
 type OpError struct {
 	Op     string // "register", "reregister", "deregister", "clone", "open", "poll", "wake", "close"
-	Source string // "fd 7", "*net.TCPConn (fd 7)", "the epoll queue"
+	Source string // "fd 7", "*net.TCPConn (fd 7)", "process 123", "the epoll queue"
 	Err    error
 }
 

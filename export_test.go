@@ -35,9 +35,20 @@ func (s *Signal) HasArrived() bool {
 	return false
 }
 
-// AwaitPosted returns when a source without a descriptor has an event.
-func (p *Poll) AwaitPosted() {
-	for p.posted.empty() {
+// AwaitPosted returns when n sources without a descriptor have an event.
+func (p *Poll) AwaitPosted(n int32) {
+	for p.posted.length.Load() < n {
 		runtime.Gosched()
 	}
+}
+
+// ProcessWays returns how many ways there are to learn of the end of a process.
+func ProcessWays() int { return len(processWays) }
+
+// ProcessWaysFrom leaves out the first n ways to learn of the end of a process, until
+// restored.
+func ProcessWaysFrom(n int) (restore func()) {
+	was := processWays
+	processWays = was[n:]
+	return func() { processWays = was }
 }

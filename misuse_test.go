@@ -35,25 +35,29 @@ func TestZeroValues(t *testing.T) {
 	var r epore.Registry
 	var w epore.Waker
 	var s epore.Signal
+	var c epore.Process
 	events := epore.NewEvents(1)
 	_, cloneErr := r.TryClone()
 	_, wakerErr := epore.NewWaker(&r, 1)
 	_, nilErr := epore.NewWaker(nil, 1)
 	_, signalErr := epore.NewSignal(&r, 1, os.Interrupt)
+	_, processErr := epore.NewProcess(&r, 1, os.Getpid())
 	for what, err := range map[string]error{
-		"Poll":         p.Poll(events, 0),
-		"PollContext":  p.PollContext(context.Background(), events),
-		"Close":        p.Close(),
-		"Register":     r.Register(epore.FD(0), 1, epore.Readable),
-		"Reregister":   r.Reregister(epore.FD(0), 1, epore.Readable),
-		"Deregister":   p.Registry().Deregister(epore.FD(0)),
-		"TryClone":     cloneErr,
-		"NewWaker":     wakerErr,
-		"NewWaker nil": nilErr,
-		"Wake":         w.Wake(),
-		"Waker.Close":  w.Close(),
-		"NewSignal":    signalErr,
-		"Signal.Close": s.Close(),
+		"Poll":          p.Poll(events, 0),
+		"PollContext":   p.PollContext(context.Background(), events),
+		"Close":         p.Close(),
+		"Register":      r.Register(epore.FD(0), 1, epore.Readable),
+		"Reregister":    r.Reregister(epore.FD(0), 1, epore.Readable),
+		"Deregister":    p.Registry().Deregister(epore.FD(0)),
+		"TryClone":      cloneErr,
+		"NewWaker":      wakerErr,
+		"NewWaker nil":  nilErr,
+		"Wake":          w.Wake(),
+		"Waker.Close":   w.Close(),
+		"NewSignal":     signalErr,
+		"Signal.Close":  s.Close(),
+		"NewProcess":    processErr,
+		"Process.Close": c.Close(),
 	} {
 		var op *epore.OpError
 		assert.ErrorAs(t, err, &op, what)

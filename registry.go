@@ -246,6 +246,7 @@ func (p *Poll) checkInterest(in Interest) error {
 func (p *Poll) register(h backend.Handle, token Token, in Interest) error {
 	old, known := p.table.index.get(h)
 	key := p.table.insert(h, token, in)
+	in &^= onlyReadable
 	err := p.be.Add(h, key, in)
 	if err != nil && !known && errors.Is(err, fs.ErrExist) {
 		// Registered, says the kernel, but not by us: a descriptor closed before

@@ -54,7 +54,7 @@ func newSignal(r *Registry, token Token, sigs []os.Signal) (*Signal, error) {
 	if len(sigs) == 0 {
 		return nil, fmt.Errorf("it names no signal: %w", fs.ErrInvalid)
 	}
-	s := &Signal{waker: &Waker{poll: r.poll}, stop: make(chan struct{}), done: make(chan struct{})}
+	s := &Signal{stop: make(chan struct{}), done: make(chan struct{})}
 	for _, sig := range sigs {
 		if err := catchable(sig); err != nil {
 			return nil, err
@@ -66,7 +66,7 @@ func newSignal(r *Registry, token Token, sigs []os.Signal) (*Signal, error) {
 	}
 	s.arrived = make([]atomic.Bool, len(s.kinds))
 	var err error
-	if s.waker.poster.key, err = r.poll.newPoster(token); err != nil {
+	if s.waker, err = newWaker(r.poll, token); err != nil {
 		return nil, err
 	}
 	for i, sig := range s.kinds {
@@ -108,7 +108,7 @@ func (s *Signal) relay() {
 			return
 		}
 		s.arrived[i].Store(true)
-		_ = s.waker.Wake() // but for ErrClosed, the waiter has a problem of its own
+		_ = s.waker.Wake()
 	}
 }
 

@@ -423,7 +423,7 @@ func TestSignalsAndSocketsShareLittleRoom(t *testing.T) {
 		events := epore.NewEvents(1)
 		for range 50 {
 			arrived(t, s, unix.SIGUSR1)
-			p.AwaitPosted()
+			p.AwaitPosted(1)
 			first, second := next(t, p, events)[0].Token, next(t, p, events)[0].Token
 			require.ElementsMatch(t, []epore.Token{1, 2}, []epore.Token{first, second})
 			require.Equal(t, []os.Signal{unix.SIGUSR1}, received(s))

@@ -36,6 +36,11 @@ type slot struct {
 	handle backend.Handle // under mu; of a free slot: the next free one, plus 1
 }
 
+// onlyReadable marks, in a slot's interest, a source of the Poll's own: its events say
+// Readable and nothing else, whatever the kernel says of the descriptor behind it. No
+// backend sees this bit.
+const onlyReadable Interest = 1 << 7
+
 // noHandle marks the slots of sources that the backend does not know.
 const noHandle = ^backend.Handle(0)
 
@@ -82,10 +87,10 @@ func (t *table) nextKey(i uint32) backend.Key {
 	return makeKey(i, stateGeneration(t.pages.at(i).state.Load())+2)
 }
 
-// registration returns the key and the interest of slot i. Under mu.
+// registration returns the key and the interest of slot i, for the backend. Under mu.
 func (t *table) registration(i uint32) (backend.Key, Interest) {
 	state := t.pages.at(i).state.Load()
-	return makeKey(i, stateGeneration(state)), stateInterest(state)
+	return makeKey(i, stateGeneration(state)), stateInterest(state) &^ onlyReadable
 }
 
 // replace turns slot i to its next generation. Between the generations the slot
@@ -108,7 +113,11 @@ func (t *table) keep(batch []backend.Event) int {
 		if !ok {
 			continue
 		}
-		if ev.Ready = ev.Ready.For(in); ev.Ready != 0 {
+		ev.Ready = ev.Ready.For(in)
+		if in.Has(onlyReadable) {
+			ev.Ready &= backend.ReadyReadable
+		}
+		if ev.Ready != 0 {
 			batch[n] = ev
 			n++
 		}

@@ -17,12 +17,20 @@ type Waker struct {
 func NewWaker(r *Registry, token Token) (*Waker, error) {
 	err := r.usable()
 	if err == nil {
-		w := &Waker{poll: r.poll}
-		if w.poster.key, err = r.poll.newPoster(token); err == nil {
+		var w *Waker
+		if w, err = newWaker(r.poll, token); err == nil {
 			return w, nil
 		}
 	}
 	return nil, &OpError{"register", "a Waker", err}
+}
+
+func newWaker(p *Poll, token Token) (*Waker, error) {
+	key, err := p.newPoster(token)
+	if err != nil {
+		return nil, err
+	}
+	return &Waker{poll: p, poster: poster{key: key}}, nil
 }
 
 // Wake gives one event, readable and with the Waker's token, to the Poll in

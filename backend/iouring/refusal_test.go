@@ -11,12 +11,12 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // What a system that refuses io_uring is told: tested in child processes that
@@ -37,34 +37,14 @@ func TestMain(m *testing.M) {
 func refuse(how string) error {
 	switch how {
 	case "EPERM":
-		return denySetup(unix.EPERM)
+		return fixture.Deny(unix.SYS_IO_URING_SETUP, unix.EPERM)
 	case "ENOSYS":
-		return denySetup(unix.ENOSYS)
+		return fixture.Deny(unix.SYS_IO_URING_SETUP, unix.ENOSYS)
 	case "memlock":
 		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unix.Rlimit{}); err != nil || os.Getuid() != 0 {
 			return err
 		}
 		return syscall.Setuid(65534) // root is not limited
-	}
-	return nil
-}
-
-// denySetup has io_uring_setup answered with errno in this process, for good.
-func denySetup(errno unix.Errno) error {
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the number of the call
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_IO_URING_SETUP, Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	// To all threads: the flag TSYNC asks for no_new_privs of this one only.
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
-		unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program))); errno != 0 {
-		return errno
 	}
 	return nil
 }

@@ -1154,7 +1154,7 @@ func TestProcess(t *testing.T) {
 		e := r.await()
 		require.Equal(r, uint64(p.Pid), e.Ident)
 		require.Equal(r, r.sys.Proc, e.Filter)
-		require.EqualValues(r, kq.Exit, e.Fflags)
+		require.Equal(r, uint32(kq.Exit), e.Fflags)
 		require.EqualValues(r, 9, e.Udata)
 		require.EqualValues(r, kq.EOF|kq.OneShot, e.Flags&(kq.EOF|kq.OneShot))
 		require.ErrorIs(r, r.try(r.exit(p.Pid, kq.Delete)), unix.ENOENT, "it went with its event")

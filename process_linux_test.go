@@ -1,0 +1,60 @@
+package epore_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+)
+
+var refusals = map[string]unix.Errno{"ENOSYS": unix.ENOSYS, "EPERM": unix.EPERM}
+
+// Before package os looks whether there are pidfds.
+func init() {
+	if errno, ok := refusals[os.Getenv(envNoPidfd)]; ok {
+		if err := fixture.Deny(unix.SYS_PIDFD_OPEN, errno); err != nil {
+			fmt.Println("pidfd_open cannot be refused here:", err)
+			os.Exit(0)
+		}
+	}
+}
+
+// On old kernels there is no pidfd_open, and containers may forbid it: the tests of
+// processes once more, in a program that really is refused.
+func TestProcessesWithoutPidfd(t *testing.T) {
+	if os.Getenv(envQueue) != "" || os.Getenv(envNoPidfd) != "" {
+		t.Skip("on one queue, once")
+	}
+	for name := range refusals {
+		t.Run(name, func(t *testing.T) {
+			if _, again := looked.LoadOrStore(t.Name(), true); again {
+				t.Skip("tested already")
+			}
+			self := exec.Command(os.Args[0], "-test.v", "-test.timeout=5m",
+				"-test.run=^Test(Process|ManyProc|StoppedProc|ClosedProc|WhatIsNoProc|ThePidfdIsRefused)", "-test.skip=WithoutPidfd$|/by_(descriptor|SIGCHLD)$")
+			self.Env = append(os.Environ(), envNoPidfd+"="+name)
+			out, err := self.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			if testing.Verbose() {
+				t.Logf("%s", out)
+			}
+		})
+	}
+}
+
+// TestThePidfdIsRefused is for TestProcessesWithoutPidfd: it makes sure of that.
+func TestThePidfdIsRefused(t *testing.T) {
+	if os.Getenv(envNoPidfd) == "" {
+		t.Skip("it is not")
+	}
+	p := open(t)
+	_, err := epore.NewProcess(p.Registry(), 1, os.Getppid())
+	require.ErrorContains(t, err, "the kernel refuses pidfd_open")
+	require.ErrorIs(t, err, refusals[os.Getenv(envNoPidfd)])
+}
