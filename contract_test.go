@@ -27,7 +27,7 @@ func TestContract(t *testing.T) {
 					return nil, err
 				}
 				w, err := epore.NewWaker(p.Registry(), wakeToken)
-				return &pollAsBackend{p, w, nil}, err
+				return &pollAsBackend{p, w, nil, make(map[backend.Key]*epore.Process)}, err
 			}, except...)
 		})
 	}
@@ -55,8 +55,9 @@ const wakeToken = 0
 // pollAsBackend is a Poll behind the interface of what stands below it.
 type pollAsBackend struct {
 	*epore.Poll
-	waker  *epore.Waker
-	events *epore.Events
+	waker     *epore.Waker
+	events    *epore.Events
+	processes map[backend.Key]*epore.Process
 }
 
 func (p *pollAsBackend) Name() string              { return p.Backend() }
@@ -74,6 +75,13 @@ func (p *pollAsBackend) Modify(h backend.Handle, k backend.Key, in backend.Inter
 func (p *pollAsBackend) Delete(h backend.Handle) error {
 	return p.Registry().Deregister(epore.FD(int(h)))
 }
+
+func (p *pollAsBackend) WatchProcess(pid int, k backend.Key) (err error) {
+	p.processes[k], err = epore.NewProcess(p.Registry(), epore.Token(k), pid)
+	return err
+}
+
+func (p *pollAsBackend) UnwatchProcess(_ int, k backend.Key) error { return p.processes[k].Close() }
 
 func (p *pollAsBackend) Wait(dst []backend.Event, timeout time.Duration) (n int, err error) {
 	if p.events == nil || p.events.Cap() != len(dst) {

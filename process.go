@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"sync"
 	"syscall"
@@ -38,7 +39,7 @@ type Process struct {
 // after NewProcess, also before the event, does no harm. A process may be watched any
 // number of times, and each time gives an event.
 //
-// Numbers below 1 and a process that was released are fs.ErrInvalid. Where the system
+// What cannot be a number, and a process that was released, are fs.ErrInvalid. Where the system
 // has no way to tell of processes, it is errors.ErrUnsupported.
 func NewProcess[P int | *os.Process](r *Registry, token Token, process P) (*Process, error) {
 	var pid int
@@ -62,7 +63,7 @@ func newProcess(r *Registry, token Token, pid int, handle *os.Process) (*Process
 	if err := r.usable(); err != nil {
 		return nil, err
 	}
-	if pid <= 0 {
+	if pid <= 0 || pid > math.MaxInt32 { // kernels would take the lower half of a longer one
 		return nil, fmt.Errorf("it is nil, was released, or is no number of a process: %w", fs.ErrInvalid)
 	}
 	end, err := r.poll.watchProcess(token, pid)

@@ -100,10 +100,11 @@ type Rearmer interface {
 // ProcessWatcher is the optional power of a queue that can tell of the end of a process
 // by itself. Without it, the core does so with what the system has.
 type ProcessWatcher interface {
-	// WatchProcess has a Wait report ReadyReadable under k, once, when process pid has
-	// ended; also if it ended before this call. Whether anybody has waited for it does
-	// not matter, and it is left to be waited for. Nothing but the process at the time
-	// of the call is meant, whatever gets its number later.
+	// WatchProcess has a Wait report ReadyReadable under k, once, when process pid, a
+	// positive number of 31 bits, has ended; also if it ended before this call. It is
+	// left to be waited for, and whether anybody does so before the event does not
+	// matter. Nothing but the process at the time of the call is meant, whatever gets
+	// its number later.
 	//
 	// os.ErrProcessDone says that there is no such process, or that it has ended and
 	// this system does not watch it any more: the core finds out which. fs.ErrExist,
