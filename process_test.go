@@ -185,12 +185,14 @@ func TestStoppedProcess(t *testing.T) {
 		child, q := fixture.NewChild(t)
 		newProcess(t, p, 7, q)
 		events := epore.NewEvents(4)
-		for range 5 {
-			require.NoError(t, q.Signal(unix.SIGSTOP))
-			require.NoError(t, q.Signal(unix.SIGCONT))
+		for _, sig := range []os.Signal{unix.SIGSTOP, unix.SIGCONT} {
+			require.NoError(t, q.Signal(sig))
+			if sig == unix.SIGSTOP {
+				fixture.AwaitStopped(t, q.Pid)
+			}
+			require.NoError(t, p.Poll(events, 5*time.Millisecond))
+			require.Empty(t, all(events))
 		}
-		require.NoError(t, p.Poll(events, 5*time.Millisecond))
-		require.Empty(t, all(events))
 		child.Release()
 		require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, next(t, p, events))
 	})
@@ -395,6 +397,23 @@ func TestWhatIsNoProcess(t *testing.T) {
 		_, err = epore.NewProcess(p.Registry(), 1, math.MaxInt32)
 		require.ErrorIs(t, err, os.ErrProcessDone)
 		require.ErrorContains(t, err, "register process 2147483647: os: process already finished")
+	})
+}
+
+// The number of what was waited for is another one's by now.
+func TestProcessThatHasLostItsNumber(t *testing.T) {
+	eachWay(t, "S5: an os.Process is never mistaken for another one with its number", func(t *testing.T, p *epore.Poll) {
+		child, q := fixture.NewChild(t)
+		child.Release()
+		child.Wait(q.Pid)
+		other, o := fixture.NewChild(t)
+		newProcess(t, p, 1, o)
+		q.Pid = o.Pid
+		_, err := epore.NewProcess(p.Registry(), 2, q)
+		require.ErrorIs(t, err, os.ErrProcessDone)
+		other.End()
+		require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, next(t, p, epore.NewEvents(4)))
+		require.Empty(t, tokens(t, p))
 	})
 }
 

@@ -122,6 +122,38 @@ func TestProcessAfterAnother(t *testing.T) {
 	}
 }
 
+// Nor has the end of the first one to do with it, when it comes after all.
+func TestProcessUnwatchedAfterAnother(t *testing.T) {
+	for name, kernel := range kernels() {
+		t.Run(name, func(t *testing.T) {
+			k := &renamed{Kernel: kernel(), as: 7}
+			q := NewOn(k)
+			require.NoError(t, q.Open(backend.Config{}))
+			defer q.Close()
+			for key := backend.Key(1); key < 4; key++ {
+				child, p := fixture.NewChild(t)
+				k.pid = uint64(p.Pid)
+				require.NoError(t, q.WatchProcess(7, key))
+				require.NoError(t, q.UnwatchProcess(7, key-1))
+				child.End()
+				require.Equal(t, []backend.Event{{Key: key, Ready: backend.ReadyReadable}}, wait(t, q, 4, 0))
+			}
+		})
+	}
+}
+
+// Nothing of it stays in the kernel.
+func TestProcessUnwatched(t *testing.T) {
+	each(t, func(t *testing.T, q *Kqueue) {
+		_, p := fixture.NewChild(t)
+		require.NoError(t, q.WatchProcess(p.Pid, 1))
+		require.NoError(t, q.UnwatchProcess(p.Pid, 1))
+		probe := []kq.Event{{Ident: uint64(p.Pid), Filter: q.sys.Proc, Flags: kq.Enable, Fflags: kq.Exit}}
+		_, err := q.kernel.Kevent(q.fd, probe, nil, 0)
+		require.Equal(t, unix.ENOENT, err)
+	})
+}
+
 func TestProcessOfAClosedQueue(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		_, p := fixture.NewChild(t)
