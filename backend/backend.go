@@ -107,7 +107,8 @@ type ProcessWatcher interface {
 	// its number later.
 	//
 	// os.ErrProcessDone says that there is no such process, or that it has ended and
-	// this system does not watch it any more: the core finds out which. fs.ErrExist,
+	// this system does not watch it any more: the core finds out which. (Windows knows
+	// an ended process for as long as anybody has a handle of it; then it is watched.) fs.ErrExist,
 	// that this queue watches the number already and cannot do so twice, and
 	// errors.ErrUnsupported: the core takes another way.
 	//

@@ -27,6 +27,9 @@ type IOCP struct {
 	lists    [states]list
 	unused   *sock // socks to use again
 
+	processes map[backend.Key]*process
+	ending    map[uint32]*process // those whose end was not told yet, by id
+
 	waiting   bool      // a Wait is at the port
 	collected sync.Cond // on mu: it is not there any more
 	woken     bool      // the next Wait does not block
@@ -42,6 +45,7 @@ const (
 	keyPoll = iota // of a request
 	keyWake
 	keyTick // the timer's
+	keyExit // of a process
 )
 
 // New returns a queue on a completion port that is not open yet: epore.NewWith opens
@@ -49,8 +53,9 @@ const (
 func New() *IOCP { return new(IOCP) }
 
 var (
-	_ backend.Backend = (*IOCP)(nil)
-	_ backend.Rearmer = (*IOCP)(nil)
+	_ backend.Backend        = (*IOCP)(nil)
+	_ backend.Rearmer        = (*IOCP)(nil)
+	_ backend.ProcessWatcher = (*IOCP)(nil)
 )
 
 var (
@@ -79,6 +84,7 @@ func (q *IOCP) Open(backend.Config) error {
 	}
 	q.requests = requests{port: port}
 	q.socks = make(map[backend.Handle]*sock)
+	q.processes, q.ending = make(map[backend.Key]*process), make(map[uint32]*process)
 	q.collected.L = &q.mu
 	q.woken = false
 	q.waking.Store(false)
@@ -302,6 +308,9 @@ func (q *IOCP) Close() error {
 		return errNotOpen
 	}
 	err := q.timer.close()
+	for _, p := range q.processes {
+		err = errors.Join(err, p.close())
+	}
 	for _, s := range q.socks {
 		q.lose(s)
 	}
@@ -317,6 +326,7 @@ func (q *IOCP) Close() error {
 		}
 	}
 	err = errors.Join(err, windows.CloseHandle(q.port))
-	q.port, q.socks, q.unused = 0, nil, nil
+	q.port, q.socks, q.unused, q.processes, q.ending = 0, nil, nil, nil, nil
+	q.lists = [states]list{}
 	return err
 }

@@ -244,6 +244,8 @@ func (q *IOCP) collect(packets []packet) {
 			q.woken = true
 		case keyTick:
 			q.woken = true
+		case keyExit:
+			q.exited(p.bytes)
 		case keyPoll:
 			if r := q.requests.find(p.context); r != nil {
 				q.complete(r, windows.NTStatus(p.internal))
