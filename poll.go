@@ -48,8 +48,8 @@ type Poll struct {
 	sleeping atomic.Uint32
 	// posted are the sources without a descriptor that have an event.
 	posted postedList
-	// owned are those that are to be closed with the Poll: under table.mu.
-	owned map[io.Closer]struct{}
+	// adopted are those that are to be closed with the Poll: under table.mu.
+	adopted map[io.Closer]struct{}
 	// parker is how to wait without a thread; nil for Block. settler is the backend
 	// if it wants to be told.
 	parker  *parker
@@ -374,7 +374,7 @@ func (p *Poll) Close() error {
 
 	p.seat.Lock() // waits for the waiter, and for another Close
 	released, err := p.release()
-	err = errors.Join(err, p.closeOwned())
+	err = errors.Join(err, p.closeAdopted())
 	p.seat.Unlock()
 	if !released {
 		return nil

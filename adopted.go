@@ -13,10 +13,10 @@ func (p *Poll) adopt(c io.Closer) error {
 	if p.closed.Load() {
 		return ErrClosed
 	}
-	if p.owned == nil {
-		p.owned = make(map[io.Closer]struct{})
+	if p.adopted == nil {
+		p.adopted = make(map[io.Closer]struct{})
 	}
-	p.owned[c] = struct{}{}
+	p.adopted[c] = struct{}{}
 	return nil
 }
 
@@ -24,18 +24,18 @@ func (p *Poll) adopt(c io.Closer) error {
 func (p *Poll) disown(c io.Closer) {
 	p.table.mu.Lock()
 	defer p.table.mu.Unlock()
-	delete(p.owned, c)
+	delete(p.adopted, c)
 }
 
-// closeOwned closes what there is. The Poll is closed, so nothing comes after it.
+// closeAdopted closes what there is. The Poll is closed, so nothing comes after it.
 // The lock is not held meanwhile, since the closing takes it.
-func (p *Poll) closeOwned() error {
+func (p *Poll) closeAdopted() error {
 	p.table.mu.Lock()
-	owned := p.owned
-	p.owned = nil
+	adopted := p.adopted
+	p.adopted = nil
 	p.table.mu.Unlock()
 	var errs []error
-	for c := range owned {
+	for c := range adopted {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
