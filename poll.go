@@ -50,10 +50,11 @@ type Poll struct {
 	posted postedList
 	// adopted are those that are to be closed with the Poll: under table.mu.
 	adopted map[io.Closer]struct{}
-	// parker is how to wait without a thread; nil for Block. settler is the backend
-	// if it wants to be told.
+	// parker is how to wait without a thread; nil for Block. settler and rearmer are
+	// the backend if it wants to be told.
 	parker  *parker
 	settler backend.Settler
+	rearmer backend.Rearmer
 
 	// What follows belongs to the waiter, who has the seat.
 
@@ -112,6 +113,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	}
 	p.caps = b.Capabilities()
 	p.settler, _ = b.(backend.Settler)
+	p.rearmer, _ = b.(backend.Rearmer)
 	p.own.poll = p
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/owned"
 )
 
 // Registry registers sources with a Poll. All its methods may be called from
@@ -113,13 +114,16 @@ func (r *Registry) change(op operation, s Source, token Token, in Interest) erro
 	}
 	if d, ok := s.(*descriptor); ok {
 		// The short way: no call through an interface, nothing allocated.
-		if err := r.changeHandle(op, backend.Handle(*d), token, in); err != nil {
+		if err := r.changeHandle(op, backend.Handle(*d), token, in, nil); err != nil {
 			return &OpError{op.String(), d.String(), err}
 		}
 		return nil
 	}
 	if isNil(s) {
 		return &OpError{op.String(), fmt.Sprintf("%T", s), fmt.Errorf("the source is nil: %w", fs.ErrInvalid)}
+	}
+	if d := owned.Of(s); d != nil {
+		return r.changeOwned(op, s, d, token, in)
 	}
 	if name, err := r.changeConn(op, s, token, in); err != nil {
 		return &OpError{op.String(), name, err}
@@ -184,7 +188,7 @@ var connChanges = sync.Pool{New: func() any {
 			return // called back after Control has returned: too late
 		}
 		c.called, c.handle = true, backend.Handle(fd)
-		c.err = c.registry.changeHandle(c.op, c.handle, c.token, c.interest)
+		c.err = c.registry.changeHandle(c.op, c.handle, c.token, c.interest, nil)
 	}
 	return c
 }}
@@ -194,9 +198,9 @@ func (c *connChange) release() {
 	connChanges.Put(c)
 }
 
-// changeHandle does op on h.
-func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest) error {
-	err := r.changeLocked(op, h, token, in)
+// changeHandle does op on h, the descriptor of d if that is one of the project's own.
+func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, d *owned.Descriptor) error {
+	err := r.changeLocked(op, h, token, in, d)
 	if r.poll.trace { // not under the lock: a logger may well use the Poll
 		r.poll.log.Trace(op.String(), "fd", int(h), "token", uint64(token), "interest", in, "error", err)
 	}
@@ -204,23 +208,29 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 }
 
 // changeLocked is the one place where table and backend change, and together.
-func (r *Registry) changeLocked(op operation, h backend.Handle, token Token, in Interest) error {
+func (r *Registry) changeLocked(op operation, h backend.Handle, token Token, in Interest, d *owned.Descriptor) error {
 	p := r.poll
 	p.table.mu.Lock()
 	defer p.table.mu.Unlock()
-	if err := r.usable(); err != nil {
+	err := r.usable()
+	if err == nil && op != opDeregister {
+		err = p.checkInterest(in)
+	}
+	if err != nil {
 		return err
 	}
-	if op == opDeregister {
-		return p.deregister(h)
+	switch op {
+	case opRegister:
+		err = p.register(h, token, in)
+	case opReregister:
+		err = p.reregister(h, token, in)
+	case opDeregister:
+		err = p.deregister(h)
 	}
-	if err := p.checkInterest(in); err != nil {
-		return err
+	if d != nil {
+		err = p.attach(h, d, err)
 	}
-	if op == opRegister {
-		return p.register(h, token, in)
-	}
-	return p.reregister(h, token, in)
+	return err
 }
 
 // checkInterest refuses what means nothing, and what this queue cannot do.

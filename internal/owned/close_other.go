@@ -1,0 +1,12 @@
+//go:build !unix
+
+package owned
+
+import (
+	"errors"
+
+	"github.com/epore/epore/backend"
+)
+
+// closeHandle has nothing to close: no socket is ever made here.
+func closeHandle(backend.Handle) error { return errors.ErrUnsupported }

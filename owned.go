@@ -1,0 +1,75 @@
+package epore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/owned"
+)
+
+// changeOwned does op on a socket of package socket, which is kept from being closed
+// meanwhile, and learns where it is registered.
+func (r *Registry) changeOwned(op operation, s Source, d *owned.Descriptor, token Token, in Interest) error {
+	if !d.Acquire() {
+		return &OpError{op.String(), fmt.Sprintf("%T", s), net.ErrClosed}
+	}
+	defer d.Release()
+	if err := r.changeHandle(op, d.Handle(), token, in, d); err != nil {
+		return &OpError{op.String(), fmt.Sprintf("%T (fd %d)", s, int(d.Handle())), err}
+	}
+	return nil
+}
+
+// attach tells d, after an operation that ended with err, whether h, its descriptor, is
+// registered here. Under table.mu, so that what d knows is always so.
+func (p *Poll) attach(h backend.Handle, d *owned.Descriptor, err error) error {
+	if _, known := p.table.index.get(h); !known {
+		d.Detach((*ownedPoll)(p))
+		return err
+	}
+	if d.Attach((*ownedPoll)(p)) {
+		return err
+	}
+	// Its Close has begun beside this, and deregisters what was attached before; so
+	// this was not. The descriptor is still open: we hold it.
+	if derr := p.deregister(h); derr != nil {
+		return fmt.Errorf("%w; and it cannot be deregistered: %w", net.ErrClosed, derr)
+	}
+	return net.ErrClosed
+}
+
+// ownedPoll is a Poll as the project's own sources know it.
+type ownedPoll Poll
+
+// Deregister implements [owned.Poll].
+func (o *ownedPoll) Deregister(h backend.Handle) error {
+	p := (*Poll)(o)
+	err := p.own.changeHandle(opDeregister, h, 0, 0, nil)
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrClosed) {
+		return nil
+	}
+	return &OpError{opDeregister.String(), fmt.Sprintf("fd %d", int(h)), err}
+}
+
+// WouldBlock implements [owned.Poll].
+func (o *ownedPoll) WouldBlock(h backend.Handle, in Interest) {
+	p := (*Poll)(o)
+	if p.rearmer == nil {
+		return
+	}
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	i, known := p.table.index.get(h)
+	if !known || p.closed.Load() {
+		return
+	}
+	if _, registered := p.table.registration(i); registered.Has(Edge | in) {
+		p.rearmer.Rearm(h, in)
+	}
+}
+
+// Closed implements [owned.Poll].
+func (o *ownedPoll) Closed() bool { return o.closed.Load() }

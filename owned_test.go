@@ -1,0 +1,254 @@
+//go:build unix
+
+package epore_test
+
+import (
+	"io/fs"
+	"net"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/owned"
+)
+
+const ownRule = "R7: the project's own sockets deregister themselves in their Close"
+
+// ownSource is what package socket makes: a source that knows where it is registered.
+type ownSource struct {
+	owned.Socket
+	number int
+}
+
+func newOwnSource(fd int) *ownSource {
+	s := &ownSource{number: fd}
+	s.descriptor().Open(backend.Handle(fd))
+	return s
+}
+
+func (s *ownSource) descriptor() *owned.Descriptor { return owned.In(&s.Socket) }
+
+// ownEnd is an own source on a duplicate of e.
+func ownEnd(t *testing.T, e *fixture.End) *ownSource {
+	t.Helper()
+	fd, err := syscall.Dup(e.FD)
+	require.NoError(t, err)
+	return newOwnSource(fd)
+}
+
+func (s *ownSource) SyscallConn() (syscall.RawConn, error) {
+	return nil, fs.ErrInvalid // the core does not need it
+}
+
+func (s *ownSource) close(t *testing.T) {
+	t.Helper()
+	closed, err := s.descriptor().Close()
+	require.NoError(t, err)
+	require.True(t, closed)
+}
+
+func TestOwnSourcesDeregisterThemselves(t *testing.T) {
+	eachStrategy(t, ownRule, func(t *testing.T, p *epore.Poll) {
+		r, events := p.Registry(), epore.NewEvents(4)
+		a, b := fixture.Pair(t)
+		b.Write("x")
+		s := ownEnd(t, a)
+		require.NoError(t, r.Register(s, 1, epore.Readable))
+		require.ErrorIs(t, r.Register(s, 2, epore.Readable), fs.ErrExist)
+		require.NoError(t, r.Reregister(s, 3, epore.Readable))
+		require.Equal(t, epore.Token(3), next(t, p, events)[0].Token)
+		s.close(t)
+		require.Empty(t, all(events), "not from the batch in hand")
+		require.Empty(t, ready(t, p, events), "a duplicate is open, so the kernel would go on")
+		closed, err := s.descriptor().Close()
+		require.NoError(t, err)
+		require.False(t, closed)
+
+		for op, err := range map[string]error{
+			"register":   r.Register(s, 2, epore.Readable),
+			"reregister": r.Reregister(s, 2, epore.Readable),
+			"deregister": r.Deregister(s),
+		} {
+			require.ErrorIs(t, err, net.ErrClosed, op)
+			require.NotErrorIs(t, err, epore.ErrClosed, op)
+		}
+
+		// Deregistered by hand, it is not so once more by Close.
+		s = ownEnd(t, a)
+		require.NoError(t, r.Register(s, 1, epore.Readable))
+		require.NoError(t, r.Deregister(s))
+		require.ErrorIs(t, r.Deregister(s), fs.ErrNotExist)
+		require.NoError(t, r.Register(epore.FD(s.number), 4, epore.Readable), "somebody else's")
+		require.Equal(t, epore.Token(4), next(t, p, events)[0].Token)
+		require.NoError(t, r.Deregister(epore.FD(s.number)))
+		s.close(t)
+	})
+}
+
+func TestOwnSourceOfSeveralPolls(t *testing.T) {
+	guard(t, ownRule+"; R10: a source may be registered with several Polls")
+	a, b := fixture.Pair(t)
+	b.Write("x")
+	s := ownEnd(t, a)
+	polls := []*epore.Poll{open(t), open(t), open(t), open(t)}
+	gone := open(t)
+	require.NoError(t, gone.Registry().Register(s, 9, epore.Readable))
+	for i, p := range polls {
+		require.NoError(t, p.Registry().Register(s, epore.Token(i), epore.Readable))
+	}
+	require.NoError(t, gone.Close(), "before its source")
+	require.NoError(t, polls[1].Registry().Deregister(s))
+	require.NoError(t, polls[1].Registry().Register(s, 1, epore.Readable))
+	clone, err := polls[2].Registry().TryClone()
+	require.NoError(t, err)
+	require.NoError(t, clone.Reregister(s, 2, epore.Readable))
+	require.NoError(t, clone.Close(), "the registration stays")
+	events := make([]*epore.Events, len(polls))
+	for i, p := range polls {
+		events[i] = epore.NewEvents(4)
+		require.Equal(t, epore.Token(i), next(t, p, events[i])[0].Token)
+	}
+	s.close(t)
+	for i, p := range polls {
+		require.Empty(t, all(events[i]))
+		require.Empty(t, ready(t, p, events[i]), "Poll %d", i)
+	}
+}
+
+// Registering beside Close: either it fails, or Close finds it. Whatever happens, the
+// descriptor is closed in the end, nothing stays registered, and no other source that
+// gets the number is disturbed.
+func TestOwnSourcesCloseBesideRegister(t *testing.T) {
+	guard(t, ownRule)
+	rounds := 300
+	if backendtest.Long() {
+		rounds = 20_000
+	}
+	a, b := fixture.Pair(t)
+	b.Write("x") // ready all the time
+	polls := []*epore.Poll{open(t), open(t)}
+	for range rounds {
+		s := ownEnd(t, a)
+		var begin, done sync.WaitGroup
+		begin.Add(1)
+		for i, p := range polls {
+			for range 2 {
+				done.Go(func() {
+					begin.Wait()
+					r := p.Registry()
+					for range 2 {
+						_ = r.Register(s, epore.Token(i), epore.Readable)
+						runtime.Gosched()
+						_ = r.Reregister(s, epore.Token(i), epore.Readable)
+						_ = r.Deregister(s)
+						_ = r.Register(s, epore.Token(i), epore.Readable)
+					}
+				})
+			}
+		}
+		done.Go(func() {
+			begin.Wait()
+			runtime.Gosched()
+			s.close(t)
+		})
+		begin.Done()
+		done.Wait()
+		for _, p := range polls {
+			require.Empty(t, tokens(t, p))
+			require.ErrorIs(t, p.Registry().Deregister(epore.FD(s.number)), fs.ErrNotExist)
+		}
+		require.ErrorIs(t, syscall.SetNonblock(s.number, true), syscall.EBADF, "it is closed")
+	}
+	for _, p := range polls {
+		require.LessOrEqual(t, p.Slots(), 2)
+	}
+}
+
+// rearming is a queue whose edges have to be made by hand.
+type rearming struct {
+	*backendtest.Fake
+	told []backend.Interest
+}
+
+func (r *rearming) Rearm(h backend.Handle, in backend.Interest) { r.told = append(r.told, in) }
+
+func TestWouldBlockIsToldToWhoWantsToKnow(t *testing.T) {
+	guard(t, "M2: after would-block the next edge is certain, also where the core has to ask for it")
+	f := &rearming{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(f)
+	require.NoError(t, err)
+	other, _ := openFake(t)
+	r, d := p.Registry(), newOwnSource(1<<20) // a number that nobody has
+	wouldBlock := func(want ...backend.Interest) {
+		t.Helper()
+		f.told = nil
+		d.descriptor().WouldBlock(epore.Readable)
+		d.descriptor().WouldBlock(epore.Writable)
+		require.Equal(t, want, f.told)
+	}
+	wouldBlock()
+	require.NoError(t, other.Registry().Register(d, 1, epore.Readable|epore.Edge))
+	require.NoError(t, r.Register(d, 1, epore.Readable|epore.Edge))
+	wouldBlock(epore.Readable)
+	require.NoError(t, r.Reregister(d, 1, epore.Readable|epore.Writable|epore.Edge))
+	wouldBlock(epore.Readable, epore.Writable)
+	require.NoError(t, r.Reregister(d, 1, epore.Readable|epore.Writable))
+	wouldBlock() // level needs nothing
+	require.NoError(t, r.Reregister(d, 1, epore.Writable|epore.Edge))
+	wouldBlock(epore.Writable)
+	require.NoError(t, r.Deregister(d))
+	wouldBlock()
+	require.NoError(t, r.Register(d, 1, epore.Writable|epore.Edge))
+	require.NoError(t, p.Close())
+	wouldBlock()
+	closed, err := d.descriptor().Close()
+	require.True(t, closed)
+	require.ErrorIs(t, err, syscall.EBADF, "the only thing that is wrong with it")
+	_, registered := f.KeyOf(1 << 20)
+	require.True(t, registered, "of a closed Poll nobody asks anything")
+}
+
+// Who is in the middle of an operation keeps the descriptor open.
+func TestOwnSourcesStayOpenWhileTheyAreUsed(t *testing.T) {
+	guard(t, "no operation meets the next owner of a number")
+	a, _ := fixture.Pair(t)
+	s := ownEnd(t, a)
+	d := s.descriptor()
+	require.True(t, d.Acquire())
+	require.True(t, d.Acquire())
+	s.close(t)
+	require.False(t, d.Acquire())
+	require.NoError(t, syscall.SetNonblock(s.number, true), "open")
+	d.Release()
+	require.NoError(t, syscall.SetNonblock(s.number, true), "open")
+	d.Release()
+	require.ErrorIs(t, syscall.SetNonblock(s.number, true), syscall.EBADF)
+
+	var zero owned.Descriptor
+	require.False(t, zero.Acquire())
+}
+
+func TestAllocationsOfOwnSources(t *testing.T) {
+	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
+		a, _ := fixture.Pair(t)
+		s := ownEnd(t, a)
+		defer s.close(t)
+		r := p.Registry()
+		noAllocs(t, "Register, Reregister and Deregister of an own source", 0, func() error {
+			if err := r.Register(s, 1, epore.Readable); err != nil {
+				return err
+			}
+			if err := r.Reregister(s, 1, epore.Writable); err != nil {
+				return err
+			}
+			return r.Deregister(s)
+		})
+	})
+}
