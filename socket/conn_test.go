@@ -1,0 +1,582 @@
+//go:build unix
+
+package socket_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/socket"
+)
+
+func TestReadAndWrite(t *testing.T) {
+	eachLink(t, "a Conn is an io.Reader and an io.Writer that never blocks", func(t *testing.T, a, b *socket.Conn) {
+		buf := make([]byte, 8)
+		n, err := a.Read(buf)
+		require.Zero(t, n)
+		require.True(t, err == socket.ErrWouldBlock, "%v", err)
+
+		n, err = a.Write([]byte("ping"))
+		require.NoError(t, err)
+		require.Equal(t, 4, n)
+		require.Equal(t, "pin", read(t, b, 3))
+		require.Equal(t, "g", read(t, b, 8))
+
+		require.NoError(t, a.Close())
+		awaitReadable(t, b)
+		for range 2 {
+			n, err = b.Read(buf)
+			require.Zero(t, n)
+			require.True(t, err == io.EOF, "%v", err)
+		}
+	})
+}
+
+func TestErrWouldBlock(t *testing.T) {
+	err := socket.ErrWouldBlock
+	require.ErrorIs(t, err, syscall.EAGAIN)
+	require.NotErrorIs(t, err, net.ErrClosed)
+	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
+	var timeout net.Error
+	require.ErrorAs(t, err, &timeout)
+	require.True(t, timeout.Timeout())
+	require.ErrorContains(t, err, "would block")
+	require.ErrorIs(t, socket.ErrTruncated, io.ErrShortBuffer)
+}
+
+func TestZeroLengthReadsAndWrites(t *testing.T) {
+	eachLink(t, "an empty read or write of a stream does nothing, and is no end", func(t *testing.T, a, b *socket.Conn) {
+		nothing := func() {
+			t.Helper()
+			for _, op := range []func([]byte) (int, error){a.Read, a.Write, b.Read, b.Write} {
+				n, err := op(nil)
+				require.NoError(t, err)
+				require.Zero(t, n)
+			}
+			n, err := b.ReadBuffers([][]byte{nil, {}})
+			require.NoError(t, err)
+			require.Zero(t, n)
+			written, err := a.WriteBuffers(&net.Buffers{nil, {}})
+			require.NoError(t, err)
+			require.Zero(t, written)
+		}
+		nothing()
+		write(t, a, "x")
+		awaitReadable(t, b)
+		nothing()
+		require.Equal(t, "x", read(t, b, 8))
+		require.NoError(t, a.CloseWrite())
+		awaitReadable(t, b)
+		nothing()
+		_, err := b.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+		_, err = b.ReadBuffers([][]byte{nil, make([]byte, 1)})
+		require.Equal(t, io.EOF, err)
+		require.NoError(t, a.Close())
+		_, err = a.Read(nil)
+		require.ErrorIs(t, err, net.ErrClosed)
+		_, err = a.Write(nil)
+		require.ErrorIs(t, err, net.ErrClosed)
+	})
+}
+
+func TestHalfClose(t *testing.T) {
+	eachLink(t, "after CloseWrite the peer reads all and the end, and its own writes still arrive", func(t *testing.T, a, b *socket.Conn) {
+		write(t, a, "the request")
+		require.NoError(t, a.CloseWrite())
+		_, err := a.Write([]byte("more"))
+		require.ErrorIs(t, err, syscall.EPIPE)
+		require.Equal(t, "the request", readAll(t, b))
+		write(t, b, "the answer")
+		require.NoError(t, b.Close())
+		require.Equal(t, "the answer", readAll(t, a))
+	})
+}
+
+func TestCloseRead(t *testing.T) {
+	eachLink(t, "after CloseRead reading ends, and writing goes on", func(t *testing.T, a, b *socket.Conn) {
+		require.NoError(t, a.CloseRead())
+		_, err := a.Read(make([]byte, 1))
+		require.Equal(t, io.EOF, err)
+		write(t, a, "still")
+		require.Equal(t, "still", read(t, b, 8))
+	})
+}
+
+func TestReset(t *testing.T) {
+	for _, network := range []string{"tcp4", "tcp6"} {
+		t.Run(network, func(t *testing.T) {
+			guard(t, "a Conn closed with linger 0 resets its peer")
+			a, b := connected(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
+			write(t, b, "never read")
+			require.NoError(t, a.SetLinger(0))
+			require.NoError(t, a.Close())
+			awaitReadable(t, b)
+			_, err := b.Read(make([]byte, 1))
+			require.ErrorIs(t, err, syscall.ECONNRESET)
+			require.ErrorContains(t, err, "read "+network[:3])
+			var op *net.OpError
+			require.ErrorAs(t, err, &op)
+			_, err = b.Write([]byte("x"))
+			require.ErrorIs(t, err, syscall.EPIPE)
+			require.Nil(t, b.RemoteAddr(), "it has none any more")
+			require.NotNil(t, b.LocalAddr())
+		})
+	}
+}
+
+func TestWritingToAClosedPeerIsNoSignal(t *testing.T) {
+	eachLink(t, "a write to a closed peer is an error, never a SIGPIPE", func(t *testing.T, a, b *socket.Conn) {
+		pipes := make(chan os.Signal, 16)
+		signal.Notify(pipes, unix.SIGPIPE)
+		defer signal.Stop(pipes)
+		require.NoError(t, b.Close())
+		broken := func(write func() error) {
+			t.Helper()
+			for { // TCP takes the first ones: the reset comes later
+				err := write()
+				if err == nil {
+					runtime.Gosched()
+					continue
+				}
+				if errors.Is(err, syscall.ECONNRESET) {
+					continue // told once
+				}
+				require.ErrorIs(t, err, syscall.EPIPE)
+				return
+			}
+		}
+		broken(func() error { _, err := a.Write([]byte("x")); return err })
+		broken(func() error { _, err := a.WriteBuffers(&net.Buffers{[]byte("x"), []byte("y")}); return err })
+		require.Empty(t, pipes)
+	})
+}
+
+// asProgram makes the test binary a program in which a socket has the number 1.
+const asProgram = "EPORE_TEST_SOCKET_IS_STDOUT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		_ = os.Stdout.Close()
+		a, b, err := socket.Pair()
+		if err == nil {
+			_ = b.Close()
+			_, err = a.Write([]byte("x"))
+		}
+		raw, _ := a.SyscallConn()
+		_ = raw.Control(func(fd uintptr) { println("fd", fd) })
+		println(err.Error())
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestASocketInPlaceOfStdoutIsNoSignal(t *testing.T) {
+	guard(t, "never a SIGPIPE, not even for the numbers for which the runtime lets it through")
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	var out strings.Builder
+	cmd.Stderr = &out
+	require.NoError(t, cmd.Run(), out.String())
+	require.Contains(t, out.String(), "fd 1\n")
+	require.Contains(t, out.String(), "broken pipe")
+}
+
+// Both directions at once, far more than the system buffers, through a Poll.
+func TestBigWrites(t *testing.T) {
+	const size = 1 << 20
+	data := random(size)
+	eachQueue(t, "what is written arrives, however often a write would block", func(t *testing.T, p *epore.Poll) {
+		for _, mode := range modes(p) {
+			for l := range linksHere(t) {
+				a, b := l.make(t)
+				exchange(t, p, mode, [2]*socket.Conn{a, b}, data)
+				require.NoError(t, a.Close())
+				require.NoError(t, b.Close())
+			}
+		}
+	})
+}
+
+// exchange sends data from each of two to the other.
+func exchange(t *testing.T, p *epore.Poll, mode epore.Interest, conns [2]*socket.Conn, data []byte) {
+	var sent, got [2]int
+	var ended [2]bool
+	for i, c := range conns {
+		require.NoError(t, c.SetWriteBuffer(64<<10)) // for there to be would-block
+		require.NoError(t, c.SetReadBuffer(64<<10))
+		require.NoError(t, p.Registry().Register(c, epore.Token(i), epore.Readable|epore.Writable|mode))
+	}
+	buf := make([]byte, 100_000)
+	blocked := 0
+	for !ended[0] || !ended[1] {
+		for _, ev := range next(t, p) {
+			i := int(ev.Token)
+			c := conns[i]
+			for ev.Readable() && !ended[i] {
+				n, err := c.Read(buf)
+				require.Equal(t, data[got[i]:got[i]+n], buf[:n])
+				got[i] += n
+				if err == socket.ErrWouldBlock {
+					break
+				}
+				if ended[i] = err == io.EOF; ended[i] {
+					break
+				}
+				require.NoError(t, err)
+			}
+			if ev.Writable() && sent[i] < len(data) {
+				n, err := c.Write(data[sent[i]:])
+				sent[i] += n
+				if err == socket.ErrWouldBlock {
+					blocked++
+					continue
+				}
+				require.NoError(t, err)
+				require.Equal(t, len(data), sent[i], "less was written, without would-block")
+				require.NoError(t, c.CloseWrite())
+				if mode == 0 {
+					require.NoError(t, p.Registry().Reregister(c, ev.Token, epore.Readable))
+				}
+			}
+		}
+	}
+	require.Equal(t, [2]int{len(data), len(data)}, got)
+	require.NotZero(t, blocked, "the test is to see writes that would block")
+}
+
+// Edge-triggered, the next event comes after would-block.
+func TestEdgesFollowWouldBlock(t *testing.T) {
+	eachQueue(t, "M2: edge-triggered, an event is certain after ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
+		if len(modes(p)) == 1 {
+			t.Skip("no Edge on " + p.Backend())
+		}
+		for l := range linksHere(t) {
+			a, b := l.make(t)
+			require.NoError(t, p.Registry().Register(a, 1, epore.Readable|epore.Writable|epore.Edge))
+			for range 20 {
+				for { // fill it
+					if _, err := a.Write(make([]byte, 50_000)); err == socket.ErrWouldBlock {
+						break
+					}
+				}
+				_, err := a.Read(make([]byte, 1))
+				require.Equal(t, socket.ErrWouldBlock, err)
+				for { // drain it
+					n, err := b.Read(make([]byte, 1<<20))
+					if err == socket.ErrWouldBlock {
+						if l.name == "tcp4" || l.name == "tcp6" { // more may be under way
+							if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(descriptor(t, b)), Events: unix.POLLIN}}, 1); n > 0 {
+								continue
+							}
+						}
+						break
+					}
+					require.NoError(t, err)
+					require.NotZero(t, n)
+				}
+				await(t, p, 1, epore.Event.Writable)
+				write(t, b, "x")
+				await(t, p, 1, epore.Event.Readable)
+				require.Equal(t, "x", read(t, a, 8))
+			}
+			require.NoError(t, a.Close())
+		}
+	})
+}
+
+func TestBuffers(t *testing.T) {
+	eachLink(t, "vectored reads fill one buffer after the other; vectored writes consume what was written", func(t *testing.T, a, b *socket.Conn) {
+		bufs := net.Buffers{[]byte("ab"), nil, []byte("cde"), []byte("f"), {}}
+		n, err := a.WriteBuffers(&bufs)
+		require.NoError(t, err)
+		require.EqualValues(t, 6, n)
+		require.Empty(t, bufs)
+		in := [][]byte{make([]byte, 1), {}, make([]byte, 4), make([]byte, 8)}
+		awaitReadable(t, b)
+		got, err := b.ReadBuffers(in)
+		require.NoError(t, err)
+		require.Equal(t, 6, got)
+		require.Equal(t, "abcdef", string(in[0])+string(in[2])+string(in[3][:1]))
+		got, err = b.ReadBuffers(in)
+		require.Equal(t, socket.ErrWouldBlock, err)
+		require.Zero(t, got)
+
+		// More buffers than a system call takes, and more bytes than there is room.
+		require.NoError(t, a.SetWriteBuffer(64<<10))
+		require.NoError(t, b.SetReadBuffer(64<<10))
+		data := random(2 << 20)
+		bufs = nil
+		for rest, size := data, 1; len(rest) > 0; size = size%1700 + 13 {
+			size = min(size, len(rest))
+			bufs = append(bufs, rest[:size], nil)
+			rest = rest[size:]
+		}
+		require.Greater(t, len(bufs), 2000)
+		var received []byte
+		blocked := 0
+		for len(bufs) > 0 || len(received) < len(data) {
+			before := len(bufs)
+			n, err := a.WriteBuffers(&bufs)
+			if err == socket.ErrWouldBlock {
+				blocked++
+			} else {
+				require.NoError(t, err)
+				require.Empty(t, bufs)
+			}
+			require.True(t, n > 0 || err != nil || before == 0)
+			in := make([][]byte, 1500)
+			for i := range in {
+				in[i] = make([]byte, 61)
+			}
+			awaitReadable(t, b)
+			got, err := b.ReadBuffers(in)
+			require.NoError(t, err)
+			for _, b := range in {
+				b = b[:min(len(b), got)]
+				received = append(received, b...)
+				got -= len(b)
+			}
+		}
+		require.Equal(t, data, received)
+		require.NotZero(t, blocked)
+		require.NoError(t, b.Close())
+		bufs = net.Buffers{[]byte("x"), []byte("y")}
+		for err = nil; err == nil; {
+			again := append(net.Buffers(nil), bufs...)
+			if _, err = a.WriteBuffers(&again); err != nil {
+				require.Len(t, again, 2, "nothing was written")
+			}
+		}
+		require.NotEqual(t, socket.ErrWouldBlock, err)
+	})
+}
+
+func TestConcurrentReadAndWrite(t *testing.T) {
+	eachLink(t, "a goroutine that reads and one that writes do not disturb each other", func(t *testing.T, a, b *socket.Conn) {
+		data := random(1 << 20)
+		var all sync.WaitGroup
+		for _, c := range []*socket.Conn{a, b} {
+			all.Go(func() {
+				write(t, c, string(data))
+				require.NoError(t, c.CloseWrite())
+			})
+			all.Go(func() { require.Equal(t, string(data), readAll(t, c)) })
+		}
+		all.Wait()
+	})
+}
+
+// Operations beside Close: they succeed, or are closed; and nothing ever reaches the
+// next owner of the number.
+func TestConcurrentClose(t *testing.T) {
+	guard(t, "no operation meets the next owner of a descriptor's number")
+	rounds := 300
+	if backendtest.Long() {
+		rounds = 20_000
+	}
+	poison := []byte("poison")
+	reused := 0
+	for range rounds {
+		a, b, err := socket.Pair()
+		require.NoError(t, err)
+		number := descriptor(t, a)
+		var users sync.WaitGroup
+		var busy atomic.Int32
+		for i := range 4 {
+			users.Go(func() {
+				buf := make([]byte, 16)
+				for {
+					var err error
+					switch i {
+					case 0:
+						_, err = a.Write(poison)
+					case 1:
+						_, err = a.Read(buf)
+					case 2:
+						_, err = a.WriteBuffers(&net.Buffers{poison})
+					case 3:
+						_, err = a.ReadBuffers([][]byte{buf})
+					}
+					busy.Add(1)
+					if err == socket.ErrWouldBlock || err == nil {
+						continue
+					}
+					require.ErrorIs(t, err, net.ErrClosed)
+					return
+				}
+			})
+		}
+		for busy.Load() < 4 {
+			runtime.Gosched()
+		}
+		require.NoError(t, a.Close())
+		// Now the number is free, or will be in a moment; it is taken at once.
+		c, d, err := socket.Pair()
+		require.NoError(t, err)
+		if descriptor(t, c) == number || descriptor(t, d) == number {
+			reused++
+		}
+		write(t, c, "c")
+		write(t, d, "d")
+		users.Wait()
+		require.Equal(t, "d", read(t, c, 16))
+		require.Equal(t, "c", read(t, d, 16))
+		for _, s := range []*socket.Conn{c, d} {
+			_, err := s.Read(make([]byte, 16))
+			require.Equal(t, socket.ErrWouldBlock, err)
+		}
+		for _, s := range []*socket.Conn{b, c, d} {
+			require.NoError(t, s.Close())
+		}
+	}
+	require.NotZero(t, reused, "the test is to see numbers used again")
+}
+
+func TestAfterClose(t *testing.T) {
+	eachLink(t, "everything asked of a closed Conn is net.ErrClosed", func(t *testing.T, a, b *socket.Conn) {
+		raw, err := a.SyscallConn()
+		require.NoError(t, err)
+		require.NoError(t, a.Close())
+		buf := make([]byte, 1)
+		_, readErr := a.Read(buf)
+		_, writeErr := a.Write(buf)
+		_, readsErr := a.ReadBuffers([][]byte{buf})
+		_, writesErr := a.WriteBuffers(&net.Buffers{buf})
+		_, rawErr := a.SyscallConn()
+		for i, err := range []error{
+			readErr, writeErr, readsErr, writesErr, rawErr,
+			a.Close(), a.CloseRead(), a.CloseWrite(), a.ConnectError(),
+			a.SetNoDelay(true), a.SetKeepAlive(true), a.SetLinger(1), a.SetReadBuffer(1), a.SetWriteBuffer(1),
+			raw.Control(func(uintptr) { t.Error("called") }),
+			raw.Read(func(uintptr) bool { t.Error("called"); return true }),
+			raw.Write(func(uintptr) bool { t.Error("called"); return true }),
+		} {
+			require.ErrorIs(t, err, net.ErrClosed, "%d", i)
+		}
+		require.Nil(t, a.LocalAddr())
+		require.Nil(t, a.RemoteAddr())
+	})
+}
+
+func TestZeroValues(t *testing.T) {
+	guard(t, "E3: a zero value is a closed socket, not descriptor 0")
+	var c socket.Conn
+	_, err := c.Read(make([]byte, 1))
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.ErrorIs(t, c.Close(), net.ErrClosed)
+	var l socket.Listener
+	_, err = l.Accept()
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.ErrorIs(t, l.Close(), net.ErrClosed)
+	var p socket.PacketConn
+	_, err = p.Write(nil)
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.ErrorIs(t, p.Close(), net.ErrClosed)
+}
+
+func TestSyscallConn(t *testing.T) {
+	guard(t, "SyscallConn keeps the descriptor open during the call, and never waits")
+	a, _ := pair(t)
+	raw, err := a.SyscallConn()
+	require.NoError(t, err)
+	calls := 0
+	require.NoError(t, raw.Read(func(uintptr) bool { calls++; return true }))
+	require.Equal(t, socket.ErrWouldBlock, raw.Read(func(uintptr) bool { calls++; return false }))
+	require.Equal(t, socket.ErrWouldBlock, raw.Write(func(uintptr) bool { calls++; return false }))
+	require.Equal(t, 3, calls)
+	require.NoError(t, raw.Control(func(fd uintptr) {
+		require.NoError(t, a.Close(), "Close does not wait for this call")
+		_, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
+		require.NoError(t, err, "it is open until this call is over")
+	}))
+	require.Panics(t, func() {
+		b, _ := pair(t)
+		raw, _ := b.SyscallConn()
+		defer func() {
+			number := descriptor(t, b)
+			require.NoError(t, b.Close())
+			_, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0)
+			require.ErrorIs(t, err, unix.EBADF, "a panic releases it")
+		}()
+		_ = raw.Control(func(uintptr) { panic("in a callback") })
+	})
+}
+
+// Descriptors do not block, and programs started do not inherit them.
+func TestFlags(t *testing.T) {
+	for _, l := range links {
+		t.Run(l.name, func(t *testing.T) {
+			a, b := l.make(t)
+			for _, s := range []syscall.Conn{a, b} {
+				flags, err := unix.FcntlInt(uintptr(descriptor(t, s)), unix.F_GETFD, 0)
+				require.NoError(t, err)
+				require.NotZero(t, flags&unix.FD_CLOEXEC)
+				flags, err = unix.FcntlInt(uintptr(descriptor(t, s)), unix.F_GETFL, 0)
+				require.NoError(t, err)
+				require.NotZero(t, flags&unix.O_NONBLOCK)
+			}
+		})
+	}
+}
+
+func TestClosingDeregisters(t *testing.T) {
+	eachQueue(t, "R7: Close deregisters first, from every Poll, also inside the loop", func(t *testing.T, p *epore.Poll) {
+		for l := range linksHere(t) {
+			a, b := l.make(t)
+			c, d := l.make(t)
+			for i, s := range []*socket.Conn{a, c} {
+				require.NoError(t, p.Registry().Register(s, epore.Token(i), epore.Readable|epore.Writable))
+			}
+			write(t, b, "x")
+			write(t, d, "x")
+			events := epore.NewEvents(4)
+			for seen := 0; seen < 2; { // until both are in one batch
+				require.NoError(t, p.Poll(events, fixture.Soon))
+				seen = events.Len()
+			}
+			conns := [2]*socket.Conn{a, c}
+			var others []*socket.Conn
+			delivered := 0
+			for ev := range events.All() {
+				delivered++
+				number := descriptor(t, conns[1-ev.Token])
+				require.NoError(t, conns[1-ev.Token].Close(), "the other one, before its turn")
+				e, f := pair(t) // maybe under its number
+				others = append(others, e, f)
+				require.NoError(t, p.Registry().Register(e, 7, epore.Readable), "fd %d, after %d", descriptor(t, e), number)
+				write(t, f, "x")
+			}
+			require.Equal(t, 1, delivered)
+			tokens := map[epore.Token]bool{}
+			for len(tokens) < 2 {
+				for _, ev := range next(t, p) {
+					tokens[ev.Token] = true
+				}
+			}
+			require.True(t, tokens[7], "%v", tokens)
+			require.Len(t, tokens, 2, "the one that closed the other is still there")
+			for _, s := range append(others, a, b, c, d) {
+				_ = s.Close()
+			}
+		}
+	})
+}

@@ -1,0 +1,290 @@
+//go:build unix
+
+package socket_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/socket"
+)
+
+// eachQueue runs a test on every queue of this system, for both ways of waiting.
+func eachQueue(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
+	for _, name := range queueNames {
+		for _, s := range []epore.Strategy{epore.Park, epore.Block} {
+			t.Run(name+", "+s.String(), func(t *testing.T) {
+				guard(t, rule)
+				// For an io_uring, whose requests belong to the thread that made them.
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				p, err := epore.NewWith(queues[name](), epore.WithStrategy(s))
+				if errors.Is(err, errors.ErrUnsupported) {
+					t.Skipf("no such queue here: %v", err)
+				}
+				require.NoError(t, err)
+				defer func() { require.NoError(t, p.Close()) }()
+				run(t, p)
+			})
+		}
+	}
+}
+
+// guard ends a test that hangs, and prints the rule when it fails.
+func guard(t *testing.T, rule string) {
+	stop := backendtest.Watchdog(t.Name(), rule)
+	t.Cleanup(func() {
+		stop()
+		if t.Failed() {
+			t.Logf("the rule that is broken: %s", rule)
+		}
+	})
+}
+
+// modes are the ways to be told of readiness that p has.
+func modes(p *epore.Poll) []epore.Interest {
+	if p.Capabilities().Interests.Has(epore.Edge) {
+		return []epore.Interest{0, epore.Edge}
+	}
+	return []epore.Interest{0}
+}
+
+// next polls until there are events and returns them.
+func next(t testing.TB, p *epore.Poll) (list []epore.Event) {
+	t.Helper()
+	events := epore.NewEvents(64)
+	require.NoError(t, p.Poll(events, fixture.Soon))
+	require.NotZero(t, events.Len(), "no event came")
+	for ev := range events.All() {
+		list = append(list, ev)
+	}
+	return list
+}
+
+// await polls until an event of token has come that satisfies is.
+func await(t testing.TB, p *epore.Poll, token epore.Token, is func(epore.Event) bool) {
+	t.Helper()
+	for {
+		for _, ev := range next(t, p) {
+			if ev.Token == token && is(ev) {
+				return
+			}
+		}
+	}
+}
+
+// link is two connected sockets.
+type link struct {
+	name string
+	make func(t testing.TB) (a, b *socket.Conn)
+}
+
+var links = []link{
+	{"pair", pair},
+	{"tcp4", func(t testing.TB) (a, b *socket.Conn) { return connected(t, "tcp4", "127.0.0.1:0") }},
+	{"tcp6", func(t testing.TB) (a, b *socket.Conn) { return connected(t, "tcp6", "[::1]:0") }},
+	{"unix", func(t testing.TB) (a, b *socket.Conn) { return connected(t, "unix", socketPath(t)) }},
+}
+
+// linksHere are those that the system has, for a test in one goroutine.
+func linksHere(t testing.TB) iter.Seq[link] {
+	return func(yield func(link) bool) {
+		for _, l := range links {
+			if l.name == "tcp6" && !hasIPv6() {
+				t.Log("no IPv6 here")
+				continue
+			}
+			t.Log(l.name)
+			if !yield(l) {
+				return
+			}
+		}
+	}
+}
+
+var hasIPv6 = sync.OnceValue(func() bool {
+	l, err := net.Listen("tcp6", "[::1]:0")
+	return err == nil && l.Close() == nil
+})
+
+// eachLink runs a test on stream sockets of every kind.
+func eachLink(t *testing.T, rule string, run func(t *testing.T, a, b *socket.Conn)) {
+	for _, l := range links {
+		t.Run(l.name, func(t *testing.T) {
+			guard(t, rule)
+			a, b := l.make(t)
+			run(t, a, b)
+		})
+	}
+}
+
+func pair(t testing.TB) (a, b *socket.Conn) {
+	t.Helper()
+	a, b, err := socket.Pair()
+	require.NoError(t, err)
+	closeLater(t, a, b)
+	return a, b
+}
+
+// closeLater closes what is still open when the test ends.
+func closeLater(t testing.TB, closers ...io.Closer) {
+	t.Cleanup(func() {
+		for _, c := range closers {
+			if err := c.Close(); err != nil {
+				require.ErrorIs(t, err, net.ErrClosed)
+			}
+		}
+	})
+}
+
+func listen(t testing.TB, network, address string, opts ...socket.Option) *socket.Listener {
+	t.Helper()
+	l, err := socket.Listen(network, address, opts...)
+	if err != nil && network[len(network)-1] == '6' {
+		needIPv6(t)
+	}
+	require.NoError(t, err)
+	closeLater(t, l)
+	return l
+}
+
+// needIPv6 skips what needs it where the system has none.
+func needIPv6(t testing.TB) {
+	t.Helper()
+	if !hasIPv6() {
+		t.Skip("no IPv6 here")
+	}
+}
+
+func dial(t testing.TB, network, address string) *socket.Conn {
+	t.Helper()
+	c, err := socket.Dial(network, address)
+	require.NoError(t, err)
+	closeLater(t, c)
+	return c
+}
+
+// connected is a connection through a listener.
+func connected(t testing.TB, network, address string) (a, b *socket.Conn) {
+	t.Helper()
+	l := listen(t, network, address)
+	a = dial(t, network, l.Addr().String())
+	b = accept(t, l)
+	awaitWritable(t, a)
+	require.NoError(t, a.ConnectError())
+	require.NoError(t, l.Close())
+	return a, b
+}
+
+func accept(t testing.TB, l *socket.Listener) *socket.Conn {
+	t.Helper()
+	awaitReadable(t, l)
+	c, err := l.Accept()
+	require.NoError(t, err)
+	closeLater(t, c)
+	return c
+}
+
+// descriptor is the number of a source's descriptor.
+func descriptor(t testing.TB, s syscall.Conn) (number int) {
+	t.Helper()
+	raw, err := s.SyscallConn()
+	require.NoError(t, err)
+	require.NoError(t, raw.Control(func(fd uintptr) { number = int(fd) }))
+	return number
+}
+
+// awaitReadable waits, without any queue, for what the network does on its own time.
+func awaitReadable(t testing.TB, s syscall.Conn) { t.Helper(); awaitFD(t, s, unix.POLLIN) }
+func awaitWritable(t testing.TB, s syscall.Conn) { t.Helper(); awaitFD(t, s, unix.POLLOUT) }
+
+func awaitFD(t testing.TB, s syscall.Conn, events int16) {
+	t.Helper()
+	p := []unix.PollFd{{Fd: int32(descriptor(t, s)), Events: events}}
+	for {
+		n, err := unix.Poll(p, int(fixture.Soon.Milliseconds()))
+		if err == unix.EINTR {
+			continue
+		}
+		require.NoError(t, err)
+		require.NotZero(t, n, "never ready")
+		return
+	}
+}
+
+// write writes s whole, waiting for room.
+func write(t testing.TB, c *socket.Conn, s string) {
+	t.Helper()
+	for b := []byte(s); len(b) > 0; {
+		n, err := c.Write(b)
+		b = b[n:]
+		if err == socket.ErrWouldBlock {
+			awaitWritable(t, c)
+			continue
+		}
+		require.NoError(t, err)
+	}
+}
+
+// read waits for something to read, and reads once.
+func read(t testing.TB, c *socket.Conn, room int) string {
+	t.Helper()
+	awaitReadable(t, c)
+	buf := make([]byte, room)
+	n, err := c.Read(buf)
+	require.NoError(t, err)
+	return string(buf[:n])
+}
+
+// readAll reads until the end of the stream.
+func readAll(t testing.TB, c *socket.Conn) string {
+	t.Helper()
+	var all bytes.Buffer
+	for buf := make([]byte, 64<<10); ; {
+		n, err := c.Read(buf)
+		all.Write(buf[:n])
+		switch err {
+		case nil:
+		case io.EOF:
+			require.Zero(t, n)
+			return all.String()
+		case socket.ErrWouldBlock:
+			awaitReadable(t, c)
+		default:
+			require.NoError(t, err)
+		}
+	}
+}
+
+// random returns bytes that do not repeat.
+func random(n int) []byte {
+	b := make([]byte, n)
+	var seed [32]byte
+	seed[0] = byte(n)
+	_, _ = rand.NewChaCha8(seed).Read(b)
+	return b
+}
+
+// socketPath is a path for a Unix socket, short enough for every system.
+func socketPath(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "s")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir + "/s"
+}

@@ -1,0 +1,7 @@
+package socket
+
+// The times of keep-alive are the system's alone (sysctl net.inet.tcp.keepidle).
+
+func setKeepAliveIdle(handle, int) error     { return errNoOption("TCP_KEEPIDLE") }
+func setKeepAliveInterval(handle, int) error { return errNoOption("TCP_KEEPINTVL") }
+func setKeepAliveCount(handle, int) error    { return errNoOption("TCP_KEEPCNT") }

@@ -1,0 +1,5 @@
+//go:build !(linux || freebsd)
+
+package socket
+
+func setDeferAccept(handle, int) error { return errNoOption("TCP_DEFER_ACCEPT") }

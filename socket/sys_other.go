@@ -1,0 +1,63 @@
+//go:build !unix
+
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+)
+
+// What a system has to provide, and none here does: no socket is ever made.
+
+const (
+	rearms          = false
+	inheritsNoDelay = false
+)
+
+var (
+	errAgain       = errors.New("again")
+	errUnsupported = fmt.Errorf("no sockets for %s yet: %w", runtime.GOOS, errors.ErrUnsupported)
+)
+
+func newSocket(*target) (handle, error)                        { return 0, errUnsupported }
+func newPair() ([2]handle, error)                              { return [2]handle{}, errUnsupported }
+func duplicate(handle) (handle, family, error)                 { return 0, 0, errUnsupported }
+func closeNew(handle) error                                    { return errUnsupported }
+func dualStack() bool                                          { return false }
+func bind(handle, *target) error                               { return errUnsupported }
+func listen(handle, int) error                                 { return errUnsupported }
+func connect(handle, *target) error                            { return errUnsupported }
+func pendingError(handle) error                                { return errUnsupported }
+func isConnected(handle) bool                                  { return false }
+func isNotConnected(error) bool                                { return false }
+func shutdownRead(handle) error                                { return errUnsupported }
+func shutdownWrite(handle) error                               { return errUnsupported }
+func localName(handle, proto) net.Addr                         { return nil }
+func remoteName(handle, proto) net.Addr                        { return nil }
+func setNoDelay(handle, bool) error                            { return errUnsupported }
+func setReuseAddr(handle) error                                { return errUnsupported }
+func setReusePort(handle) error                                { return errUnsupported }
+func setBroadcast(handle) error                                { return errUnsupported }
+func setReadBuffer(handle, int) error                          { return errUnsupported }
+func setWriteBuffer(handle, int) error                         { return errUnsupported }
+func setLinger(handle, int) error                              { return errUnsupported }
+func setKeepAlive(handle, bool) error                          { return errUnsupported }
+func setKeepAliveIdle(handle, int) error                       { return errUnsupported }
+func setKeepAliveInterval(handle, int) error                   { return errUnsupported }
+func setKeepAliveCount(handle, int) error                      { return errUnsupported }
+func sysRead(handle, []byte) (int, error)                      { return 0, errUnsupported }
+func sysWrite(handle, []byte) (int, error)                     { return 0, errUnsupported }
+func sysReadBuffers(handle, [][]byte) (int, bool, error)       { return 0, false, errUnsupported }
+func sysWriteBuffers(handle, [][]byte) (int, error)            { return 0, errUnsupported }
+func sysAccept(handle) (handle, error)                         { return 0, errUnsupported }
+func sysReceive(handle, []byte) (int, error)                   { return 0, errUnsupported }
+func sysSend(handle, []byte) (int, error)                      { return 0, errUnsupported }
+func sysSendToUnix(handle, []byte, string) (int, error)        { return 0, errUnsupported }
+func sysReceiveFromUnix(handle, []byte) (int, net.Addr, error) { return 0, nil, errUnsupported }
+func sysReceiveFrom(handle, []byte) (int, netip.AddrPort, error) {
+	return 0, netip.AddrPort{}, errUnsupported
+}
+func sysSendTo(handle, family, []byte, netip.AddrPort) (int, error) { return 0, errUnsupported }
