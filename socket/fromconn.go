@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"reflect"
 	"syscall"
 )
 
@@ -28,14 +29,17 @@ func Pair() (a, b *Conn, err error) {
 // than they gave away, or encrypt: tls.Conn, and what wraps a connection. Take over the
 // one below before any of its data was read by another.
 func FromConn(c net.Conn) (*Conn, error) {
+	if isNil(c) {
+		return nil, errNoConn
+	}
 	var p proto
 	switch c := c.(type) {
 	case *net.TCPConn:
 		p = tcp
 	case *net.UnixConn:
 		p = unixStream
-		if c != nil && c.LocalAddr() != nil && c.LocalAddr().Network() != "unix" {
-			return nil, notTaken(c, "of network "+c.LocalAddr().Network()+": see FromPacketConn for unixgram")
+		if network := c.LocalAddr().Network(); network != "unix" {
+			return nil, notTaken(c, "of network "+network+": see FromPacketConn for unixgram")
 		}
 	case *net.UDPConn:
 		return nil, notTaken(c, "it has datagrams: use FromPacketConn")
@@ -52,14 +56,17 @@ func FromConn(c net.Conn) (*Conn, error) {
 // FromPacketConn is FromConn for datagrams: a *net.UDPConn, connected or not, or a
 // *net.UnixConn of network "unixgram".
 func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
+	if isNil(c) {
+		return nil, errNoConn
+	}
 	var p proto
 	switch c := c.(type) {
 	case *net.UDPConn:
 		p = udp
 	case *net.UnixConn:
 		p = unixDatagram
-		if c != nil && c.LocalAddr() != nil && c.LocalAddr().Network() != "unixgram" {
-			return nil, notTaken(c, "it is a stream: use FromConn")
+		if network := c.LocalAddr().Network(); network != "unixgram" {
+			return nil, notTaken(c, "of network "+network+": see FromConn for unix")
 		}
 	default:
 		return nil, notTaken(c, "only a *net.UDPConn or a *net.UnixConn is nothing but its descriptor")
@@ -101,9 +108,14 @@ func takeOver(c netSocket) (h handle, f family, err error) {
 	return h, f, nil
 }
 
+var errNoConn = &net.OpError{Op: "take over", Err: fmt.Errorf("there is no connection: %w", fs.ErrInvalid)}
+
+// isNil reports that there is nothing in c, or a nil pointer.
+func isNil(c any) bool {
+	v := reflect.ValueOf(c)
+	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
+}
+
 func notTaken(c any, why string) error {
-	if c == nil {
-		return &net.OpError{Op: "take over", Err: fmt.Errorf("there is no connection: %w", fs.ErrInvalid)}
-	}
 	return &net.OpError{Op: "take over", Err: fmt.Errorf("%T: %s: %w", c, why, errUnsupported)}
 }

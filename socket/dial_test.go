@@ -1,0 +1,152 @@
+//go:build unix
+
+package socket_test
+
+import (
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/socket"
+)
+
+const connectRule = "M8: Dial only begins to connect; Writable says that it ended, ConnectError how"
+
+func TestConnect(t *testing.T) {
+	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
+		for _, mode := range modes(p) {
+			for _, address := range [][2]string{{"tcp", "127.0.0.1:0"}, {"tcp", "[::1]:0"}, {"unix", socketPath(t)}} {
+				if strings.HasPrefix(address[1], "[") && !hasIPv6() {
+					continue
+				}
+				l := listen(t, address[0], address[1])
+				c := dial(t, address[0], l.Addr().String())
+				require.NoError(t, p.Registry().Register(c, 1, epore.Writable|mode))
+				await(t, p, 1, epore.Event.Writable)
+				for range 2 {
+					require.NoError(t, c.ConnectError())
+				}
+				a := accept(t, l)
+				require.Equal(t, l.Addr(), c.RemoteAddr())
+				require.Equal(t, a.LocalAddr(), c.RemoteAddr())
+				require.Equal(t, l.Addr().Network(), c.LocalAddr().Network())
+				write(t, c, "x")
+				require.Equal(t, "x", read(t, a, 8))
+				for _, s := range []io.Closer{c, a, l} {
+					require.NoError(t, s.Close())
+				}
+			}
+		}
+	})
+}
+
+// nobody is an address at which nobody listens.
+func nobody(t *testing.T) string {
+	l := listen(t, "tcp", "127.0.0.1:0")
+	address := l.Addr().String()
+	require.NoError(t, l.Close())
+	return address
+}
+
+func TestConnectRefused(t *testing.T) {
+	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
+		for _, mode := range modes(p) {
+			c, err := socket.Dial("tcp", nobody(t))
+			if err == nil { // else it was refused at once, as some systems can
+				closeLater(t, c)
+				require.NoError(t, p.Registry().Register(c, 1, epore.Writable|mode))
+				await(t, p, 1, epore.Event.Writable)
+				err = c.ConnectError()
+				require.ErrorIs(t, c.ConnectError(), syscall.ECONNREFUSED, "asked again")
+				_, readErr := c.Read(make([]byte, 1))
+				require.Error(t, readErr)
+				require.NotEqual(t, socket.ErrWouldBlock, readErr)
+				require.NoError(t, c.Close())
+			}
+			require.ErrorIs(t, err, syscall.ECONNREFUSED)
+			require.ErrorContains(t, err, "dial tcp")
+		}
+	})
+}
+
+// Who reads first is told what ConnectError is to say afterwards.
+func TestConnectRefusedToldToTheReader(t *testing.T) {
+	guard(t, connectRule)
+	for _, op := range []func(*socket.Conn) error{
+		func(c *socket.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
+		func(c *socket.Conn) error { _, err := c.Write(make([]byte, 1)); return err },
+	} {
+		c, err := socket.Dial("tcp", nobody(t))
+		if err != nil {
+			t.Skipf("refused at once: %v", err)
+		}
+		closeLater(t, c)
+		awaitWritable(t, c)
+		require.ErrorIs(t, op(c), syscall.ECONNREFUSED)
+		for range 2 {
+			require.ErrorIs(t, c.ConnectError(), syscall.ECONNREFUSED)
+		}
+	}
+}
+
+// A connection that never ends: the backlog of the peer is full.
+func TestStillConnecting(t *testing.T) {
+	eachQueue(t, connectRule+"; until then everything would block", func(t *testing.T, p *epore.Poll) {
+		l := listen(t, "tcp", "127.0.0.1:0", socket.Backlog(1))
+		var c *socket.Conn
+		for range 8 { // the first few find room
+			c = dial(t, "tcp", l.Addr().String())
+		}
+		require.NoError(t, p.Registry().Register(c, 1, epore.Readable|epore.Writable))
+		events := epore.NewEvents(4)
+		require.NoError(t, p.Poll(events, 0))
+		if events.Len() > 0 {
+			t.Skip("this system lets more wait than its backlog says")
+		}
+		require.Equal(t, socket.ErrWouldBlock, c.ConnectError())
+		_, err := c.Read(make([]byte, 1))
+		require.Equal(t, socket.ErrWouldBlock, err)
+		_, err = c.Write(make([]byte, 1))
+		require.Equal(t, socket.ErrWouldBlock, err)
+		_, err = c.WriteBuffers(&net.Buffers{make([]byte, 1)})
+		require.Equal(t, socket.ErrWouldBlock, err)
+		require.Equal(t, socket.ErrWouldBlock, c.ConnectError())
+		require.Nil(t, c.RemoteAddr())
+		require.NoError(t, l.Close(), "which resets those that wait, not this one")
+		require.NoError(t, c.Close())
+		require.NoError(t, p.Poll(events, 0))
+		require.Zero(t, events.Len())
+	})
+}
+
+func TestDialErrors(t *testing.T) {
+	guard(t, "Dial fails at once where the system knows at once, and says on what")
+	path := socketPath(t)
+	_, err := socket.Dial("unix", path)
+	require.ErrorIs(t, err, syscall.ENOENT)
+	require.ErrorContains(t, err, "dial unix "+path)
+	_, err = socket.Dial("tcp", "nowhere:80")
+	require.ErrorContains(t, err, "resolve it first")
+	var address *net.AddrError
+	require.ErrorAs(t, err, &address)
+	require.Equal(t, "nowhere:80", address.Addr)
+}
+
+// No host means this one, as in package net.
+func TestDialWithoutAHost(t *testing.T) {
+	guard(t, "to connect to no address is to connect to this host")
+	l := listen(t, "tcp4", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	require.NoError(t, err)
+	for _, address := range []string{":" + port, "0.0.0.0:" + port, "[::]:" + port} {
+		c := dial(t, "tcp", address)
+		awaitWritable(t, c)
+		require.NoError(t, c.ConnectError(), address)
+		accept(t, l)
+	}
+}

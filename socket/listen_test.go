@@ -1,0 +1,370 @@
+//go:build unix
+
+package socket_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/socket"
+)
+
+func TestAcceptUntilWouldBlock(t *testing.T) {
+	eachQueue(t, "one event, any number of connections, and then ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
+		for _, mode := range modes(p) {
+			for _, address := range [][2]string{{"tcp", "127.0.0.1:0"}, {"unix", socketPath(t)}} {
+				l := listen(t, address[0], address[1])
+				_, err := l.Accept()
+				require.True(t, err == socket.ErrWouldBlock, "%v", err)
+				require.NoError(t, p.Registry().Register(l, 1, epore.Readable|mode))
+				for round := 1; round <= 3; round++ {
+					var clients []*socket.Conn
+					for range 5 {
+						c := dial(t, address[0], l.Addr().String())
+						awaitWritable(t, c)
+						require.NoError(t, c.ConnectError())
+						clients = append(clients, c)
+					}
+					accepted := 0
+					for accepted < len(clients) {
+						await(t, p, 1, epore.Event.Readable)
+						for {
+							c, err := l.Accept()
+							if err == socket.ErrWouldBlock {
+								break
+							}
+							require.NoError(t, err)
+							accepted++
+							require.NoError(t, c.Close())
+						}
+					}
+					require.Equal(t, len(clients), accepted)
+					for _, c := range clients {
+						require.NoError(t, c.Close())
+					}
+				}
+				require.NoError(t, l.Close())
+				_, err = l.Accept()
+				require.ErrorIs(t, err, net.ErrClosed)
+				require.Nil(t, l.Addr())
+			}
+		}
+	})
+}
+
+// Out of descriptors, for real.
+func TestOutOfDescriptors(t *testing.T) {
+	eachQueue(t, "E4: EMFILE leaves the listener usable, and loses no connection", func(t *testing.T, p *epore.Poll) {
+		for _, mode := range modes(p) {
+			l := listen(t, "tcp", "127.0.0.1:0")
+			require.NoError(t, p.Registry().Register(l, 1, epore.Readable|mode))
+			a := dial(t, "tcp", l.Addr().String())
+			b := dial(t, "tcp", l.Addr().String())
+			await(t, p, 1, epore.Event.Readable)
+			awaitWritable(t, a)
+			awaitWritable(t, b)
+
+			restore := fixture.LowerDescriptorLimit(t)
+			for range 3 {
+				_, err := l.Accept()
+				require.ErrorIs(t, err, syscall.EMFILE)
+				require.NotErrorIs(t, err, socket.ErrWouldBlock)
+			}
+			_, err := socket.Dial("tcp", l.Addr().String())
+			require.ErrorIs(t, err, syscall.EMFILE)
+			_, _, err = socket.Pair()
+			require.ErrorIs(t, err, syscall.EMFILE)
+
+			// What is documented: no events until there is room again.
+			require.NoError(t, p.Registry().Deregister(l))
+			events := epore.NewEvents(4)
+			require.NoError(t, p.Poll(events, 0))
+			require.Zero(t, events.Len())
+			restore()
+			require.NoError(t, p.Registry().Register(l, 2, epore.Readable|mode))
+			await(t, p, 2, epore.Event.Readable)
+			for _, client := range []*socket.Conn{a, b} {
+				c := accept(t, l)
+				write(t, c, "welcome")
+				require.Equal(t, "welcome", read(t, client, 16))
+				require.NoError(t, c.Close())
+				require.NoError(t, client.Close())
+			}
+			require.NoError(t, l.Close())
+		}
+	})
+}
+
+func TestAddresses(t *testing.T) {
+	guard(t, "addresses are those of package net with literal IPs")
+	for _, c := range []struct{ network, address, refused string }{
+		{"tcp", "127.0.0.1:0", ""},
+		{"tcp", "127.0.0.1:", ""},
+		{"tcp4", "127.0.0.1:0", ""},
+		{"tcp", "[::ffff:127.0.0.1]:0", ""},
+		{"tcp", ":0", ""},
+		{"tcp", "", ""},
+		{"tcp4", ":0", ""},
+		{"tcp", "0.0.0.0:0", ""},
+		{"udp", "127.0.0.1:0", ""},
+		{"udp4", ":0", ""},
+		{"tcp6", "[::1]:0", ""},
+		{"tcp6", ":0", ""},
+		{"tcp6", "[::1%lo]:0", ""},
+		{"udp6", "[::1]:0", ""},
+		{"tcp", "localhost:0", "resolve it first"},
+		{"tcp", "example.com:80", "resolve it first"},
+		{"tcp", "127.0.0.1:http", "not a number"},
+		{"tcp", "127.0.0.1:65536", "not a number"},
+		{"tcp", "127.0.0.1", "missing port"},
+		{"tcp", "::1:80", "too many colons"},
+		{"tcp4", "[::1]:0", "IPv6"},
+		{"tcp6", "127.0.0.1:0", "IPv4"},
+		{"tcp5", "127.0.0.1:0", "unknown network"},
+		{"ip", "127.0.0.1", "unknown network"},
+		{"", "127.0.0.1:0", "unknown network"},
+		{"unix", "/" + strings.Repeat("x", 200), "invalid argument"},
+		{"unix", "/nowhere/at/all", "no such file"},
+	} {
+		t.Run(c.network+" "+c.address, func(t *testing.T) {
+			var s interface{ Close() error }
+			var err error
+			if strings.HasPrefix(c.network, "udp") {
+				var p *socket.PacketConn
+				p, err = socket.ListenPacket(c.network, c.address)
+				if err == nil {
+					require.Equal(t, "udp", p.LocalAddr().Network())
+				}
+				s = p
+			} else {
+				var l *socket.Listener
+				l, err = socket.Listen(c.network, c.address)
+				if err == nil {
+					require.NotZero(t, l.Addr().(*net.TCPAddr).Port)
+					d, err := socket.Dial(c.network, l.Addr().String())
+					require.NoError(t, err)
+					awaitWritable(t, d)
+					require.NoError(t, d.ConnectError(), "%v", l.Addr())
+					require.NoError(t, d.Close())
+				}
+				s = l
+			}
+			if c.refused != "" {
+				var op *net.OpError
+				require.ErrorAs(t, err, &op)
+				require.ErrorContains(t, err, c.refused)
+				return
+			}
+			if err != nil && strings.HasSuffix(c.network, "6") {
+				needIPv6(t)
+			}
+			require.NoError(t, err)
+			require.NoError(t, s.Close())
+		})
+	}
+	_, err := socket.Dial("udp", "127.0.0.1:1")
+	require.ErrorContains(t, err, "DialPacket")
+	_, err = socket.Listen("udp", "127.0.0.1:1")
+	require.ErrorContains(t, err, "ListenPacket")
+	_, err = socket.ListenPacket("tcp", "127.0.0.1:1")
+	require.ErrorContains(t, err, "use Listen")
+}
+
+// Who listens on all addresses does so for IPv4 and IPv6, as with package net.
+func TestDualStack(t *testing.T) {
+	guard(t, "tcp without a host listens for IPv4 and IPv6; tcp4 and tcp6 for one")
+	needIPv6(t)
+	like, err := net.Listen("tcp", ":0")
+	require.NoError(t, err)
+	dual := like.Addr().(*net.TCPAddr).IP.To4() == nil
+	require.NoError(t, like.Close())
+	for _, c := range []struct {
+		network, address string
+		v4, v6           bool
+	}{{"tcp", ":0", true, dual}, {"tcp", "[::]:0", true, dual}, {"tcp", "0.0.0.0:0", true, dual}, {"tcp4", ":0", true, false}, {"tcp6", ":0", false, true}} {
+		l := listen(t, c.network, c.address)
+		port := l.Addr().(*net.TCPAddr).Port
+		for address, reachable := range map[string]bool{"127.0.0.1": c.v4, "::1": c.v6} {
+			d, err := socket.Dial("tcp", net.JoinHostPort(address, fmt.Sprint(port)))
+			if err == nil {
+				awaitWritable(t, d)
+				err = d.ConnectError()
+			}
+			if !reachable {
+				require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v from %s", c, address)
+				continue
+			}
+			require.NoError(t, err, "%v from %s", c, address)
+			a := accept(t, l)
+			require.Equal(t, address, a.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().String(), "never mapped")
+			require.NoError(t, a.Close())
+			require.NoError(t, d.Close())
+		}
+		require.NoError(t, l.Close())
+	}
+}
+
+func TestUnixListenerRemovesItsFile(t *testing.T) {
+	guard(t, "the file of a Unix listener is removed by Close, unless told otherwise")
+	path := socketPath(t)
+	exists := func() bool { _, err := os.Stat(path); return err == nil }
+	l := listen(t, "unix", path)
+	require.Equal(t, &net.UnixAddr{Name: path, Net: "unix"}, l.Addr())
+	_, err := socket.Listen("unix", path)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.True(t, exists(), "a failed Listen removes nothing")
+	require.NoError(t, l.Close())
+	require.False(t, exists())
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	require.ErrorIs(t, l.Close(), net.ErrClosed)
+	require.True(t, exists(), "the second Close removes nothing")
+	require.NoError(t, os.Remove(path))
+
+	l = listen(t, "unix", path)
+	l.SetUnlinkOnClose(false)
+	require.NoError(t, l.Close())
+	require.True(t, exists())
+	_, err = socket.Dial("unix", path)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+}
+
+func TestAbstractUnixSockets(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux has them")
+	}
+	guard(t, "on Linux @name is in the abstract namespace, and no name is a name of the system's choice")
+	for _, name := range []string{fmt.Sprintf("@epore-%d", os.Getpid()), ""} {
+		l := listen(t, "unix", name)
+		require.True(t, strings.HasPrefix(l.Addr().String(), "@"), "%v", l.Addr())
+		c := dial(t, "unix", l.Addr().String())
+		require.NoError(t, c.ConnectError(), "at once")
+		write(t, c, "x")
+		require.Equal(t, "x", read(t, accept(t, l), 8))
+		require.NoError(t, l.Close())
+	}
+}
+
+func TestListenOptions(t *testing.T) {
+	guard(t, "options of Listen do what they say")
+	require.NotNil(t, listen(t, "tcp", "127.0.0.1:0", nil), "nil is no option")
+
+	l := listen(t, "tcp", "127.0.0.1:0")
+	_, err := socket.Listen("tcp", l.Addr().String())
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+
+	one, err := socket.Listen("tcp", "127.0.0.1:0", socket.ReusePort())
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Logf("no ReusePort here: %v", err)
+	} else {
+		require.NoError(t, err)
+		closeLater(t, one)
+		listen(t, "tcp", one.Addr().String(), socket.ReusePort())
+		u, err := socket.ListenPacket("udp", "127.0.0.1:0", socket.ReusePort())
+		require.NoError(t, err)
+		closeLater(t, u)
+		u, err = socket.ListenPacket("udp", u.LocalAddr().String(), socket.ReusePort())
+		require.NoError(t, err)
+		closeLater(t, u)
+	}
+	_, err = socket.ListenPacket("udp", "127.0.0.1:0", socket.DeferAccept(time.Second))
+	require.Error(t, err)
+}
+
+func TestDeferAccept(t *testing.T) {
+	guard(t, "DeferAccept: a connection is there to accept when its data has come")
+	l, err := socket.Listen("tcp", "127.0.0.1:0", socket.DeferAccept(30*time.Second))
+	if errors.Is(err, errors.ErrUnsupported) || runtime.GOOS == "freebsd" && err != nil {
+		t.Skipf("no DeferAccept here: %v", err)
+	}
+	require.NoError(t, err)
+	closeLater(t, l)
+	c := dial(t, "tcp", l.Addr().String())
+	awaitWritable(t, c)
+	require.NoError(t, c.ConnectError())
+	_, err = l.Accept()
+	require.Equal(t, socket.ErrWouldBlock, err)
+	write(t, c, "x")
+	a := accept(t, l)
+	require.Equal(t, "x", read(t, a, 8))
+}
+
+func TestBacklog(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what a backlog of 1 means is another thing on each system")
+	}
+	guard(t, "Backlog limits how many connections wait")
+	path := socketPath(t)
+	l := listen(t, "unix", path, socket.Backlog(1))
+	full := 0
+	for full < 10 {
+		c, err := socket.Dial("unix", path)
+		if err != nil {
+			require.ErrorIs(t, err, syscall.EAGAIN, "a full Unix backlog is an error at once")
+			break
+		}
+		closeLater(t, c)
+		full++
+	}
+	require.Equal(t, 2, full)
+	accept(t, l)
+	dial(t, "unix", path)
+}
+
+func TestNoDelayIsTheDefault(t *testing.T) {
+	guard(t, "TCP Conns begin with no-delay, dialled and accepted ones")
+	for _, network := range []string{"tcp4", "tcp6"} {
+		if network == "tcp6" && !hasIPv6() {
+			continue
+		}
+		a, b := connected(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
+		for _, c := range []*socket.Conn{a, b} {
+			require.NotZero(t, option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+			require.NoError(t, c.SetNoDelay(false))
+			require.Zero(t, option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+		}
+	}
+}
+
+// option reads an option that is a number.
+func option(t testing.TB, s syscall.Conn, level, name int) int {
+	t.Helper()
+	n, err := unix.GetsockoptInt(descriptor(t, s), level, name)
+	require.NoError(t, err)
+	return n
+}
+
+func TestOptions(t *testing.T) {
+	guard(t, "options are those of the system")
+	a, _ := connected(t, "tcp4", "127.0.0.1:0")
+	require.Zero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.NoError(t, a.SetKeepAlive(true))
+	require.NotZero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.NoError(t, a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: false, Idle: time.Hour}))
+	require.Zero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.NoError(t, a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}))
+	require.NotZero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+
+	before := option(t, a, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	require.NoError(t, a.SetReadBuffer(20_000))
+	require.NotEqual(t, before, option(t, a, unix.SOL_SOCKET, unix.SO_RCVBUF))
+	require.GreaterOrEqual(t, option(t, a, unix.SOL_SOCKET, unix.SO_RCVBUF), 20_000)
+	require.NoError(t, a.SetWriteBuffer(20_000))
+	require.GreaterOrEqual(t, option(t, a, unix.SOL_SOCKET, unix.SO_SNDBUF), 20_000)
+
+	u, _ := pair(t)
+	for _, err := range []error{u.SetNoDelay(true), u.SetKeepAlive(true), u.SetLinger(0), u.SetKeepAliveConfig(net.KeepAliveConfig{})} {
+		require.ErrorIs(t, err, os.ErrInvalid, "of TCP only")
+	}
+}
