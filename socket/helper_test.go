@@ -213,9 +213,10 @@ func descriptor(t testing.TB, s syscall.Conn) (number int) {
 func awaitReadable(t testing.TB, s syscall.Conn) { t.Helper(); awaitFD(t, s, unix.POLLIN) }
 func awaitWritable(t testing.TB, s syscall.Conn) { t.Helper(); awaitFD(t, s, unix.POLLOUT) }
 
-func awaitFD(t testing.TB, s syscall.Conn, events int16) {
+func awaitFD(t testing.TB, s syscall.Conn, events int) {
 	t.Helper()
-	p := []unix.PollFd{{Fd: int32(descriptor(t, s)), Events: events}}
+	p := []unix.PollFd{{Fd: int32(descriptor(t, s))}}
+	setBits(&p[0].Events, events)
 	for {
 		n, err := unix.Poll(p, int(fixture.Soon.Milliseconds()))
 		if err == unix.EINTR {
@@ -226,6 +227,9 @@ func awaitFD(t testing.TB, s syscall.Conn, events int16) {
 		return
 	}
 }
+
+// setBits stores bits in a field whose type is another on each system.
+func setBits[T ~int16 | ~uint16](field *T, bits int) { *field = T(bits) }
 
 // write writes s whole, waiting for room.
 func write(t testing.TB, c *socket.Conn, s string) {

@@ -1,0 +1,20 @@
+package main
+
+import (
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/epoll"
+	"github.com/epore/epore/backend/iouring"
+	"github.com/epore/epore/backend/kqueue"
+	"github.com/epore/epore/backend/pollfd"
+	"github.com/epore/epore/internal/kqsim"
+)
+
+// Beside the queue of New: the others of this system, and a simulated kqueue.
+func init() {
+	queues["epoll"] = func() backend.Backend { return epoll.New() }
+	queues["io_uring"] = func() backend.Backend { return iouring.New() }
+	queues["pollfd"] = func() backend.Backend { return pollfd.New() }
+	for _, p := range kqsim.Profiles {
+		queues["kqueue, "+p.Name] = func() backend.Backend { return kqueue.NewOn(kqsim.New(p)) }
+	}
+}

@@ -1,0 +1,156 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/backend/backendtest"
+)
+
+// In the environment: makes the test binary the program, with so many descriptors.
+const (
+	asProgram = "EPORE_TEST_RUN_ECHO"
+	withLimit = "EPORE_TEST_DESCRIPTORS"
+)
+
+func TestMain(m *testing.M) {
+	if n, err := strconv.Atoi(os.Getenv(withLimit)); err == nil {
+		setDescriptors(n)
+	}
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// descriptors is how many this process may have.
+func descriptors() int {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
+		return 256
+	}
+	return int(min(uint64(limit.Cur), 1<<30))
+}
+
+func setDescriptors(n int) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		panic(err)
+	}
+	setLimit(&limit.Cur, n)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		panic(err)
+	}
+}
+
+func setLimit[T ~int64 | ~uint64](field *T, n int) { *field = T(n) }
+
+// program runs the real program and returns its address.
+func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr string, out *bufio.Reader) {
+	t.Helper()
+	p, err := epore.New()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	require.NoError(t, p.Close())
+	t.Cleanup(backendtest.Watchdog(t.Name(), "the program ends when it is told to"))
+	self, err := os.Executable()
+	require.NoError(t, err)
+	cmd = exec.CommandContext(t.Context(), self, args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1", env)
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	out = bufio.NewReader(stdout)
+	line, err := out.ReadString('\n')
+	require.NoError(t, err)
+	addr, _, found := strings.Cut(strings.TrimPrefix(line, "listening on "), ",")
+	require.True(t, found, line)
+	return cmd, addr, out
+}
+
+func TestSignalsEndIt(t *testing.T) {
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		for _, loops := range []string{"1", "2"} {
+			cmd, addr, out := program(t, "", "-loops", loops)
+			c := dial(t, addr)
+			_, err := c.Write([]byte("ping"))
+			require.NoError(t, err)
+			_, err = io.ReadFull(c, make([]byte, 4))
+			require.NoError(t, err)
+			require.NoError(t, cmd.Process.Signal(sig))
+			_, err = c.Read(make([]byte, 1))
+			require.Equal(t, io.EOF, err)
+			require.NoError(t, c.Close())
+			rest, err := io.ReadAll(out)
+			require.NoError(t, err)
+			require.NoError(t, cmd.Wait(), "exit status 0")
+			require.Regexp(t, `^1 connection in [0-9.]+s: 1 closed at the end\n4 bytes received, 4 sent\n$`, string(rest))
+		}
+	}
+}
+
+// With too few descriptors the clients wait, and all are served.
+func TestOutOfDescriptors(t *testing.T) {
+	cmd, addr, out := program(t, withLimit+"=40")
+	const clients = 120
+	var all, gate sync.WaitGroup
+	gate.Add(clients)
+	for range clients {
+		all.Go(func() {
+			c := dial(t, addr)
+			gate.Done()
+			gate.Wait() // all are connected, says the system; and the program has not that many
+			if _, err := c.Write([]byte("ping")); err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := io.ReadFull(c, make([]byte, 4)); err != nil {
+				t.Error(err)
+			}
+			_ = c.Close()
+		})
+	}
+	all.Wait()
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	rest, err := io.ReadAll(out)
+	require.NoError(t, err)
+	require.NoError(t, cmd.Wait())
+	require.Contains(t, string(rest), "120 connections in ")
+	require.Contains(t, string(rest), "480 bytes received, 480 sent")
+	require.Contains(t, string(rest), "accepting was paused")
+}
+
+func TestStartFails(t *testing.T) {
+	newPoll := func() (*epore.Poll, error) { return epore.New() }
+	s := serving(t, config{}, newPoll)
+	_, err := start(config{addr: s.addr(), loops: 1}, newPoll)
+	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	_, err = start(config{addr: "localhost:0", loops: 1}, newPoll)
+	require.ErrorContains(t, err, "resolve it first")
+	var opened atomic.Int32
+	_, err = start(config{addr: "127.0.0.1:0", loops: 3}, func() (*epore.Poll, error) {
+		if opened.Add(1) == 3 {
+			return nil, io.ErrUnexpectedEOF
+		}
+		return epore.New()
+	})
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+}
