@@ -73,7 +73,8 @@ func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr stri
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd = exec.CommandContext(t.Context(), self, args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1", env)
+	cmd.Env = append(os.Environ(), asProgram+"=1", env,
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each run takes a second longer with -race
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)

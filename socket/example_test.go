@@ -1,0 +1,194 @@
+//go:build unix
+
+package socket_test
+
+import (
+	"fmt"
+	"io"
+	"log"
+	"net"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/socket"
+)
+
+// A server and a client in one loop: the client connects, asks, and reads the answer.
+func Example() {
+	poll, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer poll.Close()
+	const listening, server, client = 0, 1, 2
+	registry := poll.Registry()
+
+	l, err := socket.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	if err := registry.Register(l, listening, epore.Readable); err != nil {
+		log.Fatal(err)
+	}
+	c, err := socket.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if err := registry.Register(c, client, epore.Writable); err != nil { // when it is connected
+		log.Fatal(err)
+	}
+
+	var s *socket.Conn
+	buf := make([]byte, 64)
+	for events := epore.NewEvents(8); ; {
+		if err := poll.Poll(events, epore.Forever); err != nil {
+			log.Fatal(err)
+		}
+		for ev := range events.All() {
+			switch {
+			case ev.Token == listening:
+				if s, err = l.Accept(); err == socket.ErrWouldBlock {
+					continue
+				}
+				if err == nil {
+					err = registry.Register(s, server, epore.Readable)
+				}
+			case ev.Token == server:
+				var n int
+				if n, err = s.Read(buf); err == nil {
+					_, err = fmt.Fprintf(s, "you said %q", buf[:n])
+					_ = s.Close() // deregisters it
+				}
+			case ev.Token == client && ev.Writable():
+				if err = c.ConnectError(); err == nil {
+					_, err = c.Write([]byte("hello"))
+				}
+				if err == nil {
+					err = registry.Reregister(c, client, epore.Readable)
+				}
+			case ev.Token == client:
+				n, err := c.Read(buf)
+				if err == io.EOF {
+					return
+				}
+				fmt.Printf("%s\n", buf[:n])
+			}
+			if err != nil && err != socket.ErrWouldBlock {
+				log.Fatal(err)
+			}
+		}
+	}
+	// Output: you said "hello"
+}
+
+// Reading until ErrWouldBlock, as an edge-triggered loop has to.
+func ExampleErrWouldBlock() {
+	a, b, err := socket.Pair()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	_, _ = a.Write([]byte("all of this"))
+	for buf := make([]byte, 6); ; {
+		n, err := b.Read(buf)
+		if err == socket.ErrWouldBlock {
+			fmt.Println("wait for the next event")
+			return
+		}
+		fmt.Printf("%q %v\n", buf[:n], err)
+	}
+	// Output:
+	// "all of" <nil>
+	// " this" <nil>
+	// wait for the next event
+}
+
+// What does not fit stays in bufs, for when the Conn is writable again.
+func ExampleConn_WriteBuffers() {
+	a, b, err := socket.Pair()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	bufs := net.Buffers{[]byte("head "), []byte("and body")}
+	n, err := a.WriteBuffers(&bufs)
+	fmt.Println(n, err, len(bufs))
+	buf := make([]byte, 64)
+	got, _ := b.Read(buf)
+	fmt.Println(string(buf[:got]))
+	// Output:
+	// 13 <nil> 0
+	// head and body
+}
+
+// A connection made by package net, with its Dialer and Resolver, goes on in a loop.
+func ExampleFromConn() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		if c, err := l.Accept(); err == nil {
+			_, _ = io.WriteString(c, "welcome")
+			_ = c.Close()
+		}
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	c, err := socket.FromConn(conn) // conn is closed now, and c is connected
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	poll, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer poll.Close()
+	if err := poll.Registry().Register(c, 1, epore.Readable); err != nil {
+		log.Fatal(err)
+	}
+	if err := poll.Poll(epore.NewEvents(1), epore.Forever); err != nil {
+		log.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	n, err := c.Read(buf)
+	fmt.Printf("%q %v\n", buf[:n], err)
+	// Output: "welcome" <nil>
+}
+
+// Two sockets for datagrams.
+func ExamplePacketConn() {
+	a, err := socket.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer a.Close()
+	b, err := socket.DialPacket("udp", a.LocalAddr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer b.Close()
+	poll, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer poll.Close()
+	if err := poll.Registry().Register(a, 1, epore.Readable); err != nil {
+		log.Fatal(err)
+	}
+	_, _ = b.Write([]byte("hello"))
+	if err := poll.Poll(epore.NewEvents(1), epore.Forever); err != nil {
+		log.Fatal(err)
+	}
+	buf := make([]byte, 64)
+	n, from, err := a.ReadFromAddrPort(buf)
+	fmt.Printf("%q %v %v\n", buf[:n], from.Addr(), err)
+	// Output: "hello" 127.0.0.1 <nil>
+}
