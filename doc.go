@@ -60,6 +60,8 @@
 // Accept of a listener, unless several Polls watch it and another one may be
 // faster.
 //
+// Package socket has sockets that say "would block" by themselves.
+//
 // Edge-triggered, one reads until "would block", which a net.Conn's own methods
 // never say. Its descriptor does: SyscallConn, then RawConn.Read with a function
 // that reads the descriptor and returns true; for a listener, RawConn.Control and

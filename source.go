@@ -15,7 +15,7 @@ import (
 // descriptor there is [FD].
 //
 // Deregister a Source before closing it. Closing first is survivable: see
-// [Registry.Deregister].
+// [Registry.Deregister]. The sockets of package socket do so by themselves.
 type Source = syscall.Conn
 
 // FD makes a Source of a raw descriptor: a file descriptor on Unix, a SOCKET on

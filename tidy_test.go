@@ -139,7 +139,7 @@ func TestTheContractNamesItsTests(t *testing.T) {
 	}
 	text := regexp.MustCompile(`name:\s+"`).ReplaceAllString(sources.String(), `name: "`)
 	rules := 0
-	row := regexp.MustCompile(`(?m)^\| ([PRMSE]\d+) \|.*\| (.*) \|$`)
+	row := regexp.MustCompile(`(?m)^\| ([PRMSNE]\d+) \|.*\| (.*) \|$`)
 	quoted := regexp.MustCompile("`([^`]+)`")
 	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
 		rules++

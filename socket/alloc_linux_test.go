@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -89,6 +90,7 @@ func TestAllocations(t *testing.T) {
 			}
 		})
 	}
+	require.LessOrEqual(t, int(unsafe.Sizeof(socket.Conn{})), 64, "docs/design.md says so")
 	l := listen(t, "tcp", "127.0.0.1:0")
 	noAllocs(t, "Accept that would block", 0, func() error {
 		if _, err := l.Accept(); err != socket.ErrWouldBlock {
