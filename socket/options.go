@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -134,9 +133,4 @@ func (c *Conn) tcpOption(set func(h handle) error) error {
 		}
 		return set(h)
 	})
-}
-
-// errNoOption says that the system has no such option.
-func errNoOption(name string) error {
-	return fmt.Errorf("this system has no %s: %w", name, errors.ErrUnsupported)
 }

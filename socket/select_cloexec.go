@@ -2,11 +2,7 @@
 
 package socket
 
-import (
-	"syscall"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // Here the flags of a new descriptor are given where it is made, so that no program
 // started meanwhile inherits it, and nothing has to be locked.
@@ -21,9 +17,4 @@ func makePair() ([2]int, error) {
 
 func makeDuplicate(fd int) (int, error) {
 	return unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-}
-
-func acceptOne(listener int) (int, error) {
-	fd, _, err := syscall.Accept4(listener, newFlags)
-	return fd, err
 }
