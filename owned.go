@@ -44,14 +44,27 @@ func (p *Poll) attach(h backend.Handle, d *owned.Descriptor, err error) error {
 // ownedPoll is a Poll as the project's own sources know it.
 type ownedPoll Poll
 
-// Deregister implements [owned.Poll].
+// Deregister implements [owned.Poll]. It goes through no Registry: those can be closed,
+// also the one that the Poll lends.
 func (o *ownedPoll) Deregister(h backend.Handle) error {
 	p := (*Poll)(o)
-	err := p.own.changeHandle(opDeregister, h, 0, 0, nil)
-	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrClosed) {
+	err := p.deregisterOwned(h)
+	if p.trace {
+		p.log.Trace("deregister", "fd", int(h), "reason", "closing", "error", err)
+	}
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return &OpError{opDeregister.String(), fmt.Sprintf("fd %d", int(h)), err}
+}
+
+func (p *Poll) deregisterOwned(h backend.Handle) error {
+	p.table.mu.Lock()
+	defer p.table.mu.Unlock()
+	if p.closed.Load() {
+		return nil
+	}
+	return p.deregister(h)
 }
 
 // WouldBlock implements [owned.Poll].

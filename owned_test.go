@@ -110,6 +110,7 @@ func TestOwnSourceOfSeveralPolls(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, clone.Reregister(s, 2, epore.Readable))
 	require.NoError(t, clone.Close(), "the registration stays")
+	require.NoError(t, polls[3].Registry().Close(), "and so does this one")
 	events := make([]*epore.Events, len(polls))
 	for i, p := range polls {
 		events[i] = epore.NewEvents(4)

@@ -31,14 +31,11 @@ func (e *wouldBlockError) Temporary() bool { return true }
 // is lost, because the buffer was too short. It is io.ErrShortBuffer too.
 var ErrTruncated = fmt.Errorf("socket: the datagram is longer than the buffer, its rest is lost: %w", io.ErrShortBuffer)
 
-// failed is the error of an operation on b: what was attempted, on what, and why. To
-// be called before b is released.
+// failed is the error of an operation on b: what was attempted, on what, and why.
+// Between Acquire and Release.
 func (b *base) failed(op string, err error) error {
-	e := &net.OpError{Op: op, Net: b.proto.String(), Err: err}
-	if b.own().Acquire() { // for its addresses, unless it is closed
-		e.Source, e.Addr = b.localAddr(), b.remoteAddr()
-		b.own().Release()
-	}
+	h := b.own().Handle()
+	e := &net.OpError{Op: op, Net: b.proto.String(), Source: localName(h, b.proto), Addr: remoteName(h, b.proto), Err: err}
 	if e.Addr == nil { // as in package net: what it listens on
 		e.Source, e.Addr = nil, e.Source
 	}

@@ -109,13 +109,7 @@ func (b *base) do(op string, f func(h handle) error) error {
 	return nil
 }
 
-// localAddr and remoteAddr are nil when the system knows none, or not any more.
-// Between Acquire and Release.
-
-func (b *base) localAddr() net.Addr  { return localName(b.own().Handle(), b.proto) }
-func (b *base) remoteAddr() net.Addr { return remoteName(b.own().Handle(), b.proto) }
-
-// named asks the system for an address, of a socket that may be closed.
+// named asks the system for an address; nil: it knows none, or b is closed.
 func (b *base) named(name func(handle, proto) net.Addr) net.Addr {
 	if !b.own().Acquire() {
 		return nil
