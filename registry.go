@@ -214,7 +214,7 @@ func (r *Registry) changeLocked(op operation, h backend.Handle, token Token, in 
 	defer p.table.mu.Unlock()
 	err := r.usable()
 	if err == nil && op != opDeregister {
-		err = p.checkInterest(in)
+		err = p.checkInterest(in, d != nil)
 	}
 	if err != nil {
 		return err
@@ -233,8 +233,9 @@ func (r *Registry) changeLocked(op operation, h backend.Handle, token Token, in 
 	return err
 }
 
-// checkInterest refuses what means nothing, and what this queue cannot do.
-func (p *Poll) checkInterest(in Interest) error {
+// checkInterest refuses what means nothing, and what this queue cannot do, for one of
+// the project's own sources or another.
+func (p *Poll) checkInterest(in Interest, own bool) error {
 	switch {
 	case in.Unknown() != 0:
 		return fmt.Errorf("interest %v has unknown bits: %w", in, fs.ErrInvalid)
@@ -243,7 +244,11 @@ func (p *Poll) checkInterest(in Interest) error {
 	case in.Has(Exclusive | OneShot):
 		return fmt.Errorf("interest %v has both Exclusive and OneShot, which do not go together: %w", in, fs.ErrInvalid)
 	}
-	if lacking := in &^ p.caps.Interests; lacking != 0 {
+	can := p.caps.Interests
+	if own && p.rearmer != nil {
+		can |= Edge
+	}
+	if lacking := in &^ can; lacking != 0 {
 		return fmt.Errorf("%s has no %v: %w", p.be.Name(), lacking, errors.ErrUnsupported)
 	}
 	return nil

@@ -9,13 +9,13 @@ import (
 )
 
 // Pair returns two stream sockets that are connected with each other: Unix ones, as of
-// socketpair(2).
+// socketpair(2), or on Windows TCP ones on the loopback interface.
 func Pair() (a, b *Conn, err error) {
 	hs, err := newPair()
 	if err != nil {
-		return nil, nil, &net.OpError{Op: "socketpair", Net: unixStream.String(), Err: err}
+		return nil, nil, &net.OpError{Op: "socketpair", Net: pairProto.String(), Err: err}
 	}
-	return newConn(hs[0], unixStream, local), newConn(hs[1], unixStream, local), nil
+	return newConn(hs[0], pairProto, pairFamily), newConn(hs[1], pairProto, pairFamily), nil
 }
 
 // FromConn takes a connection of package net over: a *net.TCPConn, or a *net.UnixConn

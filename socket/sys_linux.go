@@ -16,6 +16,17 @@ import (
 //
 // On 386 and s390x these calls have numbers of their own since Linux 4.3.
 
+// The addresses of the kernel: see select_rawaddr.go.
+type (
+	rawSockaddr4 = unix.RawSockaddrInet4
+	rawSockaddr6 = unix.RawSockaddrInet6
+)
+
+const (
+	afInet4 = unix.AF_INET
+	afInet6 = unix.AF_INET6
+)
+
 // rawMost is how many bytes a raw call transfers at most. While it runs nothing else
 // runs on its processor, and the garbage collector may have to wait for it; so what takes
 // longer tells the scheduler, and is hardly slower for it.
@@ -25,7 +36,7 @@ const rawMost = 64 << 10
 const inheritsNoDelay = true
 
 // recvfrom receives into b; who sent it, into from, if that is not nil.
-func recvfrom(h handle, b []byte, flags uintptr, from *unix.RawSockaddrInet6) (int, unix.Errno) {
+func recvfrom(h handle, b []byte, flags uintptr, from *rawSockaddr6) (int, unix.Errno) {
 	size := uint32(unsafe.Sizeof(*from))
 	psize := &size
 	if from == nil {
@@ -51,7 +62,7 @@ func recvfrom(h handle, b []byte, flags uintptr, from *unix.RawSockaddrInet6) (i
 }
 
 // sendto sends b; to an address of size bytes, if that is not nil.
-func sendto(h handle, b []byte, to *unix.RawSockaddrInet6, size uintptr) (int, error) {
+func sendto(h handle, b []byte, to *rawSockaddr6, size uintptr) (int, error) {
 	raceWrite(b)
 	for {
 		var n uintptr
@@ -109,7 +120,7 @@ func sysSend(h handle, b []byte) (int, error) { return sendto(h, b, nil, 0) }
 
 // sysReceiveFrom is sysReceive, and tells who sent it.
 func sysReceiveFrom(h handle, b []byte) (n int, from netip.AddrPort, err error) {
-	var rsa unix.RawSockaddrInet6
+	var rsa rawSockaddr6
 	n, errno := recvfrom(h, b, unix.MSG_TRUNC, &rsa)
 	if errno == 0 {
 		from = fromRaw(&rsa)
@@ -123,38 +134,9 @@ func sysReceiveFrom(h handle, b []byte) (n int, from netip.AddrPort, err error) 
 
 // sysSendTo sends a datagram from a socket of the given family.
 func sysSendTo(h handle, f family, b []byte, to netip.AddrPort) (int, error) {
-	var rsa unix.RawSockaddrInet6
+	var rsa rawSockaddr6
 	size := toRaw(&rsa, f, to)
 	return sendto(h, b, &rsa, size)
-}
-
-// fromRaw reads an address that the kernel has written, IPv4 unmapped.
-func fromRaw(rsa *unix.RawSockaddrInet6) netip.AddrPort {
-	port := (*[2]byte)(unsafe.Pointer(&rsa.Port))
-	p := uint16(port[0])<<8 | uint16(port[1])
-	switch rsa.Family {
-	case unix.AF_INET:
-		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(rsa)).Addr), p)
-	case unix.AF_INET6:
-		return netip.AddrPortFrom(zones.named(netip.AddrFrom16(rsa.Addr).Unmap(), rsa.Scope_id), p)
-	}
-	return netip.AddrPort{}
-}
-
-// toRaw writes an address for the kernel and returns its size.
-func toRaw(rsa *unix.RawSockaddrInet6, f family, a netip.AddrPort) uintptr {
-	port := (*[2]byte)(unsafe.Pointer(&rsa.Port))
-	port[0], port[1] = byte(a.Port()>>8), byte(a.Port())
-	if f == inet4 {
-		rsa.Family = unix.AF_INET
-		rsa4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(rsa))
-		rsa4.Addr = a.Addr().Unmap().As4()
-		return unsafe.Sizeof(*rsa4)
-	}
-	rsa.Family = unix.AF_INET6
-	rsa.Addr = a.Addr().As16()
-	rsa.Scope_id = zones.index(a.Addr().Zone())
-	return unsafe.Sizeof(*rsa)
 }
 
 // iovecs is the memory for the buffers of one call.

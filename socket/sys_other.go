@@ -1,4 +1,4 @@
-//go:build !unix
+//go:build !unix && !windows
 
 package socket
 
@@ -15,6 +15,8 @@ import (
 const (
 	rearms          = false
 	inheritsNoDelay = false
+	pairProto       = unixStream
+	pairFamily      = local
 )
 
 var (

@@ -72,6 +72,12 @@ var dualStack = sync.OnceValue(func() bool {
 		unix.Bind(fd, &unix.SockaddrInet6{Addr: mapped.As16()}) == nil
 })
 
+// pairProto and pairFamily are what newPair makes.
+const (
+	pairProto  = unixStream
+	pairFamily = local
+)
+
 func newPair() ([2]handle, error) {
 	fds, err := makePair()
 	if err != nil {

@@ -1,0 +1,69 @@
+package socket
+
+import (
+	"os"
+
+	"golang.org/x/sys/windows"
+)
+
+// setInt sets an option to a number or a truth value.
+func setInt[T int | bool](h handle, level, option int, value T) error {
+	n := 0
+	switch v := any(value).(type) {
+	case int:
+		n = v
+	case bool:
+		if v {
+			n = 1
+		}
+	}
+	return os.NewSyscallError("setsockopt", windows.SetsockoptInt(windows.Handle(h), level, option, n))
+}
+
+func setNoDelay(h handle, on bool) error {
+	return setInt(h, windows.IPPROTO_TCP, windows.TCP_NODELAY, on)
+}
+
+// setReuseAddr has nothing to do: on Windows an address is free again at once, and
+// SO_REUSEADDR would let others take it away while it is in use.
+func setReuseAddr(handle) error { return nil }
+
+func setReusePort(handle) error { return errNoOption("SO_REUSEPORT") }
+
+func setBroadcast(h handle) error {
+	return setInt(h, windows.SOL_SOCKET, windows.SO_BROADCAST, true)
+}
+
+func setReadBuffer(h handle, bytes int) error {
+	return setInt(h, windows.SOL_SOCKET, windows.SO_RCVBUF, bytes)
+}
+
+func setWriteBuffer(h handle, bytes int) error {
+	return setInt(h, windows.SOL_SOCKET, windows.SO_SNDBUF, bytes)
+}
+
+func setLinger(h handle, seconds int) error {
+	l := windows.Linger{}
+	if seconds >= 0 {
+		l.Onoff, l.Linger = 1, int32(seconds)
+	}
+	return os.NewSyscallError("setsockopt", windows.SetsockoptLinger(windows.Handle(h), windows.SOL_SOCKET, windows.SO_LINGER, &l))
+}
+
+func setKeepAlive(h handle, on bool) error {
+	return setInt(h, windows.SOL_SOCKET, windows.SO_KEEPALIVE, on)
+}
+
+// These are there from Windows 10, version 1709, on.
+
+func setKeepAliveIdle(h handle, seconds int) error {
+	return setInt(h, windows.IPPROTO_TCP, windows.TCP_KEEPIDLE, seconds)
+}
+
+func setKeepAliveInterval(h handle, seconds int) error {
+	return setInt(h, windows.IPPROTO_TCP, windows.TCP_KEEPINTVL, seconds)
+}
+
+func setKeepAliveCount(h handle, n int) error {
+	return setInt(h, windows.IPPROTO_TCP, windows.TCP_KEEPCNT, n)
+}
