@@ -14,12 +14,12 @@ type idleList struct {
 	time        time.Duration // of the last call of now
 }
 
-var start0 = time.Now()
+var begin = time.Now()
 
 // now reads the clock, once for a batch of events.
 func (l *idleList) now() {
 	if l.after > 0 {
-		l.time = time.Since(start0)
+		l.time = time.Since(begin)
 	}
 }
 
@@ -85,7 +85,8 @@ func (l *idleList) next() (time.Duration, bool) {
 	return l.first.last + l.after - l.time, true
 }
 
-// alarm gives an event at a time.
+// alarm gives an event at a time: a timer of package time wakes the loop. It is set when it
+// rings rather than with each Poll, which costs nothing meanwhile.
 type alarm struct {
 	waker *epore.Waker
 	timer *time.Timer
