@@ -37,7 +37,7 @@ func newSignal(t testing.TB, p *epore.Poll, token epore.Token, sigs ...os.Signal
 // raise sends a signal to this process.
 func raise(t testing.TB, sig syscall.Signal) {
 	t.Helper()
-	require.NoError(t, unix.Kill(os.Getpid(), sig))
+	require.NoError(t, fixture.Raise(sig))
 }
 
 // arrived sends a signal and returns when s has it.
@@ -137,7 +137,7 @@ func TestNoKindOfSignalIsLost(t *testing.T) {
 		var sent [len(signalNumbers)]atomic.Int64
 		send := func(sig syscall.Signal) {
 			sent[sig].Add(1)
-			assert.NoError(t, unix.Kill(os.Getpid(), sig))
+			assert.NoError(t, fixture.Raise(sig))
 		}
 		var flooding sync.WaitGroup
 		for _, sig := range flood {
@@ -298,7 +298,7 @@ func TestClosedSignal(t *testing.T) {
 			for range 3 {
 				closing.Go(func() { assert.NoError(t, s.Close()) })
 			}
-			closing.Go(func() { _ = unix.Kill(os.Getpid(), unix.SIGUSR2) })
+			closing.Go(func() { _ = fixture.Raise(unix.SIGUSR2) })
 			closing.Wait()
 		}
 		require.NotContains(t, tokens(t, p), epore.Token(5))
@@ -316,7 +316,7 @@ func TestSignalsAfterThePollsClose(t *testing.T) {
 		var working sync.WaitGroup
 		working.Go(func() {
 			for range 100 {
-				assert.NoError(t, unix.Kill(os.Getpid(), unix.SIGUSR1))
+				assert.NoError(t, fixture.Raise(unix.SIGUSR1))
 			}
 		})
 		working.Go(func() {
