@@ -23,11 +23,14 @@ type Conn struct {
 	connect atomic.Pointer[connectState] // nil: connected
 }
 
-// connectState is how an attempt to connect stands.
-type connectState struct{ err error }
+// connectState is how an attempt to connect stands, and where to: the system does not
+// tell before there is a connection. It is never changed.
+type connectState struct {
+	err error // errInProgress: it has not ended
+	to  target
+}
 
-// connecting is that of all that have not ended.
-var connecting = connectState{errInProgress}
+func (s *connectState) inProgress() bool { return s != nil && s.err == errInProgress }
 
 // maxTransfer is what one system call is asked to transfer at most: some refuse 2 GiB.
 const maxTransfer = 1 << 30
@@ -139,19 +142,28 @@ func consume(bufs *net.Buffers, n int) {
 // transferError is what reading or writing returns for err. Between Acquire and
 // Release.
 func (c *Conn) transferError(op string, in backend.Interest, err error) error {
-	if c.connect.Load() == &connecting {
+	if state := c.connect.Load(); state.inProgress() {
 		if isNotConnected(err) { // how the BSDs say it
 			err = ErrWouldBlock
 		}
 		if err != ErrWouldBlock {
 			// The system tells it once: it is what ConnectError will be asked for.
-			c.connect.CompareAndSwap(&connecting, &connectState{err})
+			c.connect.CompareAndSwap(state, &connectState{err, state.to})
 		}
 	}
 	if err == ErrWouldBlock {
 		return c.wouldBlock(in)
 	}
 	return c.failed(op, err)
+}
+
+// failed is the error of an operation on c. Of a Conn that is not connected, what it was
+// to be connected to is its address, as in package net.
+func (c *Conn) failed(op string, err error) error {
+	if state := c.connect.Load(); state != nil {
+		return &net.OpError{Op: op, Net: c.proto.String(), Addr: state.to.addr(), Err: err}
+	}
+	return c.base.failed(op, err)
 }
 
 // CloseRead shuts down the reading side: reading gives io.EOF. (On Linux, data that

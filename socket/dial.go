@@ -27,7 +27,7 @@ func Dial(network, address string) (*Conn, error) {
 		}
 		err := connect(h, &t)
 		if err == errInProgress {
-			c.connect.Store(&connecting)
+			c.connect.Store(&connectState{err, t})
 			return nil
 		}
 		return err
@@ -49,28 +49,29 @@ func (c *Conn) ConnectError() error {
 	}
 	defer d.Release()
 	state := c.connect.Load()
-	if state == &connecting {
-		state = c.askConnected(d.Handle())
+	if state.inProgress() {
+		state = c.askConnected(d.Handle(), state)
 	}
-	switch state {
-	case nil:
+	switch {
+	case state == nil:
 		return nil
-	case &connecting:
+	case state.inProgress():
 		return c.wouldBlock(backend.Writable)
 	}
 	return c.failed("dial", state.err)
 }
 
-// askConnected asks the system how the attempt stands, and notes when it has ended.
-func (c *Conn) askConnected(h handle) *connectState {
-	var state *connectState
+// askConnected asks the system how an attempt stands that was in progress, and notes when
+// it has ended.
+func (c *Conn) askConnected(h handle, was *connectState) *connectState {
+	var now *connectState
 	if err := pendingError(h); err != nil {
-		state = &connectState{err}
+		now = &connectState{err, was.to}
 	} else if !isConnected(h) {
-		return &connecting
+		return was
 	}
-	if !c.connect.CompareAndSwap(&connecting, state) {
+	if !c.connect.CompareAndSwap(was, now) {
 		return c.connect.Load() // reading or writing was told meanwhile
 	}
-	return state
+	return now
 }

@@ -56,7 +56,8 @@ func nobody(t *testing.T) string {
 func TestConnectRefused(t *testing.T) {
 	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
-			c, err := socket.Dial("tcp", nobody(t))
+			address := nobody(t)
+			c, err := socket.Dial("tcp", address)
 			if err == nil { // else it was refused at once, as some systems can
 				closeLater(t, c)
 				require.NoError(t, p.Registry().Register(c, 1, epore.Writable|mode))
@@ -66,10 +67,12 @@ func TestConnectRefused(t *testing.T) {
 				_, readErr := c.Read(make([]byte, 1))
 				require.Error(t, readErr)
 				require.NotEqual(t, socket.ErrWouldBlock, readErr)
+				_, writeErr := c.Write(make([]byte, 1))
+				require.ErrorContains(t, writeErr, "write tcp "+address+": ")
 				require.NoError(t, c.Close())
 			}
 			require.ErrorIs(t, err, syscall.ECONNREFUSED)
-			require.ErrorContains(t, err, "dial tcp")
+			require.ErrorContains(t, err, "dial tcp "+address+": connect: ", "the address is the target's")
 		}
 	})
 }
@@ -81,13 +84,16 @@ func TestConnectRefusedToldToTheReader(t *testing.T) {
 		func(c *socket.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
 		func(c *socket.Conn) error { _, err := c.Write(make([]byte, 1)); return err },
 	} {
-		c, err := socket.Dial("tcp", nobody(t))
+		address := nobody(t)
+		c, err := socket.Dial("tcp", address)
 		if err != nil {
 			t.Skipf("refused at once: %v", err)
 		}
 		closeLater(t, c)
 		awaitWritable(t, c)
-		require.ErrorIs(t, op(c), syscall.ECONNREFUSED)
+		err = op(c)
+		require.ErrorIs(t, err, syscall.ECONNREFUSED)
+		require.ErrorContains(t, err, " tcp "+address+": ")
 		for range 2 {
 			require.ErrorIs(t, c.ConnectError(), syscall.ECONNREFUSED)
 		}
