@@ -53,7 +53,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	n, err := 0, error(nil)
 	if len(b) > 0 {
 		if n, err = sysRead(d.Handle(), b[:min(len(b), maxTransfer)]); n == 0 && err == nil {
-			err = io.EOF
+			err = c.end()
 		} else if err != nil {
 			err = c.transferError("read", backend.Readable, err)
 		}
@@ -98,7 +98,7 @@ func (c *Conn) ReadBuffers(bufs [][]byte) (int, error) {
 		return n, c.transferError("read", backend.Readable, err)
 	}
 	if n == 0 && wanted {
-		return 0, io.EOF
+		return 0, c.end()
 	}
 	return n, nil
 }
@@ -142,8 +142,10 @@ func consume(bufs *net.Buffers, n int) {
 // transferError is what reading or writing returns for err. Between Acquire and
 // Release.
 func (c *Conn) transferError(op string, in backend.Interest, err error) error {
-	if state := c.connect.Load(); state.inProgress() {
-		if isNotConnected(err) { // how the BSDs say it
+	if state := c.connect.Load(); err != ErrWouldBlock && state.inProgress() {
+		if why := pendingError(c.own().Handle()); why != nil { // Windows tells it here only
+			err = why
+		} else if isNotConnected(err) { // how Windows and the BSDs say that it goes on
 			err = ErrWouldBlock
 		}
 		if err != ErrWouldBlock {
@@ -155,6 +157,20 @@ func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 		return c.wouldBlock(in)
 	}
 	return c.failed(op, err)
+}
+
+// end is what reading returns at the end of the stream, which also systems have it that
+// an attempt to connect that failed has, and then it is that error. Between Acquire and
+// Release.
+func (c *Conn) end() error {
+	state := c.connect.Load()
+	if state.inProgress() {
+		state = c.askConnected(c.own().Handle(), state)
+	}
+	if state == nil || state.inProgress() {
+		return io.EOF
+	}
+	return c.failed("read", state.err)
 }
 
 // failed is the error of an operation on c. Of a Conn that is not connected, what it was
