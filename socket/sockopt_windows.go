@@ -1,6 +1,9 @@
 package socket
 
 import (
+	"errors"
+	"fmt"
+	"math"
 	"os"
 
 	"golang.org/x/sys/windows"
@@ -45,7 +48,7 @@ func setWriteBuffer(h handle, bytes int) error {
 func setLinger(h handle, seconds int) error {
 	l := windows.Linger{}
 	if seconds >= 0 {
-		l.Onoff, l.Linger = 1, int32(seconds)
+		l.Onoff, l.Linger = 1, int32(min(seconds, math.MaxUint16)) // it has 16 bits
 	}
 	return os.NewSyscallError("setsockopt", windows.SetsockoptLinger(windows.Handle(h), windows.SOL_SOCKET, windows.SO_LINGER, &l))
 }
@@ -54,16 +57,23 @@ func setKeepAlive(h handle, on bool) error {
 	return setInt(h, windows.SOL_SOCKET, windows.SO_KEEPALIVE, on)
 }
 
-// These are there from Windows 10, version 1709, on.
+// setTime sets what is there from Windows 10, version 1709, on.
+func setTime(h handle, option, value int) error {
+	err := setInt(h, windows.IPPROTO_TCP, option, value)
+	if errors.Is(err, windows.WSAENOPROTOOPT) {
+		return fmt.Errorf("%w (%w)", errUnsupported, err)
+	}
+	return err
+}
 
 func setKeepAliveIdle(h handle, seconds int) error {
-	return setInt(h, windows.IPPROTO_TCP, windows.TCP_KEEPIDLE, seconds)
+	return setTime(h, windows.TCP_KEEPIDLE, seconds)
 }
 
 func setKeepAliveInterval(h handle, seconds int) error {
-	return setInt(h, windows.IPPROTO_TCP, windows.TCP_KEEPINTVL, seconds)
+	return setTime(h, windows.TCP_KEEPINTVL, seconds)
 }
 
 func setKeepAliveCount(h handle, n int) error {
-	return setInt(h, windows.IPPROTO_TCP, windows.TCP_KEEPCNT, n)
+	return setTime(h, windows.TCP_KEEPCNT, n)
 }

@@ -118,15 +118,15 @@ var dualStack = sync.OnceValue(func() bool {
 // newPair connects two sockets over the loopback interface: Windows has no socketpair.
 // Somebody else who connects in between is not taken for ours.
 func newPair() (pair [2]handle, err error) {
-	l, err := Listen("tcp4", "127.0.0.1:0", Backlog(8))
-	if err != nil {
-		return pair, err
-	}
-	defer l.Close()
 	a, err := makeSocket(windows.AF_INET, windows.SOCK_STREAM, nil)
 	if err != nil {
 		return pair, err
 	}
+	l, err := Listen("tcp4", "127.0.0.1:0", Backlog(8))
+	if err != nil {
+		return pair, errors.Join(err, closeNew(a))
+	}
+	defer l.Close()
 	b, err := connectTo(a, l)
 	if err == nil {
 		err = errors.Join(setNoDelay(a, true), setNoDelay(b, true))
