@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package socket_test
 
@@ -7,17 +7,16 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime"
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/backendtest"
@@ -101,7 +100,7 @@ func TestHalfClose(t *testing.T) {
 		write(t, a, "the request")
 		require.NoError(t, a.CloseWrite())
 		_, err := a.Write([]byte("more"))
-		require.ErrorIs(t, err, syscall.EPIPE)
+		require.ErrorIs(t, err, errShut)
 		require.Equal(t, "the request", readAll(t, b))
 		write(t, b, "the answer")
 		require.NoError(t, b.Close())
@@ -129,22 +128,32 @@ func TestReset(t *testing.T) {
 			require.NoError(t, a.Close())
 			awaitReadable(t, b)
 			_, err := b.Read(make([]byte, 1))
-			require.ErrorIs(t, err, syscall.ECONNRESET)
-			require.ErrorContains(t, err, "read "+network[:3])
-			var op *net.OpError
-			require.ErrorAs(t, err, &op)
+			if fixture.Wine {
+				require.Equal(t, io.EOF, err, "it just ends")
+			} else {
+				require.ErrorIs(t, err, fixture.WasReset)
+				require.ErrorContains(t, err, "read "+network[:3])
+				var op *net.OpError
+				require.ErrorAs(t, err, &op)
+			}
 			_, err = b.Write([]byte("x"))
-			require.ErrorIs(t, err, syscall.EPIPE)
+			isGone(t, err)
 			require.Nil(t, b.RemoteAddr(), "it has none any more")
 			require.NotNil(t, b.LocalAddr())
 		})
 	}
 }
 
+// isGone has err be that of a peer that is gone.
+func isGone(t *testing.T, err error) {
+	t.Helper()
+	require.True(t, slices.ContainsFunc(errGone, func(gone error) bool { return errors.Is(err, gone) }), "%v", err)
+}
+
 func TestWritingToAClosedPeerIsNoSignal(t *testing.T) {
 	eachLink(t, "a write to a closed peer is an error, never a SIGPIPE", func(t *testing.T, a, b *socket.Conn) {
 		pipes := make(chan os.Signal, 16)
-		signal.Notify(pipes, unix.SIGPIPE)
+		signal.Notify(pipes, syscall.SIGPIPE)
 		defer signal.Stop(pipes)
 		require.NoError(t, b.Close())
 		broken := func(write func() error) {
@@ -158,7 +167,7 @@ func TestWritingToAClosedPeerIsNoSignal(t *testing.T) {
 				if errors.Is(err, syscall.ECONNRESET) {
 					continue // told once
 				}
-				require.ErrorIs(t, err, syscall.EPIPE)
+				isGone(t, err)
 				return
 			}
 		}
@@ -166,39 +175,6 @@ func TestWritingToAClosedPeerIsNoSignal(t *testing.T) {
 		broken(func() error { _, err := a.WriteBuffers(&net.Buffers{[]byte("x"), []byte("y")}); return err })
 		require.Empty(t, pipes)
 	})
-}
-
-// asProgram makes the test binary a program in which a socket has the number 1.
-const asProgram = "EPORE_TEST_SOCKET_IS_STDOUT"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
-		_ = os.Stdout.Close()
-		a, b, err := socket.Pair()
-		if err == nil {
-			_ = b.Close()
-			_, err = a.Write([]byte("x"))
-		}
-		raw, _ := a.SyscallConn()
-		_ = raw.Control(func(fd uintptr) { println("fd", fd) })
-		println(err.Error())
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-func TestASocketInPlaceOfStdoutIsNoSignal(t *testing.T) {
-	guard(t, "never a SIGPIPE, not even for the numbers for which the runtime lets it through")
-	self, err := os.Executable()
-	require.NoError(t, err)
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), asProgram+"=1",
-		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // else it takes a second longer with -race
-	var out strings.Builder
-	cmd.Stderr = &out
-	require.NoError(t, cmd.Run(), out.String())
-	require.Contains(t, out.String(), "fd 1\n")
-	require.Contains(t, out.String(), "broken pipe")
 }
 
 // Both directions at once, far more than the system buffers, through a Poll.
@@ -287,8 +263,8 @@ func TestEdgesFollowWouldBlock(t *testing.T) {
 				for { // drain it
 					n, err := b.Read(buf)
 					if err == socket.ErrWouldBlock {
-						if l.name == "tcp4" || l.name == "tcp6" { // more may be under way
-							if n, _ := unix.Poll([]unix.PollFd{{Fd: int32(descriptor(t, b)), Events: unix.POLLIN}}, 1); n > 0 {
+						if _, local := b.LocalAddr().(*net.UnixAddr); !local { // more may be under way
+							if fixture.Readable(descriptor(t, b), time.Millisecond) {
 								continue
 							}
 						}
@@ -304,6 +280,31 @@ func TestEdgesFollowWouldBlock(t *testing.T) {
 			}
 			require.NoError(t, a.Close())
 		}
+	})
+}
+
+// Where a queue lacks Edge, it may have it for sockets that say when they would block.
+func TestEdgeWhereTheQueueLacksIt(t *testing.T) {
+	eachQueue(t, "M2: Capabilities has Edge where every source can have it; where the sockets of this package alone can, they are told apart", func(t *testing.T, p *epore.Poll) {
+		if p.Capabilities().Interests.Has(epore.Edge) {
+			t.Skip(p.Backend() + " has it for all")
+		}
+		a, _ := pair(t)
+		other, _ := netLink(t, "tcp", "127.0.0.1:0")
+		const in = epore.Readable | epore.Edge
+		for _, s := range []epore.Source{epore.FD(descriptor(t, a)), other.(*net.TCPConn)} {
+			require.ErrorIs(t, p.Registry().Register(s, 1, in), errors.ErrUnsupported, "%T", s)
+			require.NoError(t, p.Registry().Register(s, 1, epore.Readable))
+			require.ErrorIs(t, p.Registry().Reregister(s, 1, in), errors.ErrUnsupported, "%T", s)
+			require.NoError(t, p.Registry().Deregister(s))
+		}
+		err := p.Registry().Register(a, 1, in)
+		if len(modes(p)) == 1 {
+			require.ErrorIs(t, err, errors.ErrUnsupported)
+			return
+		}
+		require.NoError(t, err)
+		require.NoError(t, p.Registry().Reregister(a, 1, in))
 	})
 }
 
@@ -398,6 +399,7 @@ func TestConcurrentClose(t *testing.T) {
 		rounds = 20_000
 	}
 	poison := []byte("poison")
+	met := 0
 	for range rounds {
 		var others []*socket.Conn
 		a, b, err := socket.Pair()
@@ -442,6 +444,10 @@ func TestConcurrentClose(t *testing.T) {
 			write(t, c, "c")
 			write(t, d, "d")
 			if descriptor(t, c) == number || descriptor(t, d) == number {
+				met++
+				break
+			}
+			if runtime.GOOS == "windows" && len(others) > 16 { // whose numbers have no order
 				break
 			}
 			others = append(others, c, d)
@@ -458,6 +464,8 @@ func TestConcurrentClose(t *testing.T) {
 			require.NoError(t, s.Close())
 		}
 	}
+	t.Logf("the number had a next owner in %d of %d rounds", met, rounds)
+	require.NotZero(t, met)
 }
 
 func TestAfterClose(t *testing.T) {
@@ -514,8 +522,7 @@ func TestSyscallConn(t *testing.T) {
 	require.Equal(t, 3, calls)
 	require.NoError(t, raw.Control(func(fd uintptr) {
 		require.NoError(t, a.Close(), "Close does not wait for this call")
-		_, err := unix.FcntlInt(fd, unix.F_GETFD, 0)
-		require.NoError(t, err, "it is open until this call is over")
+		require.True(t, fixture.IsOpen(int(fd)), "until this call is over")
 	}))
 	require.Panics(t, func() {
 		b, _ := pair(t)
@@ -523,8 +530,7 @@ func TestSyscallConn(t *testing.T) {
 		defer func() {
 			number := descriptor(t, b)
 			require.NoError(t, b.Close())
-			_, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0)
-			require.ErrorIs(t, err, unix.EBADF, "a panic releases it")
+			require.False(t, fixture.IsOpen(number), "a panic releases it")
 		}()
 		_ = raw.Control(func(uintptr) { panic("in a callback") })
 	})
@@ -536,12 +542,11 @@ func TestFlags(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			a, b := l.make(t)
 			for _, s := range []syscall.Conn{a, b} {
-				flags, err := unix.FcntlInt(uintptr(descriptor(t, s)), unix.F_GETFD, 0)
-				require.NoError(t, err)
-				require.NotZero(t, flags&unix.FD_CLOEXEC)
-				flags, err = unix.FcntlInt(uintptr(descriptor(t, s)), unix.F_GETFL, 0)
-				require.NoError(t, err)
-				require.NotZero(t, flags&unix.O_NONBLOCK)
+				fd := descriptor(t, s)
+				inherited, open := fixture.Descriptors(fd + 1)[fd]
+				require.True(t, open)
+				require.False(t, inherited)
+				require.False(t, blocks(t, fd))
 			}
 		})
 	}

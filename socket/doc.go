@@ -28,6 +28,13 @@
 // # Systems
 //
 // It is complete on Linux; on the BSDs, macOS and the other Unixes, too, but for options
-// that a system does not have, and it allocates a little more there. On Windows it is to
-// come, and elsewhere there is nothing: making a socket fails with errors.ErrUnsupported.
+// that a system does not have, and it allocates a little more there.
+//
+// On Windows there are no datagrams of Unix sockets, and Unix sockets only from
+// Windows 10, version 1803, on (not in Wine 8); Pair makes TCP sockets on the loopback
+// interface; ReusePort and DeferAccept are errors.ErrUnsupported. Errors are those of
+// Winsock, as in package net: WSAECONNREFUSED, where a Unix has ECONNREFUSED. A Poll has
+// Edge for these sockets, though its Capabilities lack it, which are about all sources.
+//
+// Elsewhere there is nothing: making a socket fails with errors.ErrUnsupported.
 package socket

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package socket_test
 
@@ -11,12 +11,12 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/backendtest"
@@ -56,9 +56,10 @@ func guard(t *testing.T, rule string) {
 	})
 }
 
-// modes are the ways to be told of readiness that p has.
+// modes are the ways to be told of readiness that p has: for these sockets also where
+// edges are made by hand.
 func modes(p *epore.Poll) []epore.Interest {
-	if p.Capabilities().Interests.Has(epore.Edge) {
+	if p.Capabilities().Interests.Has(epore.Edge) || p.Backend() == "iocp" {
 		return []epore.Interest{0, epore.Edge}
 	}
 	return []epore.Interest{0}
@@ -105,8 +106,8 @@ var links = []link{
 func linksHere(t testing.TB) iter.Seq[link] {
 	return func(yield func(link) bool) {
 		for _, l := range links {
-			if l.name == "tcp6" && !hasIPv6() {
-				t.Log("no IPv6 here")
+			if why := lacks(l.name); why != "" {
+				t.Log(why)
 				continue
 			}
 			t.Log(l.name)
@@ -117,10 +118,53 @@ func linksHere(t testing.TB) iter.Seq[link] {
 	}
 }
 
+// streams are networks of streams that the system has, and addresses to listen on.
+func streams(t testing.TB) iter.Seq2[string, string] {
+	return func(yield func(network, address string) bool) {
+		for _, s := range [][2]string{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}, {"unix", socketPath(t)}} {
+			if lacks(s[0]) == "" && !yield(strings.TrimRight(s[0], "46"), s[1]) {
+				return
+			}
+		}
+	}
+}
+
 var hasIPv6 = sync.OnceValue(func() bool {
 	l, err := net.Listen("tcp6", "[::1]:0")
 	return err == nil && l.Close() == nil
 })
+
+// hasUnix: Windows has them from Windows 10 on, Wine has not.
+var hasUnix = sync.OnceValue(func() bool {
+	dir, err := os.MkdirTemp("", "s")
+	if err != nil {
+		return false
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", dir+"/s")
+	return err == nil && l.Close() == nil
+})
+
+// lacks says why there are no sockets of a network here.
+func lacks(network string) string {
+	switch {
+	case strings.HasSuffix(network, "6") && !hasIPv6():
+		return "no IPv6 here"
+	case network == "unix" && !hasUnix():
+		return "no Unix sockets here"
+	case network == "unixgram" && runtime.GOOS == "windows":
+		return "Windows has no datagrams of Unix sockets"
+	}
+	return ""
+}
+
+// need skips what needs sockets of a network where the system has none.
+func need(t testing.TB, network string) {
+	t.Helper()
+	if why := lacks(network); why != "" {
+		t.Skip(why)
+	}
+}
 
 // eachLink runs a test on stream sockets of every kind.
 func eachLink(t *testing.T, rule string, run func(t *testing.T, a, b *socket.Conn)) {
@@ -154,21 +198,11 @@ func closeLater(t testing.TB, closers ...io.Closer) {
 
 func listen(t testing.TB, network, address string, opts ...socket.Option) *socket.Listener {
 	t.Helper()
+	need(t, network)
 	l, err := socket.Listen(network, address, opts...)
-	if err != nil && network[len(network)-1] == '6' {
-		needIPv6(t)
-	}
 	require.NoError(t, err)
 	closeLater(t, l)
 	return l
-}
-
-// needIPv6 skips what needs it where the system has none.
-func needIPv6(t testing.TB) {
-	t.Helper()
-	if !hasIPv6() {
-		t.Skip("no IPv6 here")
-	}
 }
 
 func dial(t testing.TB, network, address string) *socket.Conn {
@@ -210,26 +244,15 @@ func descriptor(t testing.TB, s syscall.Conn) (number int) {
 }
 
 // awaitReadable waits, without any queue, for what the network does on its own time.
-func awaitReadable(t testing.TB, s syscall.Conn) { t.Helper(); awaitFD(t, s, unix.POLLIN) }
-func awaitWritable(t testing.TB, s syscall.Conn) { t.Helper(); awaitFD(t, s, unix.POLLOUT) }
-
-func awaitFD(t testing.TB, s syscall.Conn, events int) {
+func awaitReadable(t testing.TB, s syscall.Conn) {
 	t.Helper()
-	p := []unix.PollFd{{Fd: int32(descriptor(t, s))}}
-	setBits(&p[0].Events, events)
-	for {
-		n, err := unix.Poll(p, int(fixture.Soon.Milliseconds()))
-		if err == unix.EINTR {
-			continue
-		}
-		require.NoError(t, err)
-		require.NotZero(t, n, "never ready")
-		return
-	}
+	fixture.AwaitReadable(t, descriptor(t, s))
 }
 
-// setBits stores bits in a field whose type is another on each system.
-func setBits[T ~int16 | ~uint16](field *T, bits int) { *field = T(bits) }
+func awaitWritable(t testing.TB, s syscall.Conn) {
+	t.Helper()
+	fixture.AwaitWritable(t, descriptor(t, s))
+}
 
 // write writes s whole, waiting for room.
 func write(t testing.TB, c *socket.Conn, s string) {

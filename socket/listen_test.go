@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package socket_test
 
@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
@@ -24,15 +23,15 @@ import (
 func TestAcceptUntilWouldBlock(t *testing.T) {
 	eachQueue(t, "one event, any number of connections, and then ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
-			for _, address := range [][2]string{{"tcp", "127.0.0.1:0"}, {"unix", socketPath(t)}} {
-				l := listen(t, address[0], address[1])
+			for network, address := range streams(t) {
+				l := listen(t, network, address)
 				_, err := l.Accept()
 				require.True(t, err == socket.ErrWouldBlock, "%v", err)
 				require.NoError(t, p.Registry().Register(l, 1, epore.Readable|mode))
 				for round := 1; round <= 3; round++ {
 					var clients []*socket.Conn
 					for range 5 {
-						c := dial(t, address[0], l.Addr().String())
+						c := dial(t, network, l.Addr().String())
 						awaitWritable(t, c)
 						require.NoError(t, c.ConnectError())
 						clients = append(clients, c)
@@ -164,11 +163,12 @@ func TestAddresses(t *testing.T) {
 			if c.refused != "" {
 				var op *net.OpError
 				require.ErrorAs(t, err, &op)
+				need(t, c.network)
 				require.ErrorContains(t, err, c.refused)
 				return
 			}
-			if err != nil && strings.HasSuffix(c.network, "6") {
-				needIPv6(t)
+			if err != nil {
+				need(t, c.network)
 			}
 			require.NoError(t, err)
 			require.NoError(t, s.Close())
@@ -185,7 +185,7 @@ func TestAddresses(t *testing.T) {
 // Who listens on all addresses does so for IPv4 and IPv6, as with package net.
 func TestDualStack(t *testing.T) {
 	guard(t, "tcp without a host listens for IPv4 and IPv6; tcp4 and tcp6 for one")
-	needIPv6(t)
+	need(t, "tcp6")
 	like, err := net.Listen("tcp", ":0")
 	require.NoError(t, err)
 	dual := like.Addr().(*net.TCPAddr).IP.To4() == nil
@@ -203,7 +203,7 @@ func TestDualStack(t *testing.T) {
 				err = d.ConnectError()
 			}
 			if !reachable {
-				require.ErrorIs(t, err, syscall.ECONNREFUSED, "%v from %s", c, address)
+				require.ErrorIs(t, err, fixture.Refused, "%v from %s", c, address)
 				continue
 			}
 			require.NoError(t, err, "%v from %s", c, address)
@@ -218,12 +218,13 @@ func TestDualStack(t *testing.T) {
 
 func TestUnixListenerRemovesItsFile(t *testing.T) {
 	guard(t, "the file of a Unix listener is removed by Close, unless told otherwise")
+	need(t, "unix")
 	path := socketPath(t)
 	exists := func() bool { _, err := os.Stat(path); return err == nil }
 	l := listen(t, "unix", path)
 	require.Equal(t, &net.UnixAddr{Name: path, Net: "unix"}, l.Addr())
 	_, err := socket.Listen("unix", path)
-	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.ErrorIs(t, err, fixture.InUse)
 	require.True(t, exists(), "a failed Listen removes nothing")
 	require.NoError(t, l.Close())
 	require.False(t, exists())
@@ -237,7 +238,7 @@ func TestUnixListenerRemovesItsFile(t *testing.T) {
 	require.NoError(t, l.Close())
 	require.True(t, exists())
 	_, err = socket.Dial("unix", path)
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.ErrorIs(t, err, fixture.Refused)
 }
 
 func TestAbstractUnixSockets(t *testing.T) {
@@ -262,7 +263,7 @@ func TestListenOptions(t *testing.T) {
 
 	l := listen(t, "tcp", "127.0.0.1:0")
 	_, err := socket.Listen("tcp", l.Addr().String())
-	require.ErrorIs(t, err, syscall.EADDRINUSE)
+	require.ErrorIs(t, err, fixture.InUse)
 
 	one, err := socket.Listen("tcp", "127.0.0.1:0", socket.ReusePort())
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -330,9 +331,9 @@ func TestNoDelayIsTheDefault(t *testing.T) {
 		}
 		a, b := connected(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
 		for _, c := range []*socket.Conn{a, b} {
-			require.NotZero(t, option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+			require.NotZero(t, option(t, c, syscall.IPPROTO_TCP, syscall.TCP_NODELAY))
 			require.NoError(t, c.SetNoDelay(false))
-			require.Zero(t, option(t, c, unix.IPPROTO_TCP, unix.TCP_NODELAY))
+			require.Zero(t, option(t, c, syscall.IPPROTO_TCP, syscall.TCP_NODELAY))
 		}
 	}
 }
@@ -340,30 +341,29 @@ func TestNoDelayIsTheDefault(t *testing.T) {
 // option reads an option that is a number.
 func option(t testing.TB, s syscall.Conn, level, name int) int {
 	t.Helper()
-	n, err := unix.GetsockoptInt(descriptor(t, s), level, name)
-	require.NoError(t, err)
-	return n
+	return fixture.Option(t, descriptor(t, s), level, name)
 }
 
 func TestOptions(t *testing.T) {
 	guard(t, "options are those of the system")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
-	require.Zero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.Zero(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 	require.NoError(t, a.SetKeepAlive(true))
-	require.NotZero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.NotZero(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 	require.NoError(t, a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: false, Idle: time.Hour}))
-	require.Zero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.Zero(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 	require.NoError(t, a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: -1}))
-	require.NotZero(t, option(t, a, unix.SOL_SOCKET, unix.SO_KEEPALIVE))
+	require.NotZero(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 
-	before := option(t, a, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	before := option(t, a, syscall.SOL_SOCKET, syscall.SO_RCVBUF)
 	require.NoError(t, a.SetReadBuffer(20_000))
-	require.NotEqual(t, before, option(t, a, unix.SOL_SOCKET, unix.SO_RCVBUF))
-	require.GreaterOrEqual(t, option(t, a, unix.SOL_SOCKET, unix.SO_RCVBUF), 20_000)
+	require.NotEqual(t, before, option(t, a, syscall.SOL_SOCKET, syscall.SO_RCVBUF))
+	require.GreaterOrEqual(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_RCVBUF), 20_000)
 	require.NoError(t, a.SetWriteBuffer(20_000))
-	require.GreaterOrEqual(t, option(t, a, unix.SOL_SOCKET, unix.SO_SNDBUF), 20_000)
+	require.GreaterOrEqual(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_SNDBUF), 20_000)
 
-	u, _ := pair(t)
+	need(t, "unix")
+	u, _ := connected(t, "unix", socketPath(t))
 	for _, err := range []error{u.SetNoDelay(true), u.SetKeepAlive(true), u.SetLinger(0), u.SetKeepAliveConfig(net.KeepAliveConfig{})} {
 		require.ErrorIs(t, err, os.ErrInvalid, "of TCP only")
 	}

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package socket_test
 
@@ -7,22 +7,19 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/socket"
 )
 
 func listenPacket(t testing.TB, network, address string) *socket.PacketConn {
 	t.Helper()
+	need(t, network)
 	c, err := socket.ListenPacket(network, address)
-	if err != nil && strings.HasSuffix(network, "6") {
-		needIPv6(t)
-	}
 	require.NoError(t, err)
 	closeLater(t, c)
 	return c
@@ -83,7 +80,7 @@ func TestDatagrams(t *testing.T) {
 			require.Equal(t, socket.ErrWouldBlock, err, "it is gone")
 
 			_, err = a.WriteToAddrPort(make([]byte, 70_000), udpAddress(b))
-			require.ErrorIs(t, err, syscall.EMSGSIZE)
+			require.ErrorIs(t, err, errTooLong)
 			_, err = a.Write([]byte("x"))
 			require.Error(t, err, "not connected")
 			require.Nil(t, a.RemoteAddr())
@@ -166,14 +163,14 @@ func TestDatagramRefused(t *testing.T) {
 	require.NoError(t, err)
 	awaitReadable(t, a)
 	_, err = a.Read(make([]byte, 8))
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.ErrorIs(t, err, fixture.Refused)
 	_, err = a.Read(make([]byte, 8))
 	require.Equal(t, socket.ErrWouldBlock, err)
 }
 
 func TestDualStackDatagrams(t *testing.T) {
 	guard(t, "on a socket for both, IPv4 addresses are IPv4")
-	needIPv6(t)
+	need(t, "udp6")
 	b := listenPacket(t, "udp", ":0")
 	if b.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
 		t.Skip("no such sockets here")
@@ -214,6 +211,7 @@ func TestAddressesThatDoNotFit(t *testing.T) {
 
 func TestUnixDatagrams(t *testing.T) {
 	guard(t, "Unix datagrams: names, connected and not, would-block when full")
+	need(t, "unixgram")
 	pathA, pathB := socketPath(t), socketPath(t)
 	a, b := listenPacket(t, "unixgram", pathA), listenPacket(t, "unixgram", pathB)
 	buf := make([]byte, 4)
@@ -256,7 +254,7 @@ func TestUnixDatagrams(t *testing.T) {
 	_, err = os.Stat(pathB)
 	require.NoError(t, err, "its file stays, as in package net")
 	_, err = c.Write(nil)
-	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.ErrorIs(t, err, fixture.Refused)
 }
 
 // Link-local addresses have zones.
