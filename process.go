@@ -13,12 +13,13 @@ import (
 )
 
 // Process makes the end of a process an event of a Poll, without a thread or a
-// goroutine for each: by a pidfd on Linux, by EVFILT_PROC on the BSDs and macOS.
-// Where neither is to be had it is by SIGCHLD, which one goroutine gets for all of
-// them, and looks at each; then the process must be a child of this one.
+// goroutine for each: by a pidfd on Linux, by EVFILT_PROC on the BSDs and macOS, by a
+// wait of the system's pool of threads on Windows, which has one for 63 of them. Where
+// none is to be had it is by SIGCHLD, which one goroutine gets for all of them, and looks
+// at each; then the process must be a child of this one.
 //
-// All methods may be called from any goroutine. A pidfd is a descriptor, so Close it
-// when the event has come.
+// All methods may be called from any goroutine. A pidfd is a descriptor, and Windows needs
+// a handle, so Close it when the event has come.
 type Process struct {
 	poll *Poll
 	end  func() error // gives back what watches it
@@ -37,10 +38,12 @@ type Process struct {
 // *os.Process this is noticed in any case and is os.ErrProcessDone, as for a number
 // that nobody has; else a number means whoever has it at the time of the call. A Wait
 // after NewProcess, also before the event, does no harm. A process may be watched any
-// number of times, and each time gives an event.
+// number of times, and each time gives an event. (Windows knows the number of a process
+// that has ended for as long as anybody has a handle of it; then there is an event.)
 //
-// What cannot be a number, and a process that was released, are fs.ErrInvalid. Where the system
-// has no way to tell of processes, it is errors.ErrUnsupported.
+// What cannot be a number, and a process that was released, are fs.ErrInvalid; on Windows
+// the latter cannot be told from one that was waited for. Where the system has no way to
+// tell of processes, it is errors.ErrUnsupported.
 func NewProcess[P int | *os.Process](r *Registry, token Token, process P) (*Process, error) {
 	var pid int
 	var handle *os.Process

@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix || windows
 
 package epore_test
 
@@ -11,11 +11,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend"
@@ -127,9 +125,15 @@ func TestProcessThatHasEnded(t *testing.T) {
 		for range 10 {
 			_, err := epore.NewProcess(p.Registry(), 7, q)
 			require.ErrorIs(t, err, os.ErrProcessDone)
-			_, err = epore.NewProcess(p.Registry(), 7, q.Pid)
-			require.ErrorIs(t, err, os.ErrProcessDone)
 			require.ErrorContains(t, err, "register process ")
+			if c, err := epore.NewProcess(p.Registry(), 7, q.Pid); err == nil {
+				// Windows knows a number for as long as anybody has a handle of it.
+				require.Equal(t, "windows", runtime.GOOS)
+				require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, next(t, p, events))
+				require.NoError(t, c.Close())
+			} else {
+				require.ErrorIs(t, err, os.ErrProcessDone)
+			}
 			require.Empty(t, ready(t, p, events))
 		}
 		require.LessOrEqual(t, p.Slots(), slots+1, "a refusal leaves nothing behind")
@@ -179,29 +183,14 @@ func TestProcessWatchedTwice(t *testing.T) {
 	})
 }
 
-// A child that is stopped and goes on sends SIGCHLD, too.
-func TestStoppedProcess(t *testing.T) {
-	eachWay(t, "S5: the end, and nothing else", func(t *testing.T, p *epore.Poll) {
-		child, q := fixture.NewChild(t)
-		newProcess(t, p, 7, q)
-		events := epore.NewEvents(4)
-		for _, sig := range []os.Signal{unix.SIGSTOP, unix.SIGCONT} {
-			require.NoError(t, q.Signal(sig))
-			if sig == unix.SIGSTOP {
-				fixture.AwaitStopped(t, q.Pid)
-			}
-			require.NoError(t, p.Poll(events, 5*time.Millisecond))
-			require.Empty(t, all(events))
-		}
-		child.Release()
-		require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, next(t, p, events))
-	})
-}
-
 func TestManyProcesses(t *testing.T) {
 	eachWay(t, "S5: 500 children at once without a thread or a goroutine for each", func(t *testing.T, p *epore.Poll) {
 		wanted := 500
-		if p.Strategy() == epore.Block && !backendtest.Long() {
+		switch {
+		case backendtest.Long():
+		case fixture.Wine: // where to begin one takes 50 ms and more; a thread waits for 63
+			wanted = 70
+		case p.Strategy() == epore.Block:
 			wanted = 50
 		}
 		n := fixture.Affordable(t, wanted)
@@ -236,12 +225,6 @@ func TestManyProcesses(t *testing.T) {
 		require.LessOrEqual(t, after, threads+16)
 		require.Empty(t, tokens(t, p))
 	})
-}
-
-// tasks counts the threads of this process, where they can be counted.
-func tasks() int {
-	list, _ := os.ReadDir("/proc/self/task")
-	return len(list)
 }
 
 func TestClosedProcess(t *testing.T) {
@@ -361,7 +344,9 @@ func TestProcessesAndSocketsShareLittleRoom(t *testing.T) {
 				p.AwaitPosted(int32(n))
 			}
 			for polls := 1; len(children.Each) > 0; polls++ {
-				require.LessOrEqual(t, polls, 2*n)
+				if runtime.GOOS != "windows" { // where the system posts it when it comes to that
+					require.LessOrEqual(t, polls, 2*n)
+				}
 				if token := next(t, p, events)[0].Token; token != 1 {
 					children.Wait(int(token))
 				}
@@ -392,8 +377,12 @@ func TestWhatIsNoProcess(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, q.Release())
 		_, err = epore.NewProcess(p.Registry(), 1, q)
-		require.ErrorIs(t, err, fs.ErrInvalid)
-		require.ErrorContains(t, err, "was released")
+		if runtime.GOOS == "windows" { // where Wait releases it, too
+			require.ErrorIs(t, err, os.ErrProcessDone)
+		} else {
+			require.ErrorIs(t, err, fs.ErrInvalid)
+			require.ErrorContains(t, err, "was released")
+		}
 		_, err = epore.NewProcess(p.Registry(), 1, math.MaxInt32)
 		require.ErrorIs(t, err, os.ErrProcessDone)
 		require.ErrorContains(t, err, "register process 2147483647: os: process already finished")
@@ -498,14 +487,25 @@ func TestQueuesThatWatchProcesses(t *testing.T) {
 	require.Equal(t, 1, p.Slots())
 
 	// The number is some process's: so it has ended, and is to be waited for.
+	// (Not on Windows, where a process that has ended is one like others.)
 	f.refuse = os.ErrProcessDone
-	d := newProcess(t, p, 2, q)
-	require.Equal(t, []epore.Event{{Token: 2, Ready: 1}}, next(t, p, events))
-	require.NoError(t, d.Close())
+	if runtime.GOOS != "windows" {
+		d := newProcess(t, p, 2, q)
+		require.Equal(t, []epore.Event{{Token: 2, Ready: 1}}, next(t, p, events))
+		require.NoError(t, d.Close())
+	} else {
+		_, err = epore.NewProcess(p.Registry(), 2, q)
+		require.ErrorIs(t, err, os.ErrProcessDone)
+	}
 	require.Equal(t, 1, p.Slots())
 
 	// Another way is there: the Fake takes any descriptor, and has no events of it.
 	for _, f.refuse = range []error{fs.ErrExist, errors.ErrUnsupported} {
+		if runtime.GOOS == "windows" { // it is not
+			_, err = epore.NewProcess(p.Registry(), 3, q)
+			require.ErrorIs(t, err, errors.ErrUnsupported)
+			continue
+		}
 		before := f.Watched()
 		d := newProcess(t, p, 3, q)
 		require.Equal(t, before+1, f.Watched())
@@ -530,5 +530,5 @@ func TestNoWayToWatchAProcess(t *testing.T) {
 	p := open(t)
 	_, err := epore.NewProcess(p.Registry(), 1, os.Getpid())
 	require.ErrorIs(t, err, errors.ErrUnsupported)
-	require.Equal(t, 1, p.Slots(), "what was tried is free again")
+	require.LessOrEqual(t, p.Slots(), 1, "what was tried is free again")
 }
