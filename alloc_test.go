@@ -4,6 +4,7 @@ package epore_test
 
 import (
 	"context"
+	"errors"
 	"math"
 	"os"
 	"runtime"
@@ -75,6 +76,46 @@ func TestAllocations(t *testing.T) {
 			_ = w.Wake()
 			return quiet.Poll(events, forever)
 		})
+		m, timer := newMailbox[*epore.Poll](t, quiet, 2), newTimer(t, quiet, 3)
+		received := 0
+		noAllocs(t, "sends, their Poll, and receiving", 0, func() error {
+			for range 100 {
+				if err := m.Send(p); err != nil {
+					return err
+				}
+			}
+			err := quiet.Poll(events, forever)
+			m.Receive()
+			for range m.All() {
+				received++
+			}
+			return err
+		})
+		require.NotZero(t, received)
+		noAllocs(t, "a timer set, stopped, set and expiring", 0, func() error {
+			if err := timer.Every(time.Hour); err != nil || !timer.Stop() {
+				return errors.Join(errSorry, err)
+			}
+			for _, d := range []time.Duration{0, 10 * time.Microsecond, 2500 * time.Microsecond} {
+				if err := timer.Reset(d); err != nil {
+					return err
+				}
+				if err := quiet.Poll(events, forever); err != nil || events.Len() != 1 || timer.Ticks() != 1 {
+					return errors.Join(errSorry, err)
+				}
+			}
+			return nil
+		})
+		full, err := epore.NewBoundedMailbox[int](quiet.Registry(), 4, 1)
+		require.NoError(t, err)
+		require.NoError(t, full.Send(1))
+		noAllocs(t, "a send to a full mailbox", 0, func() error {
+			if !errors.Is(full.Send(2), epore.ErrFull) {
+				return errSorry
+			}
+			return nil
+		})
+		require.NoError(t, full.Close())
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		noAllocs(t, "a PollContext with the same ctx", 0, func() error {

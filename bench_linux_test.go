@@ -22,63 +22,6 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// What Epore costs, beside the floor: the same loop by raw system calls. These
-// machines drift, so the contestants take turns, round by round within one
-// benchmark, and medians are compared: read the "ratio" columns, and run with
-// -count=5. ns/op is the sum of all contestants and means nothing.
-
-// contestant is one way to do a round of the same work.
-type contestant struct {
-	name  string
-	round func()
-}
-
-// versus runs the contestants in turn, b.N rounds each, and reports the median
-// time of each for one of the units of a round, less what base takes, if that
-// is there; and its ratio to the first.
-func versus(b *testing.B, units int, base func(), contestants ...contestant) {
-	b.Helper()
-	if base != nil {
-		contestants = append([]contestant{{"", base}}, contestants...)
-	}
-	times := make([][]float64, len(contestants))
-	for i := range times {
-		times[i] = make([]float64, b.N)
-	}
-	for range 3 { // warm up
-		for _, c := range contestants {
-			c.round()
-		}
-	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for n := range b.N {
-		for i, c := range contestants {
-			begin := time.Now()
-			c.round()
-			times[i][n] = float64(time.Since(begin))
-		}
-	}
-	b.StopTimer()
-	medians := make([]float64, len(contestants))
-	for i, t := range times {
-		slices.Sort(t)
-		medians[i] = t[len(t)/2] / float64(units)
-	}
-	if base != nil {
-		for i := range medians[1:] {
-			medians[i+1] -= medians[0]
-		}
-		contestants, medians = contestants[1:], medians[1:]
-	}
-	for i, c := range contestants {
-		b.ReportMetric(medians[i], c.name+"-ns")
-		if i > 0 {
-			b.ReportMetric(medians[i]/medians[0], c.name+"-ratio")
-		}
-	}
-}
-
 // rawEpoll is the floor: epoll by raw system calls.
 type rawEpoll struct {
 	fd  int
@@ -157,8 +100,8 @@ func BenchmarkEventByRegistered(b *testing.B) {
 			const sets = 3
 			plain, raws, parks := pairs(b, n, sets), pairs(b, n, sets), pairs(b, n, sets)
 			versus(b, active, plainRound(plain),
-				contestant{"raw", rawRound(b, raws, epore.Edge)},
-				contestant{"park", eporeRound(b, benchPoll(b, epore.Park), parks, epore.Edge)})
+				contestant{name: "raw", round: rawRound(b, raws, epore.Edge)},
+				contestant{name: "park", round: eporeRound(b, benchPoll(b, epore.Park), parks, epore.Edge)})
 			b.ReportMetric(float64(len(parks)), "registered")
 		})
 	}
@@ -191,10 +134,10 @@ func BenchmarkOneReadyOf(b *testing.B) {
 				}
 			}
 			versus(b, 1, nil,
-				contestant{"raw", func() { raw.wait() }},
-				contestant{"epoll", look(epore.NewWith(epoll.New()))},
-				contestant{"rawpoll", func() { _, _ = unix.Poll(fds, 0) }},
-				contestant{"pollfd", look(epore.NewWith(pollfd.New()))},
+				contestant{name: "raw", round: func() { raw.wait() }},
+				contestant{name: "epoll", round: look(epore.NewWith(epoll.New()))},
+				contestant{name: "rawpoll", round: func() { _, _ = unix.Poll(fds, 0) }},
+				contestant{name: "pollfd", round: look(epore.NewWith(pollfd.New()))},
 			)
 			b.ReportMetric(float64(len(ends)), "registered")
 		})
@@ -208,11 +151,11 @@ func benchmarkEvent(b *testing.B, registered int, mode epore.Interest) {
 	// A set of sockets for each, so that none pays for the other's registrations.
 	const sets = 6
 	versus(b, active, plainRound(pairs(b, registered, sets)),
-		contestant{"raw", rawRound(b, pairs(b, registered, sets), mode)},
-		contestant{"park", eporeRound(b, benchPoll(b, epore.Park), pairs(b, registered, sets), mode)},
-		contestant{"block", eporeRound(b, benchPoll(b, epore.Block), pairs(b, registered, sets), mode)},
-		contestant{"uring", eporeRound(b, uringPoll(b, epore.Block), pairs(b, registered, sets), mode)},
-		contestant{"uring-park", eporeRound(b, uringPoll(b, epore.Park), pairs(b, registered, sets), mode)},
+		contestant{name: "raw", round: rawRound(b, pairs(b, registered, sets), mode)},
+		contestant{name: "park", round: eporeRound(b, benchPoll(b, epore.Park), pairs(b, registered, sets), mode)},
+		contestant{name: "block", round: eporeRound(b, benchPoll(b, epore.Block), pairs(b, registered, sets), mode)},
+		contestant{name: "uring", round: eporeRound(b, uringPoll(b, epore.Block), pairs(b, registered, sets), mode)},
+		contestant{name: "uring-park", round: eporeRound(b, uringPoll(b, epore.Park), pairs(b, registered, sets), mode)},
 	)
 }
 
@@ -314,12 +257,12 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 		}
 	}
 	versus(b, len(ends), nil,
-		contestant{"raw", rawPairs(raw)},
-		contestant{"epore", eporePairs(fresh)},
-		contestant{"nested", rawPairs(nested)},
-		contestant{"parked", eporePairs(parked)},
-		contestant{"uring", eporePairs(owned)},
-		contestant{"uring-park", eporePairs(shared)},
+		contestant{name: "raw", round: rawPairs(raw)},
+		contestant{name: "epore", round: eporePairs(fresh)},
+		contestant{name: "nested", round: rawPairs(nested)},
+		contestant{name: "parked", round: eporePairs(parked)},
+		contestant{name: "uring", round: eporePairs(owned)},
+		contestant{name: "uring-park", round: eporePairs(shared)},
 	)
 }
 
@@ -348,7 +291,7 @@ func BenchmarkRegisterPollDeregister(b *testing.B) {
 		}
 	}
 	versus(b, len(ends), nil,
-		contestant{"raw", func() {
+		contestant{name: "raw", round: func() {
 			for i := range ends {
 				raw.ctl(unix.EPOLL_CTL_ADD, ends[i][0], unix.EPOLLIN|unix.EPOLLRDHUP|unix.EPOLLET, i)
 			}
@@ -357,9 +300,9 @@ func BenchmarkRegisterPollDeregister(b *testing.B) {
 				raw.ctl(unix.EPOLL_CTL_DEL, ends[i][0], 0, 0)
 			}
 		}},
-		contestant{"epore", rounds(benchPoll(b, epore.Block))},
-		contestant{"uring", rounds(uringPoll(b, epore.Block))},
-		contestant{"uring-park", rounds(uringPoll(b, epore.Park))},
+		contestant{name: "epore", round: rounds(benchPoll(b, epore.Block))},
+		contestant{name: "uring", round: rounds(uringPoll(b, epore.Block))},
+		contestant{name: "uring-park", round: rounds(uringPoll(b, epore.Park))},
 	)
 }
 
@@ -376,7 +319,7 @@ func BenchmarkReadyLevel(b *testing.B) {
 	events := epore.NewEvents(256)
 	sum := 0
 	versus(b, active*batches, nil,
-		contestant{"raw", func() {
+		contestant{name: "raw", round: func() {
 			for range batches {
 				evs := raw.wait()
 				for i := range evs {
@@ -384,7 +327,7 @@ func BenchmarkReadyLevel(b *testing.B) {
 				}
 			}
 		}},
-		contestant{"epore", func() {
+		contestant{name: "epore", round: func() {
 			for range batches {
 				if err := p.Poll(events, 0); err != nil {
 					panic(err)
@@ -411,9 +354,9 @@ func BenchmarkPingPong(b *testing.B) {
 			defer stopBlock()
 			defer stopConns()
 			versus(b, trips, nil,
-				contestant{"net", func() { conns(trips) }},
-				contestant{"park", func() { park(trips) }},
-				contestant{"block", func() { block(trips) }},
+				contestant{name: "net", round: func() { conns(trips) }},
+				contestant{name: "park", round: func() { park(trips) }},
+				contestant{name: "block", round: func() { block(trips) }},
 			)
 		})
 	}
@@ -584,14 +527,14 @@ func BenchmarkWake(b *testing.B) {
 			}
 		}
 		versus(b, batch, nil,
-			contestant{"channel", func() {
+			contestant{name: "channel", round: func() {
 				for range batch {
 					send <- struct{}{}
 					<-woken
 				}
 			}},
-			contestant{"park", wakeAll(epore.Park)},
-			contestant{"block", wakeAll(epore.Block)},
+			contestant{name: "park", round: wakeAll(epore.Park)},
+			contestant{name: "block", round: wakeAll(epore.Block)},
 		)
 	})
 }

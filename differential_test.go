@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -35,7 +36,7 @@ func TestDifferential(t *testing.T) {
 	}
 	for round := range rounds {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			guard(t, "all queues behave alike, as the contract says: R1 to R7, M1 to M9, P5, S1, S6")
+			guard(t, "all queues behave alike, as the contract says: R1 to R7, M1 to M9, P5, S1 to S3, S6")
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			rapid.Check(t, func(r *rapid.T) { runSequence(t, r) })
@@ -143,6 +144,15 @@ func runSequence(t *testing.T, r *rapid.T) {
 		"fill":             on((*modelled).fill),
 		"shut down":        on((*modelled).shutdown),
 		"wake":             func(*rapid.T) { each((*world).wake) },
+		"send":             func(*rapid.T) { each((*world).send) },
+		"receive": func(r *rapid.T) {
+			n := rapid.SampledFrom([]int{1, 100, 100}).Draw(r, "at most")
+			each(func(w *world) error { return w.receive(n) })
+		},
+		"set the timer": func(r *rapid.T) {
+			d := rapid.SampledFrom([]time.Duration{unset, 0, 0, time.Hour}).Draw(r, "to")
+			each(func(w *world) error { return w.setTimer(d) })
+		},
 		"poll": func(r *rapid.T) {
 			capacity := rapid.SampledFrom([]int{1, 2, 3, 16, 16}).Draw(r, "capacity")
 			patient := rapid.IntRange(0, 5).Draw(r, "patient") == 5

@@ -30,6 +30,12 @@
 // One goroutine polls. Every other goroutine may register, deregister and wake
 // ([Waker]) at any time, also while the first one waits.
 //
+// # More than descriptors
+//
+// A [Mailbox] brings values from other goroutines to the loop, a [Timer] tells that
+// it is time. They are made on the Registry and give events with a Token, as everything
+// does; they need no descriptor and no goroutine, and are the same on every queue.
+//
 // # What is promised
 //
 //   - A source is reported while it is ready (the default), or when it becomes
@@ -40,7 +46,9 @@
 //   - Whether a source is registered is known exactly: a second Register is
 //     fs.ErrExist and changes nothing.
 //   - A timeout is never early; signals never surface.
-//   - A wake is never lost, and mostly costs no system call.
+//   - A wake is never lost, nor a value that was sent, and both mostly cost no
+//     system call.
+//   - A Timer is never early, and one that was stopped is silent.
 //   - In the steady state nothing is allocated.
 //
 // docs/contract.md has all of it, rule by rule, with the test that holds each.

@@ -13,12 +13,16 @@ import (
 
 var (
 	// ErrClosed is returned by everything that is asked of a closed Poll,
-	// Registry or Waker. It is also net.ErrClosed.
+	// Registry, Waker, Mailbox or Timer. It is also net.ErrClosed.
 	ErrClosed error = closedError{}
 
 	// ErrBusy is returned by a Poll that finds another one waiting on the same
 	// queue: one goroutine at a time waits, the others may register.
 	ErrBusy = errors.New("another goroutine is polling it: a queue has one waiter at a time")
+
+	// ErrFull is returned by Send of a Mailbox with a bound, when as many values wait
+	// in it.
+	ErrFull = errors.New("it is full: as many values wait as its bound allows")
 
 	// ErrNotPollable is returned by Register for what can never be waited for,
 	// such as a regular file or a directory.
@@ -31,7 +35,7 @@ var (
 )
 
 // errMadeByHand is about zero values of types that functions make.
-var errMadeByHand = fmt.Errorf("it is a zero value: make it with New, TryClone, NewWaker, NewSignal or NewProcess: %w", fs.ErrInvalid)
+var errMadeByHand = fmt.Errorf("it is a zero value: make it with TryClone or a function that begins with New: %w", fs.ErrInvalid)
 
 type closedError struct{}
 
@@ -51,7 +55,7 @@ func (closedError) Unwrap() error { return net.ErrClosed }
 //   - [errors.ErrUnsupported]: the queue cannot do what was asked for;
 //   - [fs.ErrInvalid]: the arguments make no sense; the text says which.
 type OpError struct {
-	Op     string // "register", "reregister", "deregister", "clone", "open", "poll", "wake", "close"
+	Op     string // "register", "reregister", "deregister", "clone", "open", "poll", "wake", "send to", "reset", "close"
 	Source string // "fd 7", "*net.TCPConn (fd 7)", "process 123", "the epoll queue"
 	Err    error
 }

@@ -63,8 +63,8 @@ type Event struct {
 }
 
 // Readable reports that a read will not block: there is data, a connection to
-// accept, the end of the stream, or an error to fetch. The event of a Waker, of a
-// Signal, or of a Process is Readable.
+// accept, the end of the stream, or an error to fetch. The events of sources
+// without a descriptor, such as a Waker, and of a Process are Readable.
 func (e Event) Readable() bool { return e.Ready&backend.ReadyReadable != 0 }
 
 // Writable reports that a write will not block, or that an attempt to connect

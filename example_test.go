@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -214,4 +215,118 @@ func ExampleFD() {
 	// Output:
 	// <nil>
 	// epore: register fd -1: bad file descriptor (the source is closed, or never was open)
+}
+
+// Workers send their results to the loop; when all of them are done, one says so.
+func ExampleMailbox() {
+	p, _ := epore.New()
+	defer p.Close()
+	const results = 5
+	box, err := epore.NewMailbox[int](p.Registry(), results)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var working sync.WaitGroup
+	for worker := range 3 {
+		working.Go(func() {
+			for i := range 100 {
+				box.Send(worker * i)
+			}
+		})
+	}
+	go func() {
+		working.Wait()
+		box.CloseSend()
+	}()
+
+	sum := 0
+	events := epore.NewEvents(8)
+	for ended := false; !ended; {
+		if err := p.Poll(events, epore.Forever); err != nil {
+			fmt.Println(err)
+			return
+		}
+		for ev := range events.All() {
+			for v := range box.All() {
+				sum += v
+			}
+			ended = ev.ReadClosed()
+		}
+	}
+	box.Close()
+	fmt.Println(sum)
+	// Output: 14850
+}
+
+// With a bound, senders that are too fast hear of it.
+func ExampleNewBoundedMailbox() {
+	p, _ := epore.New()
+	defer p.Close()
+	box, _ := epore.NewBoundedMailbox[string](p.Registry(), 1, 2)
+	fmt.Println(box.Send("one"), box.Send("two"))
+	fmt.Println(errors.Is(box.Send("three"), epore.ErrFull))
+	for v := range box.All() {
+		fmt.Println(v)
+	}
+	// Output:
+	// <nil> <nil>
+	// true
+	// one
+	// two
+}
+
+// A connection that says nothing for a while: each message sets the timer anew.
+func ExampleTimer() {
+	p, _ := epore.New()
+	defer p.Close()
+	const message, silence = 1, 2
+	box, _ := epore.NewMailbox[string](p.Registry(), message)
+	timer, err := epore.NewTimer(p.Registry(), silence)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	box.Send("hello")
+	timer.Reset(time.Hour)
+	events := epore.NewEvents(8)
+	for {
+		if err := p.Poll(events, epore.Forever); err != nil {
+			fmt.Println(err)
+			return
+		}
+		for ev := range events.All() {
+			switch ev.Token {
+			case message:
+				for v := range box.All() {
+					fmt.Println(v)
+				}
+				timer.Reset(20 * time.Millisecond)
+			case silence:
+				fmt.Println("silence")
+				return
+			}
+		}
+	}
+	// Output:
+	// hello
+	// silence
+}
+
+// Ticks that went by while the loop was busy come as one event.
+func ExampleTimer_Every() {
+	p, _ := epore.New()
+	defer p.Close()
+	timer, _ := epore.NewTimer(p.Registry(), 1)
+	timer.Every(10 * time.Millisecond)
+	time.Sleep(35 * time.Millisecond) // busy
+	events := epore.NewEvents(8)
+	p.Poll(events, epore.Forever)
+	for range events.All() {
+		fmt.Println(events.Len(), "event,", timer.Ticks() >= 3)
+	}
+	fmt.Println(timer.Stop(), timer.Stop())
+	// Output:
+	// 1 event, true
+	// true false
 }

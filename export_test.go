@@ -52,3 +52,19 @@ func ProcessWaysFrom(n int) (restore func()) {
 	processWays = was[n:]
 	return func() { processWays = was }
 }
+
+// TimerRoom returns for how many entries the timers of p have room.
+func (p *Poll) TimerRoom() int {
+	p.timers.mu.Lock()
+	defer p.timers.mu.Unlock()
+	return cap(p.timers.heap)
+}
+
+// Room returns for how many values m has room.
+func (m *Mailbox[T]) Room() int {
+	m.outMu.Lock()
+	defer m.outMu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return cap(m.in) + cap(m.out)
+}

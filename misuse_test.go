@@ -36,12 +36,19 @@ func TestZeroValues(t *testing.T) {
 	var w epore.Waker
 	var s epore.Signal
 	var c epore.Process
+	var m epore.Mailbox[int]
+	var timer epore.Timer
 	events := epore.NewEvents(1)
 	_, cloneErr := r.TryClone()
 	_, wakerErr := epore.NewWaker(&r, 1)
 	_, nilErr := epore.NewWaker(nil, 1)
 	_, signalErr := epore.NewSignal(&r, 1, os.Interrupt)
 	_, processErr := epore.NewProcess(&r, 1, os.Getpid())
+	_, mailboxErr := epore.NewMailbox[int](&r, 1)
+	_, nilMailboxErr := epore.NewBoundedMailbox[int](nil, 1, 1)
+	_, boundErr := epore.NewBoundedMailbox[int](open(t).Registry(), 1, 0)
+	_, timerErr := epore.NewTimer(&r, 1)
+	_, nilTimerErr := epore.NewTimer(nil, 1)
 	for what, err := range map[string]error{
 		"Poll":          p.Poll(events, 0),
 		"PollContext":   p.PollContext(context.Background(), events),
@@ -58,12 +65,34 @@ func TestZeroValues(t *testing.T) {
 		"Signal.Close":  s.Close(),
 		"NewProcess":    processErr,
 		"Process.Close": c.Close(),
+
+		"NewMailbox":            mailboxErr,
+		"NewBoundedMailbox nil": nilMailboxErr,
+		"NewBoundedMailbox":     boundErr,
+		"Send":                  m.Send(1),
+		"CloseSend":             m.CloseSend(),
+		"Mailbox.Close":         m.Close(),
+		"NewTimer":              timerErr,
+		"NewTimer nil":          nilTimerErr,
+		"Reset":                 timer.Reset(1),
+		"ResetAt":               timer.ResetAt(time.Now()),
+		"Every":                 timer.Every(1),
+		"Every nothing":         newTimer(t, open(t), 1).Every(0),
+		"Timer.Close":           timer.Close(),
 	} {
 		var op *epore.OpError
 		assert.ErrorAs(t, err, &op, what)
 		assert.ErrorIs(t, err, fs.ErrInvalid, what)
 	}
 	require.Empty(t, slices.Collect(s.Received()))
+	require.False(t, timer.Stop())
+	require.Zero(t, timer.Ticks())
+	_, ok := m.Receive()
+	require.False(t, ok)
+	require.Zero(t, m.Len())
+	for range m.All() {
+		t.Error("a value of a zero Mailbox")
+	}
 	require.NoError(t, r.Close())
 	require.NotEmpty(t, p.Backend())
 	require.Equal(t, epore.Block, p.Strategy())

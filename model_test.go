@@ -184,6 +184,12 @@ type world struct {
 	kept    []*fixture.End        // duplicates of what was closed: its registration lives on
 	waker   *epore.Waker
 	woken   int // 0: not; else how many Polls ago, plus 1
+	box     *epore.Mailbox[int]
+	inside  int // how many values are in the box
+	boxLate int // how many Polls are over without its event
+	timer   *epore.Timer
+	setFor  time.Duration // what for, or unset
+	tmLate  int
 
 	// The batch in hand: what All must yield now, and what it may, of closed ones.
 	hand  *epore.Events
@@ -191,8 +197,15 @@ type world struct {
 	loose map[epore.Token]epore.Readiness
 }
 
-// wakerToken is no source's.
-const wakerToken = math.MaxUint64
+// The tokens that are no source's.
+const (
+	wakerToken = math.MaxUint64 - iota
+	boxToken
+	timerToken
+)
+
+// unset is the duration of a timer that is not set.
+const unset time.Duration = -1
 
 func newWorld(t *testing.T, name string, p *epore.Poll, kinds []*kind) *world {
 	w := &world{
@@ -204,7 +217,8 @@ func newWorld(t *testing.T, name string, p *epore.Poll, kinds []*kind) *world {
 	for _, k := range kinds {
 		w.sources = append(w.sources, &modelled{file: w.newFile(k)})
 	}
-	w.waker = newWaker(t, p, wakerToken)
+	w.waker, w.box, w.timer = newWaker(t, p, wakerToken), newMailbox[int](t, p, boxToken), newTimer(t, p, timerToken)
+	w.setFor = unset
 	return w
 }
 
@@ -523,6 +537,41 @@ func (w *world) wake() error {
 	return w.expect("wake", w.waker.Wake(), nil)
 }
 
+// send sends the mailbox a value.
+func (w *world) send() error {
+	w.inside++
+	return w.expect("send", w.box.Send(w.inside), nil)
+}
+
+// receive takes at most n values out of the mailbox.
+func (w *world) receive(n int) error {
+	got := 0
+	for range w.box.All() {
+		if got++; got == n {
+			break
+		}
+	}
+	if want := min(n, w.inside); got != want {
+		return w.mismatch("%d values received, should be %d", got, want)
+	}
+	w.inside -= got
+	return nil
+}
+
+// setTimer sets the timer to d, or stops it.
+func (w *world) setTimer(d time.Duration) error {
+	delete(w.batch, timerToken)
+	was := w.setFor != unset
+	w.setFor, w.tmLate = d, 0
+	if d != unset {
+		return w.expect("Reset", w.timer.Reset(d), nil)
+	}
+	if stopped := w.timer.Stop(); stopped != was {
+		return w.mismatch("Stop says %v", stopped)
+	}
+	return nil
+}
+
 // poll polls, and compares what comes with what must and may.
 func (w *world) poll(capacity int, patient bool) error {
 	events := w.events[capacity]
@@ -533,7 +582,7 @@ func (w *world) poll(capacity int, patient bool) error {
 	timeout := time.Duration(0)
 	if patient {
 		timeout = 50 * time.Microsecond
-		if w.woken > 0 {
+		if w.woken > 0 || w.inside > 0 || w.setFor == 0 {
 			timeout = epore.Forever
 		}
 		for _, s := range w.sources {
@@ -589,8 +638,30 @@ func (w *world) compare(noRoom bool) error {
 		}
 		w.woken = 0
 	} else if w.woken > 0 {
-		if w.woken++; !noRoom || w.woken > 2+len(w.kept) {
+		if w.woken++; !noRoom || w.woken > 9+len(w.kept) {
 			return w.mismatch("no event of the waker, at the %d. Poll", w.woken-1)
+		}
+	}
+	if _, ok := w.batch[boxToken]; ok {
+		known++
+		if w.inside == 0 {
+			return w.mismatch("an event of a mailbox that is empty")
+		}
+		w.boxLate = 0
+	} else if w.inside > 0 {
+		if w.boxLate++; !noRoom || w.boxLate > 8+len(w.kept) {
+			return w.mismatch("no event of the mailbox, at the %d. Poll", w.boxLate)
+		}
+	}
+	if _, ok := w.batch[timerToken]; ok {
+		known++
+		if w.setFor != 0 {
+			return w.mismatch("an event of a timer that is not due")
+		}
+		w.setFor, w.tmLate = unset, 0
+	} else if w.setFor == 0 {
+		if w.tmLate++; !noRoom || w.tmLate > 4+len(w.kept) {
+			return w.mismatch("no event of the timer, at the %d. Poll", w.tmLate)
 		}
 	}
 	for i, s := range w.sources {

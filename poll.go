@@ -46,8 +46,12 @@ type Poll struct {
 	// (mustStayAwake); who has a reason stores that, then looks at sleeping. One
 	// of the two sees the other, so no wake-up is lost.
 	sleeping atomic.Uint32
+	// until is when the sleep ends by itself; set before sleeping.
+	until atomic.Int64
 	// posted are the sources without a descriptor that have an event.
 	posted postedList
+	// timers are the Timers that are set.
+	timers timers
 	// adopted are those that are to be closed with the Poll: under table.mu.
 	adopted map[io.Closer]struct{}
 	// parker is how to wait without a thread; nil for Block. settler and rearmer are
@@ -59,7 +63,8 @@ type Poll struct {
 	// What follows belongs to the waiter, who has the seat.
 
 	idle        bool            // the last park found nothing at its first look: see wait
-	postedFirst bool            // who may fill the batch first, in turn
+	ownFirst    bool            // who fills the batch first, in turn: see gather
+	timersFirst bool            // the same of takeOwn
 	crowded     bool            // the last gather may have left something behind
 	ctx         context.Context // of the call in progress
 	ctxDone     <-chan struct{} // what ctxStop ends the subscription to
@@ -108,6 +113,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		return nil, &OpError{"open", "the " + b.Name() + " queue", fmt.Errorf("there is no strategy %d: %w", o.strategy, fs.ErrInvalid)}
 	}
 	p := &Poll{be: b, log: o.log}
+	p.timers.next.Store(int64(never))
 	if err := b.Open(backend.Config{Blocking: o.strategy == Block}); err != nil {
 		return nil, &OpError{"open", p.name(), err}
 	}
@@ -242,17 +248,16 @@ func (p *Poll) wait(events *Events, timeout time.Duration) error {
 }
 
 // gather fills events with what is ready: what the queue returns within
-// timeout, and what was posted. Each goes first in turn, so that with little
-// room neither keeps the other out. An interrupted system call is an early
-// return, as any other: this is the home of EINTR.
+// timeout, and what this Poll has of its own. Each goes first in turn, so that with
+// little room neither keeps the other out. Only a gather that does not wait can begin
+// with its own: when it comes to waiting there was nothing. An interrupted system call
+// is an early return, as any other: this is the home of EINTR.
 func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	room := events.buf
 	n := 0
-	p.postedFirst = !p.postedFirst
-	if p.postedFirst {
-		if n = p.posted.take(room); n > 0 {
-			timeout = 0
-		}
+	p.ownFirst = !p.ownFirst && timeout == 0
+	if p.ownFirst {
+		n = p.takeOwn(room)
 	}
 	p.crowded = true
 	if n < len(room) {
@@ -263,22 +268,38 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 		n += m
 		p.crowded = n == len(room) || err != nil
 	}
-	if !p.postedFirst {
-		n += p.posted.take(room[n:])
+	if !p.ownFirst && n < len(room) {
+		n += p.takeOwn(room[n:])
 	}
 	events.n = p.table.keep(room[:n])
 	return nil
 }
 
-// sleep waits until there are events, which it gathers, until somebody
-// interrupts, or until the deadline; or for less.
+// takeOwn moves events to room, which is there, that the queue knows nothing of: those
+// posted, and those of timers that have expired. They, too, take turns.
+func (p *Poll) takeOwn(room []backend.Event) (n int) {
+	if p.timers.none() { // and no look at the clock
+		return p.posted.take(room, &p.table)
+	}
+	if p.timersFirst = !p.timersFirst; p.timersFirst {
+		n = p.timers.take(room, now())
+		return n + p.posted.take(room[n:], &p.table)
+	}
+	n = p.posted.take(room, &p.table)
+	return n + p.timers.take(room[n:], now())
+}
+
+// sleep waits until there are events, which it gathers, until a timer expires,
+// until somebody interrupts, or until the deadline; or for less.
 func (p *Poll) sleep(events *Events, deadline time.Duration) error {
-	left := timeLeft(deadline)
+	until := min(deadline, p.timers.earliest())
+	left := timeLeft(until)
 	if left <= 0 {
 		return nil
 	}
+	p.until.Store(int64(until))
 	defer p.sleeping.Store(awake)
-	if p.parker != nil && left >= shortWait && p.parker.prepare(deadline, left) {
+	if p.parker != nil && left >= shortWait && p.parker.prepare(until, left) {
 		p.sleeping.Store(parked)
 		if p.mustStayAwake() {
 			return nil
@@ -291,7 +312,7 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 	if p.mustStayAwake() {
 		return nil
 	}
-	if deadline == never {
+	if until == never {
 		left = Forever
 	}
 	return p.gather(events, left)
@@ -315,7 +336,16 @@ func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 // mustStayAwake looks for what may have happened between the last look and the
 // announcement of sleep.
 func (p *Poll) mustStayAwake() bool {
-	return !p.posted.empty() || p.closed.Load() || p.ctx.Err() != nil
+	return !p.posted.empty(&p.table) || p.timers.next.Load() < p.until.Load() || p.closed.Load() || p.ctx.Err() != nil
+}
+
+// shorten ends the sleep of the waiter if it would last beyond when, which a timer
+// has just been set to. Any goroutine, after that was stored in timers.next.
+func (p *Poll) shorten(when time.Duration) error {
+	if int64(when) >= p.until.Load() {
+		return nil
+	}
+	return p.interrupt()
 }
 
 // interrupt ends the sleep of the waiter, if it sleeps. It may be called from
@@ -362,9 +392,10 @@ func (p *Poll) unwatch() {
 
 // Close closes the queue and releases its descriptors. A Poll that waits
 // returns ErrClosed first: Close waits for that. Afterwards every method
-// answers ErrClosed, those of clones of the Registry and of Wakers too. Signals
-// and Processes are closed with it. The sources stay open; they are the caller's,
-// and so are events that a loop has in hand. Closing again does nothing.
+// answers ErrClosed, those of clones of the Registry, of Wakers and Timers too, and
+// of Mailboxes (but what is in them can be received). Signals and Processes are
+// closed with it. The sources stay open; they are the caller's, and so are events
+// that a loop has in hand. Closing again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
 		return &OpError{"close", "a Poll", errMadeByHand}

@@ -171,7 +171,7 @@ func TestAfterClose(t *testing.T) {
 		a, _ := fixture.Pair(t)
 		b, _ := fixture.Pair(t)
 		register(t, p, a, 1, epore.Readable)
-		w := newWaker(t, p, 2)
+		w, m, timer := newWaker(t, p, 2), newMailbox[int](t, p, 2), newTimer(t, p, 2)
 		clone, err := p.Registry().TryClone()
 		require.NoError(t, err)
 		events := epore.NewEvents(4)
@@ -182,6 +182,8 @@ func TestAfterClose(t *testing.T) {
 
 		_, cloneErr := clone.TryClone()
 		_, wakerErr := epore.NewWaker(clone, 3)
+		_, mailboxErr := epore.NewMailbox[int](clone, 3)
+		_, timerErr := epore.NewTimer(clone, 3)
 		for what, err := range map[string]error{
 			"Poll":        p.Poll(events, 0),
 			"PollContext": p.PollContext(t.Context(), events),
@@ -192,12 +194,18 @@ func TestAfterClose(t *testing.T) {
 			"TryClone":    cloneErr,
 			"NewWaker":    wakerErr,
 			"Wake":        w.Wake(),
+			"NewMailbox":  mailboxErr,
+			"Send":        m.Send(1),
+			"NewTimer":    timerErr,
+			"Reset":       timer.Reset(1),
 		} {
 			assert.ErrorIs(t, err, epore.ErrClosed, what)
 			assert.ErrorIs(t, err, net.ErrClosed, what)
 			assert.NotErrorIs(t, err, fs.ErrNotExist, what)
 		}
 		require.NoError(t, w.Close())
+		require.NoError(t, m.Close())
+		require.NoError(t, timer.Close())
 		require.NoError(t, clone.Close())
 	})
 }

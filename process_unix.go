@@ -32,12 +32,12 @@ var children childWatch
 // say of whom it is, and several are one: each has all children looked at.
 type childWatch struct {
 	mu      sync.Mutex
-	watched map[*child]struct{}
+	watched map[*watchedChild]struct{}
 	signals chan os.Signal
 	done    chan struct{}
 }
 
-type child struct {
+type watchedChild struct {
 	pid   int
 	waker *Waker
 	ended bool
@@ -49,7 +49,7 @@ func (p *Poll) watchBySignal(token Token, pid int) (end func() error, err error)
 	if err != nil {
 		return nil, err
 	}
-	c := &child{pid: pid, waker: w}
+	c := &watchedChild{pid: pid, waker: w}
 	end = func() error {
 		children.remove(c)
 		return w.Close()
@@ -62,11 +62,11 @@ func (p *Poll) watchBySignal(token Token, pid int) (end func() error, err error)
 
 // add watches c. What ends after the signal was asked for is told by that; what ended
 // before is seen now.
-func (w *childWatch) add(c *child) error {
+func (w *childWatch) add(c *watchedChild) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.watched) == 0 {
-		w.watched = make(map[*child]struct{})
+		w.watched = make(map[*watchedChild]struct{})
 		w.signals, w.done = make(chan os.Signal, 1), make(chan struct{})
 		signal.Notify(w.signals, unix.SIGCHLD)
 		go w.run(w.signals, w.done)
@@ -85,7 +85,7 @@ func (w *childWatch) add(c *child) error {
 }
 
 // remove watches c no more. When it was the last one, the goroutine has ended.
-func (w *childWatch) remove(c *child) {
+func (w *childWatch) remove(c *watchedChild) {
 	w.mu.Lock()
 	delete(w.watched, c)
 	if len(w.watched) > 0 {

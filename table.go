@@ -29,8 +29,8 @@ type table struct {
 
 // slot is 24 bytes a registration.
 type slot struct {
-	// state is the generation (high half) and the interest (low half), together
-	// because readers need them of one moment.
+	// state is the generation (high half) and the interest (low half, with the bits
+	// of notedState), together because readers need them of one moment.
 	state  atomic.Uint64
 	token  atomic.Uint64
 	handle backend.Handle // under mu; of a free slot: the next free one, plus 1
@@ -160,7 +160,45 @@ func (t *table) token(k backend.Key) (Token, bool) {
 		return 0, false
 	}
 	token := s.token.Load()
-	return Token(token), stateGeneration(s.state.Load()) == keyGeneration(k)
+	state := s.state.Load()
+	if state&stateNotes != 0 {
+		return Token(token), s.note(keyGeneration(k))
+	}
+	return Token(token), stateGeneration(state) == keyGeneration(k)
+}
+
+// Of some slots it is noted whether the event of their generation was given to the
+// loop, or is only in its batch: of timers, for Stop.
+const (
+	stateNotes = 1 << 31
+	stateGiven = 1 << 30
+)
+
+// note notes that the event of the given generation is given to the loop, and returns
+// false if there is a newer one.
+func (s *slot) note(generation uint32) bool {
+	for {
+		state := s.state.Load()
+		if stateGeneration(state) != generation {
+			return false
+		}
+		if state&stateGiven != 0 || s.state.CompareAndSwap(state, state|stateGiven) {
+			return true
+		}
+	}
+}
+
+// takeNotes begins them for the slot of k, which has no event yet.
+func (t *table) takeNotes(k backend.Key) { t.pages.at(keyIndex(k)).state.Or(stateNotes) }
+
+// renew ends the generation of k, which has notes, and begins another for the same
+// token. It says whether an event of it was given to the loop: if not, none will be.
+// It needs no lock but the owner's, who alone renews and removes the slot.
+func (t *table) renew(k backend.Key) (next backend.Key, given bool) {
+	s := t.pages.at(keyIndex(k))
+	generation := keyGeneration(k) + 2
+	old := s.state.Swap(makeState(generation, Readable) | stateNotes)
+	return makeKey(keyIndex(k), generation), old&stateGiven != 0
 }
 
 // slotPages is an array that grows without moving, so that readers need no

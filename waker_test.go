@@ -230,6 +230,17 @@ func TestClosedWaker(t *testing.T) {
 		u := newWaker(t, p, 3)
 		require.NoError(t, u.Wake())
 		require.Equal(t, []epore.Token{3}, tokens(t, p), "others go on")
+
+		a, b := fixture.Pair(t)
+		b.Write("x")
+		register(t, p, a, 4, epore.Readable)
+		events = epore.NewEvents(1)
+		for range 4 {
+			u := newWaker(t, p, 5)
+			require.NoError(t, u.Wake())
+			require.NoError(t, u.Close())
+			require.Equal(t, []epore.Event{{Token: 4, Ready: 1}}, ready(t, p, events), "what is closed takes no room")
+		}
 	})
 }
 
