@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"sync"
 	"time"
@@ -117,7 +116,5 @@ func (l *loop) finish(c *conn) {
 
 // watch changes what the connection waits for.
 func (l *loop) watch(c *conn, in epore.Interest) {
-	if err := l.registry.Reregister(c.Conn, epore.Token(c.token), in); err != nil {
-		l.failed = errors.Join(l.failed, err)
-	}
+	l.must(l.registry.Reregister(c.Conn, epore.Token(c.token), in))
 }

@@ -1,10 +1,6 @@
 package main
 
-import (
-	"time"
-
-	"github.com/epore/epore"
-)
+import "time"
 
 // idleList has the connections in the order of their last activity, so that those whose
 // time is over stand first. Moving one to the end is a matter of a few pointers.
@@ -84,25 +80,3 @@ func (l *idleList) next() (time.Duration, bool) {
 	}
 	return l.first.last + l.after - l.time, true
 }
-
-// alarm gives an event at a time: a timer of package time wakes the loop. It is set when it
-// rings rather than with each Poll, which costs nothing meanwhile.
-type alarm struct {
-	waker *epore.Waker
-	timer *time.Timer
-}
-
-func newAlarm(r *epore.Registry, token epore.Token) (*alarm, error) {
-	waker, err := epore.NewWaker(r, token)
-	if err != nil {
-		return nil, err
-	}
-	timer := time.AfterFunc(time.Hour, func() { _ = waker.Wake() }) // fails only after the end
-	timer.Stop()
-	return &alarm{waker, timer}, nil
-}
-
-// set makes it ring once, after d.
-func (a *alarm) set(d time.Duration) { a.timer.Reset(d) }
-
-func (a *alarm) stop() { a.timer.Stop() }

@@ -46,7 +46,7 @@ type loop struct {
 	buf   []byte // for what is read, of whichever connection
 	idle  idleList
 
-	idleAlarm, resumeAlarm, graceAlarm *alarm
+	idleTimer, resumeTimer, graceTimer *epore.Timer
 
 	paused   bool // accepting
 	stopping bool
@@ -80,13 +80,13 @@ func (l *loop) open(addr string, opts []socket.Option, newPoll func() (*epore.Po
 	if l.stop, err = epore.NewWaker(l.registry, stopToken); err != nil {
 		return err
 	}
-	if l.idleAlarm, err = newAlarm(l.registry, idleToken); err != nil {
+	if l.idleTimer, err = epore.NewTimer(l.registry, idleToken); err != nil {
 		return err
 	}
-	if l.resumeAlarm, err = newAlarm(l.registry, resumeToken); err != nil {
+	if l.resumeTimer, err = epore.NewTimer(l.registry, resumeToken); err != nil {
 		return err
 	}
-	l.graceAlarm, err = newAlarm(l.registry, graceToken)
+	l.graceTimer, err = epore.NewTimer(l.registry, graceToken)
 	return err
 }
 
@@ -95,11 +95,6 @@ func (l *loop) close() error {
 	for _, c := range l.conns {
 		if c != nil {
 			l.end(c, &l.stats.stopped)
-		}
-	}
-	for _, a := range []*alarm{l.idleAlarm, l.resumeAlarm, l.graceAlarm} {
-		if a != nil {
-			a.stop()
 		}
 	}
 	var err error
@@ -154,7 +149,7 @@ func (l *loop) accept() {
 			l.stats.pauses++
 			l.paused = true
 			_ = l.registry.Deregister(l.listener)
-			l.resumeAlarm.set(resumeAfter)
+			l.must(l.resumeTimer.Reset(resumeAfter))
 			return
 		}
 		l.stats.accepted++
@@ -166,10 +161,13 @@ func (l *loop) accept() {
 			continue
 		}
 		if l.idle.add(c) {
-			l.idleAlarm.set(l.idle.after)
+			l.must(l.idleTimer.Reset(l.idle.after))
 		}
 	}
 }
+
+// must ends the loop if err says that it cannot go on.
+func (l *loop) must(err error) { l.failed = errors.Join(l.failed, err) }
 
 // newToken returns a free place in conns.
 func (l *loop) newToken() (token uint32) {
@@ -185,9 +183,7 @@ func (l *loop) newToken() (token uint32) {
 func (l *loop) resume() {
 	if l.paused && !l.stopping {
 		l.paused = false
-		if err := l.registry.Register(l.listener, listenerToken, epore.Readable); err != nil {
-			l.failed = errors.Join(l.failed, err)
-		}
+		l.must(l.registry.Register(l.listener, listenerToken, epore.Readable))
 	}
 }
 
@@ -209,7 +205,7 @@ func (l *loop) closeIdle() {
 		l.end(c, &l.stats.idle)
 	}
 	if left, ok := l.idle.next(); ok {
-		l.idleAlarm.set(left)
+		l.must(l.idleTimer.Reset(left))
 	}
 }
 
@@ -221,7 +217,7 @@ func (l *loop) beginToStop() {
 	}
 	l.stopping = true
 	_ = l.listener.Close()
-	l.graceAlarm.set(l.grace)
+	l.must(l.graceTimer.Reset(l.grace))
 	for _, c := range l.conns {
 		if c != nil && c.pending == nil {
 			l.finish(c)
