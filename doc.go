@@ -1,8 +1,8 @@
 // Package epore waits for many things at once: sockets, pipes, terminals,
 // whatever has a descriptor, and events of one's own, with one goroutine, on the
 // event queue of the operating system. It is a small layer: one API and one
-// written contract over epoll, io_uring, kqueue and poll(2), and over the queues of
-// other systems as they are added.
+// written contract over epoll, io_uring, kqueue, the completion ports of Windows, and
+// poll(2), and over any queue that somebody writes a backend for.
 //
 // # A loop
 //
@@ -24,9 +24,6 @@
 //		}
 //	}
 //
-// Signals and the end of child processes come as events of the same kind: see
-// [Signal] and [Process].
-//
 // One goroutine polls. Every other goroutine may register, deregister and wake
 // ([Waker]) at any time, also while the first one waits.
 //
@@ -34,7 +31,8 @@
 //
 // A [Mailbox] brings values from other goroutines to the loop, a [Timer] tells that
 // it is time. They are made on the Registry and give events with a Token, as everything
-// does; they need no descriptor and no goroutine, and are the same on every queue.
+// does; they need no descriptor and no goroutine, and are the same on every queue. A
+// [Signal] makes events of signals, a [Process] of the end of a process.
 //
 // # What is promised
 //
