@@ -10,7 +10,8 @@
 // What is to be seen here: loop.go is a loop over events, level-triggered, that accepts,
 // serves and closes; conn.go is what becomes of a connection when its client reads more
 // slowly than it writes; idle.go closes those that say nothing. With -loops N there are N
-// loops with a listener each, among which the system spreads the connections.
+// loops with a listener each, among which the system spreads the connections; not so on
+// Windows, which has one loop.
 //
 // All flags: -h.
 package main

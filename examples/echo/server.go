@@ -32,6 +32,9 @@ func start(cfg config, newPoll func() (*epore.Poll, error)) (*server, error) {
 	for range cfg.loops {
 		l, err := newLoop(cfg, addr, opts, newPoll)
 		if err != nil {
+			if len(opts) > 0 && errors.Is(err, errors.ErrUnsupported) {
+				err = fmt.Errorf("-loops %d: %w", cfg.loops, err)
+			}
 			for _, l := range s.loops {
 				err = errors.Join(err, l.close())
 			}

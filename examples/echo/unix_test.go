@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -137,21 +136,4 @@ func TestOutOfDescriptors(t *testing.T) {
 	require.Contains(t, string(rest), "120 connections in ")
 	require.Contains(t, string(rest), "480 bytes received, 480 sent")
 	require.Contains(t, string(rest), "accepting was paused")
-}
-
-func TestStartFails(t *testing.T) {
-	newPoll := func() (*epore.Poll, error) { return epore.New() }
-	s := serving(t, config{}, newPoll)
-	_, err := start(config{addr: s.addr(), loops: 1}, newPoll)
-	require.ErrorIs(t, err, syscall.EADDRINUSE)
-	_, err = start(config{addr: "localhost:0", loops: 1}, newPoll)
-	require.ErrorContains(t, err, "resolve it first")
-	var opened atomic.Int32
-	_, err = start(config{addr: "127.0.0.1:0", loops: 3}, func() (*epore.Poll, error) {
-		if opened.Add(1) == 3 {
-			return nil, io.ErrUnexpectedEOF
-		}
-		return epore.New()
-	})
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
