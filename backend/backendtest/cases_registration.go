@@ -256,7 +256,10 @@ var registrationCases = []wantedCase{
 					ends[i+1].Write("x")
 					ends[i].Close()
 				}
-				q.wait(4, 4*quiet) // which may say something: io_uring holds files open
+				// What was written before may be told, once for each: io_uring holds files
+				// open, and Wine is late with it.
+				for i := 0; i < len(ends)/2 && len(q.wait(4, 4*quiet)) > 0; i++ {
+				}
 				before := q.rounds
 				require.Empty(t, q.wait(4, 4*quiet), "mode %v", mode)
 				require.LessOrEqual(t, q.rounds-before, 10, "mode %v", mode)
