@@ -159,9 +159,8 @@ func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 	return c.failed(op, err)
 }
 
-// end is what reading returns at the end of the stream, which also systems have it that
-// an attempt to connect that failed has, and then it is that error. Between Acquire and
-// Release.
+// end is what reading returns at the end of the stream. Systems say so, too, after an
+// attempt to connect that failed; then it is why. Between Acquire and Release.
 func (c *Conn) end() error {
 	state := c.connect.Load()
 	if state.inProgress() {

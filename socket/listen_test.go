@@ -220,7 +220,7 @@ func TestUnixListenerRemovesItsFile(t *testing.T) {
 	guard(t, "the file of a Unix listener is removed by Close, unless told otherwise")
 	need(t, "unix")
 	path := socketPath(t)
-	exists := func() bool { _, err := os.Stat(path); return err == nil }
+	exists := func() bool { _, err := os.Lstat(path); return err == nil }
 	l := listen(t, "unix", path)
 	require.Equal(t, &net.UnixAddr{Name: path, Net: "unix"}, l.Addr())
 	_, err := socket.Listen("unix", path)
