@@ -78,6 +78,14 @@ func TestMailbox(t *testing.T) {
 		require.NoError(t, m.Send(12))
 		require.Equal(t, []int{12}, slices.Collect(m.All()), "before the Poll")
 		require.Empty(t, ready(t, p, events))
+
+		require.NoError(t, m.Send(13))
+		for v := range m.All() {
+			require.Equal(t, 13, v, "what is sent meanwhile is for the next event")
+			require.NoError(t, m.Send(14))
+		}
+		require.Equal(t, event, next(t, p, events))
+		require.Equal(t, []int{14}, slices.Collect(m.All()))
 	})
 }
 
@@ -93,6 +101,55 @@ func TestMailboxEndsAWait(t *testing.T) {
 			require.Equal(t, []string{"x"}, slices.Collect(m.All()))
 		}
 	})
+}
+
+func TestNoSendIsLost(t *testing.T) {
+	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
+		m := newMailbox[int](t, p, 7)
+		pingPong(t, p, func() error { return m.Send(1) }, func() {
+			_, ok := m.Receive()
+			require.True(t, ok)
+		})
+	})
+}
+
+// pingPong gives p an event by send, again and again, each time when the last one was
+// received, which finds the loop wherever it is by then: looking whether there is
+// more, announcing its sleep, sleeping.
+func pingPong(t *testing.T, p *epore.Poll, send func() error, receive func()) {
+	rounds := 1_000
+	if backendtest.Long() {
+		rounds = 100_000
+	}
+	var received atomic.Int64
+	over := make(chan bool)
+	go func() {
+		defer close(over)
+		random := rand.New(rand.NewPCG(1, 2))
+		for i := range rounds {
+			for n := random.IntN(200); n > 0; n-- {
+				received.Load()
+			}
+			assert.NoError(t, send())
+			for n := 1; received.Load() <= int64(i); n++ {
+				if n%1000 == 0 {
+					if t.Failed() {
+						return
+					}
+					runtime.Gosched() // or the loop has no processor
+				}
+			}
+		}
+	}()
+	events := epore.NewEvents(1)
+	for range rounds {
+		require.NoError(t, p.Poll(events, forever))
+		require.Len(t, all(events), 1)
+		receive()
+		received.Add(1)
+	}
+	<-over
+	require.Empty(t, ready(t, p, events))
 }
 
 // What a goroutine has sent is there when it polls itself, whoever else sends.

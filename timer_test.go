@@ -177,21 +177,27 @@ func TestTimerShortensAWait(t *testing.T) {
 	})
 }
 
-// Each goroutine's timers end its own waits at times, and others' at times.
+func TestNoTimerIsLost(t *testing.T) {
+	eachStrategy(t, "S3: a timer set by another goroutine is seen, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
+		timer := newTimer(t, p, 7)
+		pingPong(t, p, func() error { return timer.Reset(0) }, func() {})
+	})
+}
+
 func TestTimersSetFromManyGoroutines(t *testing.T) {
 	eachStrategy(t, "S3: no timer is lost, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
-		const setters = 4
-		rounds := 300
+		const setters = 2
+		rounds := 500
 		if backendtest.Long() {
 			rounds = 30_000
 		}
 		came := make([]chan time.Time, setters)
-		ended := make(chan bool)
+		ended := newMailbox[bool](t, p, setters)
 		for i := range setters {
 			came[i] = make(chan time.Time, 1)
 			timer := newTimer(t, p, epore.Token(i))
 			go func() {
-				defer func() { ended <- true }()
+				defer func() { assert.NoError(t, ended.Send(true)) }()
 				random := rand.New(rand.NewPCG(uint64(i), 5))
 				for range rounds {
 					d := time.Duration(random.IntN(int(300 * time.Microsecond)))
@@ -207,15 +213,15 @@ func TestTimersSetFromManyGoroutines(t *testing.T) {
 		}
 		events := epore.NewEvents(2)
 		for left := setters; left > 0; {
-			select {
-			case <-ended:
-				left--
-				continue
-			default:
-			}
-			require.NoError(t, p.Poll(events, 10*time.Millisecond)) // the last ones end meanwhile
+			require.NoError(t, p.Poll(events, forever))
 			for ev := range events.All() {
-				came[ev.Token] <- time.Now()
+				if ev.Token < setters {
+					came[ev.Token] <- time.Now()
+					continue
+				}
+				for range ended.All() {
+					left--
+				}
 			}
 		}
 	})
@@ -248,6 +254,35 @@ func TestTimersThatWakeNobody(t *testing.T) {
 	require.NoError(t, <-polled)
 	require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, all(events))
 	require.Equal(t, 2, f.Wakes())
+
+	require.True(t, late.Stop())
+	polled = asleep(p, func() error { return p.Poll(events, time.Hour) })
+	require.NoError(t, late.Reset(2*time.Hour))
+	require.Equal(t, 2, f.Wakes(), "S3: the wait ends before it anyway")
+	require.NoError(t, soon.Reset(0))
+	require.NoError(t, <-polled)
+}
+
+// A wait that a timer ends is one wait, however many were stopped before it.
+func TestTimersCostNoTurns(t *testing.T) {
+	f := &oneThreadFake{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
+	require.NoError(t, err)
+	defer p.Close()
+	timer, stopped, moved := newTimer(t, p, 1), newTimer(t, p, 2), newTimer(t, p, 3)
+	events := epore.NewEvents(4)
+	for range 4 {
+		require.NoError(t, stopped.Reset(time.Microsecond))
+		require.NoError(t, moved.Reset(time.Microsecond))
+		require.NoError(t, timer.Reset(time.Millisecond))
+		require.NoError(t, moved.Reset(time.Hour))
+		require.True(t, stopped.Stop())
+		f.timeouts = nil
+		require.NoError(t, p.Poll(events, forever))
+		require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, all(events))
+		require.Len(t, f.timeouts, 1)
+		require.True(t, moved.Stop())
+	}
 }
 
 func TestTimersEndNoTimeoutEarly(t *testing.T) {
@@ -586,12 +621,25 @@ func TestTimersLeaveNothingBehind(t *testing.T) {
 	require.Equal(t, slots, p.Slots())
 
 	timer := newTimer(t, p, 1)
-	for range 10_000 {
-		require.NoError(t, timer.Reset(time.Hour))
-		require.NoError(t, timer.Reset(time.Minute))
-		timer.Stop()
+	for i := range 10_000 {
+		require.NoError(t, timer.Reset(time.Hour-time.Duration(i)*time.Second/10))
 	}
-	require.Less(t, p.TimerRoom(), 2000)
+	require.Less(t, p.TimerRoom(), 2000, "set to earlier and earlier times")
+
+	require.NoError(t, timer.Reset(time.Second))
+	var collected atomic.Int32
+	const few = 100
+	for range few {
+		closed := newTimer(t, p, 1)
+		require.NoError(t, closed.Reset(time.Hour))
+		require.NoError(t, closed.Close())
+		runtime.AddCleanup(closed, func(int) { collected.Add(1) }, 0)
+	}
+	require.NoError(t, p.Poll(events, time.Microsecond))
+	for collected.Load() < few {
+		runtime.GC()
+		runtime.Gosched()
+	}
 }
 
 const fairRule = "S6: with room for one event, sockets have every second Poll, expired timers every fourth, and what is posted every fourth, in turn"
