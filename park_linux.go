@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -50,6 +51,7 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, 
 	if err != nil {
 		return nil, fmt.Errorf("dup of its descriptor, to park on: %w", err)
 	}
+	openRuntimePoller()
 	k := &parker{fd: fd, gather: gather, deadline: never}
 	k.try = func(uintptr) (stay bool) {
 		k.looks++
@@ -58,6 +60,11 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, 
 	}
 	return k, nil
 }
+
+// openRuntimePoller has the runtime open its poller now, which it otherwise does when it
+// first needs it: if there is no descriptor left for it by then, it ends the program. A
+// timer that gets into its heap is what makes it.
+var openRuntimePoller = sync.OnceFunc(func() { time.AfterFunc(time.Hour, func() {}).Stop() })
 
 // attach hands the descriptor to the runtime's poller.
 func (k *parker) attach() error {
