@@ -143,7 +143,7 @@ func TestManyTimers(t *testing.T) {
 			require.NoError(t, p.Poll(events, time.Millisecond))
 			require.Zero(t, events.Len())
 		}
-		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "no goroutine for it")
+		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+10, "none of them has a goroutine; the runtime may have started some")
 	})
 }
 
