@@ -178,7 +178,7 @@ func TestPollContextForeign(t *testing.T) {
 			require.NoError(t, w.Wake())
 			require.NoError(t, p.PollContext(ctx, events))
 		}
-		require.LessOrEqual(t, runtime.NumGoroutine(), before)
+		require.Less(t, runtime.NumGoroutine(), before+20, "none for each call; the runtime may have started some")
 		ended := asleep(p, func() error { return p.PollContext(ctx, events) })
 		close(ctx.done)
 		require.Equal(t, errForeign, <-ended)

@@ -202,7 +202,7 @@ func TestManyProcesses(t *testing.T) {
 			newProcess(t, p, epore.Token(pid), q)
 			token[epore.Token(pid)] = pid
 		}
-		require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+2)
+		require.Less(t, runtime.NumGoroutine(), goroutines+20, "none for each child; the runtime may have started some")
 		events := epore.NewEvents(64)
 		polled := asleep(p, func() error { return p.Poll(events, forever) })
 		children.Release()
