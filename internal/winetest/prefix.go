@@ -20,8 +20,11 @@ var wineFolders = []string{"/usr/lib/wine", "/usr/lib64/wine", "/opt/wine-stable
 // wine are the two programs that Wine is, as far as this one is concerned.
 type wine struct{ program, server string }
 
-// findWine fails when Wine is not installed here.
+// findWine fails when Wine is not installed here, or cannot run.
 func findWine() (w wine, err error) {
+	if err := checkLimit(); err != nil {
+		return w, err
+	}
 	if w.program, err = find("wine64", "wine"); err == nil {
 		w.server, err = find("wineserver")
 	}
@@ -64,14 +67,20 @@ func newPrefix(ctx context.Context, w wine) (p *prefix, err error) {
 	if err != nil {
 		return nil, err
 	}
-	p = &prefix{wine: w, dir: dir}
+	made := &prefix{wine: w, dir: dir}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, p.close())
+			p, err = nil, errors.Join(err, made.close())
 		}
 	}()
+	return made, made.make(ctx)
+}
+
+// make fills the folder: what a failure leaves is for close.
+func (p *prefix) make(ctx context.Context) error {
+	w := p.wine
 	if err := os.Mkdir(p.path(), 0o700); err != nil {
-		return nil, err
+		return err
 	}
 	p.env = append(os.Environ(),
 		"WINEPREFIX="+p.path(),
@@ -89,10 +98,10 @@ func newPrefix(ctx context.Context, w wine) (p *prefix, err error) {
 	} {
 		cmd := p.command(ctx, p.env, command...)
 		if err := cmd.Run(); err != nil {
-			return nil, fmt.Errorf("cannot make a Wine prefix: %s: %w", strings.Join(command, " "), errors.Join(err, ctx.Err()))
+			return fmt.Errorf("cannot make a Wine prefix: %s: %w", strings.Join(command, " "), errors.Join(err, ctx.Err()))
 		}
 	}
-	return p, p.addLibrary()
+	return p.addLibrary()
 }
 
 func (p *prefix) path() string { return filepath.Join(p.dir, "prefix") }

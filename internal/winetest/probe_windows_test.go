@@ -43,7 +43,8 @@ func TestProbe(t *testing.T) {
 
 	child := exec.Command(os.Args[0], "-test.run=^TestProbe$")
 	child.Env = append(os.Environ(), "EPORE_TEST_WINETEST_CHILD=1")
-	require.NoError(t, child.Run())
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, "%s", out)
 }
 
 // TestHang hangs, to be interrupted.

@@ -8,6 +8,7 @@ import (
 	"debug/pe"
 	"encoding/binary"
 	"encoding/json"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,6 +129,29 @@ func TestNoWine(t *testing.T) {
 	var stderr strings.Builder
 	require.Equal(t, statusNoWine, run([]string{"go", "version"}, &stderr))
 	require.Contains(t, stderr.String(), "no Wine here")
+}
+
+// A Wine that fails leaves nothing, and the error says which of its programs did.
+func TestBrokenWine(t *testing.T) {
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	p, err := newPrefix(t.Context(), wine{program: filepath.Join(tmp, "no-wine"), server: filepath.Join(tmp, "no-server")})
+	require.Nil(t, p)
+	require.ErrorIs(t, err, fs.ErrNotExist)
+	require.ErrorContains(t, err, "no-server -p")
+	left, err := os.ReadDir(tmp)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// With few descriptors Wine fails now and then, and says nothing of them.
+func TestFewDescriptors(t *testing.T) {
+	cmd := winetest(t, "sh", "-c", "exit 7")
+	out, err := exec.Command("sh", append([]string{"-c", `ulimit -n 256 && export "$1=1" && shift && exec "$@"`, "sh", asProgram}, cmd.Args...)...).CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit)
+	require.Equal(t, statusNoWine, exit.ExitCode(), "%s", out)
+	require.Contains(t, string(out), "256 descriptors")
 }
 
 var tried atomic.Bool
