@@ -50,9 +50,10 @@ static void delete(struct queue *q, long slot, int fd)
 	check(event_del(q->events[slot]) == 0, "event_del");
 }
 
+// EVLOOP_NONBLOCK alone goes on until nothing is ready any more.
 static void wait_queue(struct queue *q, int block)
 {
-	check(event_base_loop(q->base, block ? EVLOOP_ONCE : EVLOOP_NONBLOCK) >= 0, "event_base_loop");
+	check(event_base_loop(q->base, EVLOOP_ONCE | (block ? 0 : EVLOOP_NONBLOCK)) >= 0, "event_base_loop");
 }
 
 static void on_wake(evutil_socket_t fd, short what, void *arg)
