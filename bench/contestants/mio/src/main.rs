@@ -36,7 +36,10 @@ impl<T, E: Display> OrQuit<T> for Result<T, E> {
 
 fn check(ok: bool, what: &str) {
     if !ok {
-        quit(1, format_args!("{what}: {}", std::io::Error::last_os_error()));
+        quit(
+            1,
+            format_args!("{what}: {}", std::io::Error::last_os_error()),
+        );
     }
 }
 
@@ -47,10 +50,14 @@ struct Arguments(Vec<(String, String)>);
 
 impl Arguments {
     fn new(arguments: impl Iterator<Item = String>) -> Self {
-        Arguments(arguments.map(|a| match a.split_once('=') {
-            Some((key, value)) => (key.to_string(), value.to_string()),
-            None => quit(EXIT_USAGE, format_args!("unknown argument {a}")),
-        }).collect())
+        Arguments(
+            arguments
+                .map(|a| match a.split_once('=') {
+                    Some((key, value)) => (key.to_string(), value.to_string()),
+                    None => quit(EXIT_USAGE, format_args!("unknown argument {a}")),
+                })
+                .collect(),
+        )
     }
 
     fn word(&mut self, key: &str, default: &str) -> String {
@@ -82,12 +89,21 @@ impl Arguments {
 // Socket pairs
 
 fn raise_limit() -> usize {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: limit is valid for both calls.
     unsafe {
-        check(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0, "getrlimit");
+        check(
+            libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0,
+            "getrlimit",
+        );
         limit.rlim_cur = limit.rlim_max;
-        check(libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0, "setrlimit");
+        check(
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0,
+            "setrlimit",
+        );
     }
     limit.rlim_cur.min(1_000_000_000) as usize
 }
@@ -108,18 +124,29 @@ struct Pair {
 }
 
 fn open_pairs(n: usize) -> Vec<Pair> {
-    (0..n).map(|_| {
-        let mut fd = [0; 2];
-        let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: fd has room for two descriptors.
-        check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fd.as_mut_ptr()) } == 0, "socketpair");
-        Pair { near: fd[0], far: fd[1] }
-    }).collect()
+    (0..n)
+        .map(|_| {
+            let mut fd = [0; 2];
+            let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            // SAFETY: fd has room for two descriptors.
+            check(
+                unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fd.as_mut_ptr()) } == 0,
+                "socketpair",
+            );
+            Pair {
+                near: fd[0],
+                far: fd[1],
+            }
+        })
+        .collect()
 }
 
 fn put_byte(fd: RawFd) {
     // SAFETY: the byte is valid for the call.
-    check(unsafe { libc::write(fd, b"x".as_ptr().cast(), 1) } == 1, "write");
+    check(
+        unsafe { libc::write(fd, b"x".as_ptr().cast(), 1) } == 1,
+        "write",
+    );
 }
 
 /// Reads a byte; false at the end of the stream.
@@ -141,7 +168,11 @@ fn median(values: &[f64]) -> f64 {
     let mut v = values.to_vec();
     v.sort_by(f64::total_cmp);
     let n = v.len();
-    if n % 2 == 1 { v[n / 2] } else { (v[n / 2 - 1] + v[n / 2]) / 2.0 }
+    if n % 2 == 1 {
+        v[n / 2]
+    } else {
+        (v[n / 2 - 1] + v[n / 2]) / 2.0
+    }
 }
 
 /// The median of the slices without the first.
@@ -167,15 +198,24 @@ struct Queue {
 
 impl Queue {
     fn new() -> Self {
-        Queue { poll: Poll::new().or_quit("Poll::new"), events: Events::with_capacity(CAPACITY) }
+        Queue {
+            poll: Poll::new().or_quit("Poll::new"),
+            events: Events::with_capacity(CAPACITY),
+        }
     }
 
     fn add(&self, fd: RawFd) {
-        self.poll.registry().register(&mut SourceFd(&fd), Token(fd as usize), Interest::READABLE).or_quit("register");
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), Token(fd as usize), Interest::READABLE)
+            .or_quit("register");
     }
 
     fn remove(&self, fd: RawFd) {
-        self.poll.registry().deregister(&mut SourceFd(&fd)).or_quit("deregister");
+        self.poll
+            .registry()
+            .deregister(&mut SourceFd(&fd))
+            .or_quit("deregister");
     }
 
     fn wait(&mut self, timeout: Option<Duration>) {
@@ -247,7 +287,11 @@ fn measure_event(mut arguments: Arguments) {
         base[slice] = since(start) / events;
         ns[slice] = queued / events - base[slice];
     }
-    println!("ns {:.2}\nbase {:.2}\nregistered {n}", median_slice(&ns), median_slice(&base));
+    println!(
+        "ns {:.2}\nbase {:.2}\nregistered {n}",
+        median_slice(&ns),
+        median_slice(&base)
+    );
 }
 
 fn measure_ready(mut arguments: Arguments) {
@@ -286,7 +330,14 @@ fn measure_register(mut arguments: Arguments) {
 fn status(name: &str) -> f64 {
     let text = std::fs::read_to_string("/proc/self/status").or_quit("/proc/self/status");
     text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.split_whitespace().next()?.parse().ok())
+        .find_map(|line| {
+            line.strip_prefix(name)?
+                .strip_prefix(':')?
+                .split_whitespace()
+                .next()?
+                .parse()
+                .ok()
+        })
         .unwrap_or_else(|| quit(1, format_args!("/proc/self/status has no {name}")))
 }
 
@@ -303,7 +354,10 @@ fn measure_memory(mut arguments: Arguments) {
         queue.add(pair.near);
     }
     queue.wait(Some(Duration::ZERO));
-    println!("bytes {:.2}\nregistered {n}", (status("RssAnon") - before) * 1024.0 / n as f64);
+    println!(
+        "bytes {:.2}\nregistered {n}",
+        (status("RssAnon") - before) * 1024.0 / n as f64
+    );
 }
 
 fn measure_wake(mut arguments: Arguments) {
@@ -386,7 +440,10 @@ fn measure_pingpong(mut arguments: Arguments) {
                 // The end is told on the pair that has no byte under way: were there one, a
                 // single edge could stand for both, and the end not be seen.
                 // SAFETY: no memory is passed.
-                check(unsafe { libc::shutdown(fd, libc::SHUT_WR) } == 0, "shutdown");
+                check(
+                    unsafe { libc::shutdown(fd, libc::SHUT_WR) } == 0,
+                    "shutdown",
+                );
                 break;
             }
             put_byte(fd);
