@@ -202,39 +202,44 @@ static inline long per_slice(long rounds)
 
 static inline void measure_event(char **arg)
 {
-	struct option o[] = {{"mode", 0, me.edge ? "edge" : "level"}, {"active", 64, 0}, {"registered", 2000, 0}, {"rounds", 2200, 0}, {0}};
+	struct option o[] = {{"mode", 0, me.edge ? "edge" : "level"}, {"active", 64, 0}, {"registered", 2000, 0}, {"rounds", 2200, 0}, {"rotate", 0, "yes"}, {0}};
 	parse(arg, o);
+	int rotate = strcmp(o[4].text, "yes") == 0;
+	if (!rotate && strcmp(o[4].text, "no") != 0)
+		quit(EXIT_USAGE, "rotate is yes or no");
 	int edge = strcmp(o[0].text, "edge") == 0;
 	if (!edge && strcmp(o[0].text, "level") != 0)
 		quit(EXIT_USAGE, "mode is edge or level");
 	if (edge ? !me.edge : !me.level)
 		quit(EXIT_NONE, "no %s-triggered events", o[0].text);
-	long active = o[1].value, n = fitting(o[2].value, 2), rounds = per_slice(o[3].value);
+	// The baseline has sockets of its own, of which it touches as many.
+	long active = o[1].value, n = fitting(o[2].value, rotate ? 2 : 1), rounds = per_slice(o[3].value);
 	if (active > n)
 		quit(EXIT_USAGE, "more active than registered");
 
 	struct sink s = {.event = sink_take};
-	struct pair *with = open_pairs(n), *without = open_pairs(n);
+	long plain = rotate ? n : active;
+	struct pair *with = open_pairs(n), *without = open_pairs(plain);
 	struct queue *q = me.open(&s, n);
 	for (long i = 0; i < n; i++)
 		me.add(q, i, with[i].near, edge);
 
 	double ns[SLICES], base[SLICES];
-	long round = 0, step = n / active, events = active * rounds;
+	long round = 0, step = n / active, plain_step = plain / active, events = active * rounds;
 	for (int slice = 0; slice < SLICES; slice++) {
 		int64_t t0 = now();
 		for (long r = round; r < round + rounds; r++) {
 			for (long i = 0; i < active; i++)
-				put_byte(with[(i * step + r) % n].far);
+				put_byte(with[(i * step + (rotate ? r : 0)) % n].far);
 			for (s.count = 0; s.count < active;)
 				me.wait(q, 1);
 		}
 		int64_t t1 = now();
 		for (long r = round; r < round + rounds; r++) {
 			for (long i = 0; i < active; i++)
-				put_byte(without[(i * step + r) % n].far);
+				put_byte(without[(i * plain_step + (rotate ? r : 0)) % plain].far);
 			for (long i = 0; i < active; i++)
-				take_byte(without[(i * step + r) % n].near);
+				take_byte(without[(i * plain_step + (rotate ? r : 0)) % plain].near);
 		}
 		int64_t t2 = now();
 		round += rounds;

@@ -266,6 +266,10 @@ int main(int argc, char **argv)
 		start(&connections[i], now());
 	while (completed < (uint64_t)count)
 		step();
+	if (seconds == 0) {
+		printf("connections %ld\n", count);
+		fflush(stdout);
+	}
 	say("connected");
 	if (seconds == 0) {
 		while (read(0, buffer, sizeof buffer) > 0)

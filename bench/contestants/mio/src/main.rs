@@ -239,31 +239,38 @@ fn measure_event(mut arguments: Arguments) {
     let active = arguments.number("active", 64);
     let registered = arguments.number("registered", 2000);
     let rounds = per_slice(arguments.number("rounds", 2200));
+    let rotate = match arguments.word("rotate", "yes").as_str() {
+        "yes" => 1,
+        "no" => 0,
+        _ => quit(EXIT_USAGE, "rotate is yes or no"),
+    };
     arguments.end();
     match mode.as_str() {
         "edge" => (),
         "level" => quit(EXIT_NONE, "no level-triggered events"),
         _ => quit(EXIT_USAGE, "mode is edge or level"),
     }
-    let n = fitting(registered, 2);
+    // The baseline has sockets of its own, of which it touches as many.
+    let n = fitting(registered, 1 + rotate);
     if active > n {
         quit(EXIT_USAGE, "more active than registered");
     }
 
-    let (with, without) = (open_pairs(n), open_pairs(n));
+    let plain = if rotate == 1 { n } else { active };
+    let (with, without) = (open_pairs(n), open_pairs(plain));
     let mut queue = Queue::new();
     for pair in &with {
         queue.add(pair.near);
     }
     let (mut ns, mut base) = ([0.0; SLICES], [0.0; SLICES]);
-    let step = n / active;
+    let (step, plain_step) = (n / active, plain / active);
     let events = (active * rounds) as f64;
     for slice in 0..SLICES {
         let of_slice = slice * rounds..(slice + 1) * rounds;
         let start = Instant::now();
         for round in of_slice.clone() {
             for i in 0..active {
-                put_byte(with[(i * step + round) % n].far);
+                put_byte(with[(i * step + round * rotate) % n].far);
             }
             let mut seen = 0;
             while seen < active {
@@ -278,10 +285,10 @@ fn measure_event(mut arguments: Arguments) {
         let start = Instant::now();
         for round in of_slice {
             for i in 0..active {
-                put_byte(without[(i * step + round) % n].far);
+                put_byte(without[(i * plain_step + round * rotate) % plain].far);
             }
             for i in 0..active {
-                take_byte(without[(i * step + round) % n].near);
+                take_byte(without[(i * plain_step + round * rotate) % plain].near);
             }
         }
         base[slice] = since(start) / events;
