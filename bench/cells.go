@@ -1,0 +1,100 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+// cell is one measure with its arguments: a row of figures, one for each contestant.
+type cell struct {
+	id    string
+	title string
+	args  []string // for queues: MEASURE KEY=VALUE...; for servers: of the client
+	quick []string // instead of args in a quick run
+	kind  kind
+	// pinned runs the program on one processor, where no others of its threads have a
+	// part in what is measured.
+	pinned bool
+	only   []string // contestants; empty: all of the kind
+	rounds int      // at most so many; 0: all
+}
+
+type kind int
+
+const (
+	queue kind = iota
+	serve      // servers under load
+	idle       // servers with connections that do nothing
+)
+
+// key names a figure of a cell.
+type key struct{ cell, contestant, name string }
+
+// The contestants of curves: the floor, what is Epore's, and the best of others.
+var curves = []string{"c-epoll", "go-epoll", "epore-epoll", "epore-epoll-block", "epore-uring-block", "mio", "gnet-opt"}
+
+var cells = slices.Concat([]cell{
+	{id: "event-edge", title: "an event, edge-triggered: 64 active of 2,000", pinned: true,
+		args: []string{"event", "mode=edge"}, quick: []string{"event", "mode=edge", "rounds=110"}},
+	{id: "event-level", title: "an event, level-triggered: 64 active of 2,000", pinned: true,
+		args: []string{"event", "mode=level"}, quick: []string{"event", "mode=level", "rounds=110"}},
+	{id: "ready", title: "collecting 64 that are ready, level-triggered, each", pinned: true,
+		args: []string{"ready"}, quick: []string{"ready", "rounds=220"}},
+	{id: "register", title: "registering and deregistering one of 1,000", pinned: true,
+		args: []string{"register"}, quick: []string{"register", "rounds=11"}},
+},
+	// The smallest takes many rounds to last.
+	byActive(1, 60000), byActive(8, 12000), byActive(256, 550),
+	byRegistered(100), byRegistered(1000), byRegistered(9000),
+	[]cell{
+		{id: "pingpong-1", title: "a round trip between two goroutines, 1 pair", args: []string{"pingpong", "pairs=1"},
+			quick: []string{"pingpong", "pairs=1", "trips=1100"}},
+		{id: "pingpong-10", title: "a round trip between two goroutines, 10 pairs", args: []string{"pingpong", "pairs=10", "trips=50000"},
+			quick: []string{"pingpong", "pairs=10", "trips=2200"}},
+		{id: "pingpong-200", title: "a round trip between two goroutines, 200 pairs", args: []string{"pingpong", "pairs=200", "trips=100000"},
+			quick: []string{"pingpong", "pairs=200", "trips=4400"}},
+		{id: "wake-coalesced", title: "a wake that joins one not taken", pinned: true, args: []string{"wake", "kind=coalesced", "rounds=220000"},
+			quick: []string{"wake", "kind=coalesced", "rounds=11000"}},
+		{id: "wake-waiting", title: "waking who waits, until its answer came by a channel", args: []string{"wake", "kind=waiting", "rounds=50000"},
+			quick: []string{"wake", "kind=waiting", "rounds=550"}, only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd", "gnet", "gnet-opt", "net"}},
+		{id: "timers", title: "100,000 timers, each", args: []string{"timers"}, quick: []string{"timers", "n=1000", "rounds=1"}},
+		{id: "threads", title: "threads while 1,000 goroutines wait, with a queue each", args: []string{"threads"},
+			quick: []string{"threads", "queues=50"}, rounds: 3},
+		{id: "memory", title: "memory of a registration, 8,192 registered", pinned: true, args: []string{"memory", "registered=8192"},
+			quick: []string{"memory", "registered=512"}, rounds: 3},
+		{id: "allocs", title: "allocations of a call", args: []string{"allocs"}, quick: []string{"allocs", "rounds=10"}, rounds: 3,
+			only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd"}},
+
+		echo(1, 64), echo(50, 64), echo(1000, 64), echo(5000, 64), echo(50, 4<<10), echo(50, 64<<10),
+		idleConnections(8000), idleConnections(19000),
+	})
+
+func byActive(n, rounds int) []cell {
+	args := []string{"event", "mode=edge", fmt.Sprint("active=", n)}
+	return []cell{{id: fmt.Sprint("event-active-", n), title: fmt.Sprintf("an event, edge-triggered: %d active of 2,000", n), pinned: true, only: curves,
+		args: append(slices.Clone(args), fmt.Sprint("rounds=", rounds)), quick: append(slices.Clone(args), "rounds=110")}}
+}
+
+// byRegistered has the same sockets active in each round: what grows then is what the
+// queue has to do with the others, not what of them the processor must fetch anew.
+func byRegistered(n int) []cell {
+	args := []string{"event", "mode=edge", "rotate=no", fmt.Sprint("registered=", n)}
+	return []cell{{id: fmt.Sprint("event-registered-", n), title: fmt.Sprintf("an event, edge-triggered: the same 64 active of %d", n), pinned: true, only: curves,
+		args: args, quick: append(slices.Clone(args), "rounds=110")}}
+}
+
+func echo(connections, size int) cell {
+	args := []string{fmt.Sprint("connections=", connections), fmt.Sprint("size=", size)}
+	return cell{id: fmt.Sprintf("echo-%d-%d", connections, size), title: fmt.Sprintf("echo: %d connections, messages of %d bytes", connections, size), kind: serve,
+		args: append(slices.Clone(args), "seconds=0.8"), quick: append(slices.Clone(args), "seconds=0.1", "warmup=0.05")}
+}
+
+func idleConnections(n int) cell {
+	args := func(n int) []string { return []string{fmt.Sprint("connections=", n), "size=64", "seconds=0"} }
+	return cell{id: fmt.Sprint("idle-", n), title: fmt.Sprintf("memory of an idle TCP connection, of %d", n), kind: idle, args: args(n), quick: args(min(n, 100)), rounds: 3}
+}
+
+// takesPart says whether a contestant is one of the cell's.
+func (c *cell) takesPart(k *contestant) bool {
+	return (c.kind != queue) == k.server && (len(c.only) == 0 || slices.Contains(c.only, k.id))
+}

@@ -1,0 +1,115 @@
+// Bench measures Epore beside other event queues and servers, and writes down what it
+// found: a table, all single figures, and plots.
+//
+//	make bench                  in the folder above: the whole table, in less than 20 minutes
+//	go -C bench run . -quick    whether everything runs, in less than two
+//
+// Each contestant is a program of its own. They take turns: every one runs once in a
+// round, next to those that it is compared with, and medians over the rounds are what
+// counts. README.md says how the contestants are run; docs/benchmarks.md what the
+// figures mean. It runs on Linux.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// config is what the flags say.
+type config struct {
+	quick  bool
+	rounds int
+	only   *regexp.Regexp
+	out    string // the folder for the results
+	doc    string // the document whose table of goals is kept up to date
+}
+
+func parse(args []string) (*config, error) {
+	c := &config{}
+	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	fs.BoolVar(&c.quick, "quick", false, "one round of little: shows that everything runs, the figures mean nothing")
+	fs.IntVar(&c.rounds, "rounds", 5, "how many `rounds`")
+	only := fs.String("only", "", "measure only what this regular `expression` matches: a measure, a contestant, or both as measure/contestant")
+	fs.StringVar(&c.out, "out", "", "the `folder` for results.md, results.csv and the plots; without it, and for the whole table, docs/benchmarks of this project, else a temporary folder")
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
+	}
+	var err error
+	if c.only, err = regexp.Compile(*only); err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	if c.quick {
+		c.rounds = 1
+	}
+	if c.rounds < 1 || c.rounds > 1000 {
+		return nil, fmt.Errorf("-rounds %d: it must be 1 to 1000", c.rounds)
+	}
+	switch {
+	case c.out != "":
+		err = os.MkdirAll(c.out, 0o777)
+	case c.quick || *only != "":
+		c.out, err = os.MkdirTemp("", "bench-results-")
+	default:
+		c.out, c.doc = filepath.Join("..", "docs", "benchmarks"), filepath.Join("..", "docs", "benchmarks.md")
+	}
+	return c, err
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	c, err := parse(args)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat("contestants"); err != nil {
+		return fmt.Errorf("%w: this program builds the contestants from its source; run it in the folder bench", err)
+	}
+	begin := time.Now()
+	bin, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(bin)
+
+	results := newResults()
+	results.machine = describeMachine(ctx)
+	results.began = begin
+	if err := build(ctx, bin, results, out); err != nil {
+		return err
+	}
+	if err := measureAll(ctx, c, bin, results, out); err != nil {
+		return err
+	}
+	results.took = time.Since(begin)
+	if err := results.write(c.out, c.doc); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d figures in %s: see %s\n", len(results.figures), results.took.Round(time.Second), filepath.Join(c.out, "results.md"))
+	if n := len(results.failed); n > 0 {
+		return fmt.Errorf("%d runs failed, the first: %s", n, results.failed[0])
+	}
+	return nil
+}

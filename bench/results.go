@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/csv"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// results are all that was measured.
+type results struct {
+	machine []string
+	began   time.Time
+	took    time.Duration
+	missing map[string]string  // contestants that could not be built, and why
+	lacks   map[[2]string]bool // cells that a contestant does not have
+	failed  []string
+	figures map[key]byRound
+	order   []key
+}
+
+// byRound has a value for each round: figures of the same round are compared.
+type byRound map[int]float64
+
+func newResults() *results {
+	return &results{missing: map[string]string{}, lacks: map[[2]string]bool{}, figures: map[key]byRound{}}
+}
+
+func (r *results) add(cell, contestant, name string, round int, value float64) {
+	k := key{cell, contestant, name}
+	if r.figures[k] == nil {
+		r.figures[k] = byRound{}
+		r.order = append(r.order, k)
+	}
+	r.figures[k][round] = value
+}
+
+// spread is a median with the lowest and the highest value.
+type spread struct{ median, min, max float64 }
+
+func spreadOf(v []float64) (spread, bool) {
+	if len(v) == 0 {
+		return spread{}, false
+	}
+	s := slices.Sorted(slices.Values(v))
+	return spread{median: (s[len(s)/2] + s[(len(s)-1)/2]) / 2, min: s[0], max: s[len(s)-1]}, true
+}
+
+// get returns a figure over all rounds.
+func (r *results) get(cell, contestant, name string) (spread, bool) {
+	var v []float64
+	for _, value := range r.figures[key{cell, contestant, name}] {
+		v = append(v, value)
+	}
+	return spreadOf(v)
+}
+
+// ratio returns one contestant's figure divided by another's of the same round, over
+// the rounds that both have.
+func (r *results) ratio(cell, contestant, other, name, otherName string) (spread, bool) {
+	var v []float64
+	of := r.figures[key{cell, other, otherName}]
+	for round, value := range r.figures[key{cell, contestant, name}] {
+		if o, ok := of[round]; ok && o > 0 {
+			v = append(v, value/o)
+		}
+	}
+	return spreadOf(v)
+}
+
+// number writes a figure with as many places as say something.
+func number(v float64) string {
+	switch a := math.Abs(v); {
+	case v == math.Trunc(v) && a < 1e6, a >= 100:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case a >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	}
+	return strconv.FormatFloat(v, 'f', 2, 64)
+}
+
+func (s spread) String() string {
+	if s.min == s.max {
+		return number(s.median)
+	}
+	return fmt.Sprintf("%s (%s–%s)", number(s.median), number(s.min), number(s.max))
+}
+
+// write writes everything into a folder.
+func (r *results) write(dir, doc string) error {
+	if err := r.writeCSV(filepath.Join(dir, "results.csv")); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "results.md"), []byte(r.markdown()), 0o666); err != nil {
+		return err
+	}
+	if err := r.plot(dir); err != nil {
+		return err
+	}
+	if doc == "" {
+		return nil
+	}
+	return insert(doc, r.goalsTable())
+}
+
+// writeCSV writes each single figure, in the order in which they were first measured.
+func (r *results) writeCSV(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := csv.NewWriter(f)
+	_ = w.Write([]string{"measure", "contestant", "figure", "round", "value"}) // Error tells
+	for _, k := range r.order {
+		rounds := r.figures[k]
+		for round := range slices.Max(slices.Collect(keysOf(rounds))) + 1 {
+			if v, ok := rounds[round]; ok {
+				_ = w.Write([]string{k.cell, k.contestant, k.name, fmt.Sprint(round + 1), strconv.FormatFloat(v, 'g', 7, 64)})
+			}
+		}
+	}
+	w.Flush()
+	if err := w.Error(); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+func keysOf(m byRound) func(func(int) bool) {
+	return func(yield func(int) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
