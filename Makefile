@@ -1,6 +1,6 @@
 # What CI does is in .ci/run; these are shorthands.
 
-.PHONY: test race long lint bench cross ci
+.PHONY: test race long lint bench micro cross ci
 
 test:
 	go test ./...
@@ -14,7 +14,12 @@ long:
 lint:
 	.ci/run format vet staticcheck
 
+# The whole table, beside other libraries, into docs/benchmarks: see bench/README.md.
 bench:
+	go -C bench run .
+
+# The benchmarks of the root package, for who works on it.
+micro:
 	go test -run '^$$' -bench 'Event|Register|Ready|PingPong|Wake/waiting' -benchtime 300x -count 5 -timeout 30m .
 	go test -run '^$$' -bench 'Wake/coalesced' -count 5 .
 	go test -run '^$$' -bench 'Overshoot' -benchtime 200x -count 5 .
