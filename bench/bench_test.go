@@ -1,6 +1,9 @@
 package main
 
 import (
+	"image"
+	"image/color"
+	"image/png"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -171,14 +174,20 @@ func TestWrite(t *testing.T) {
 	if got := strings.Count(read("results.csv"), "\n"); got != 1+3*len(r.order) {
 		t.Errorf("%d lines of figures, %d figures in 3 rounds", got, len(r.order))
 	}
+	var files []string
 	for _, c := range allCurves {
-		if !strings.Contains(read(c.file+".svg"), "Epore") {
-			t.Errorf("%s: without Epore", c.file)
-		}
+		files = append(files, c.file)
 	}
 	for _, b := range allBars {
-		if !strings.Contains(read(b.file+".svg"), "Epore") {
-			t.Errorf("%s: without Epore", b.file)
+		files = append(files, b.file)
+	}
+	for _, file := range files {
+		picture, err := png.Decode(strings.NewReader(read(file + ".png")))
+		if err != nil {
+			t.Fatal(file, err)
+		}
+		if !has(picture, ours) || !slices.ContainsFunc(others, func(c color.Color) bool { return has(picture, c) }) {
+			t.Errorf("%s: nothing is drawn of Epore, or of the others", file)
 		}
 	}
 
@@ -188,6 +197,19 @@ func TestWrite(t *testing.T) {
 	if err := r.write(dir, doc); err == nil || read("doc.md") != "no marks" {
 		t.Errorf("no marks: %v", err)
 	}
+}
+
+// has says whether a picture has a colour.
+func has(p image.Image, c color.Color) bool {
+	r, g, b, a := c.RGBA()
+	for y := range p.Bounds().Dy() {
+		for x := range p.Bounds().Dx() {
+			if r2, g2, b2, a2 := p.At(x, y).RGBA(); r == r2 && g == g2 && b == b2 && a == a2 {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func TestFlags(t *testing.T) {

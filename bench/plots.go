@@ -3,6 +3,7 @@ package main
 import (
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
 )
 
 // curve is a plot of one figure over a number: a line for each contestant.
@@ -119,6 +121,9 @@ func (r *results) plotCurve(dir string, c curve) error {
 			}
 		case strings.Contains(k.id, "c-"):
 			line.Color = floor
+			if strings.Contains(k.id, "edge") {
+				line.Dashes = []vg.Length{vg.Points(2), vg.Points(2)}
+			}
 		default:
 			line.Color = others[other%len(others)]
 			other++
@@ -131,8 +136,29 @@ func (r *results) plotCurve(dir string, c curve) error {
 	if drawn == 0 {
 		return nil
 	}
-	p.Y.Min, p.Y.Max = 0, highest*1.6 // room for the legend
-	return p.Save(18*vg.Centimeter, 12*vg.Centimeter, filepath.Join(dir, c.file+".svg"))
+	p.Y.Min, p.Y.Max = 0, highest*1.7 // room for the legend
+	return save(p, 18*vg.Centimeter, 12*vg.Centimeter, filepath.Join(dir, c.file+".png"))
+}
+
+// save draws a plot with a margin: numbers at the end of an axis reach over it.
+func save(p *plot.Plot, width, height vg.Length, path string) error {
+	const margin = vg.Centimeter / 2
+	p.Title.Padding = vg.Points(8)
+	p.BackgroundColor = color.White
+	canvas := vgimg.New(width, height)
+	whole := draw.New(canvas)
+	whole.SetColor(color.White)
+	whole.Fill(whole.Rectangle.Path())
+	p.Draw(draw.Crop(whole, margin, -margin, margin, -margin))
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := (vgimg.PngCanvas{Canvas: canvas}).WriteTo(f); err != nil {
+		return err
+	}
+	return f.Close()
 }
 
 func (r *results) plotBars(dir string, b bars) error {
@@ -166,5 +192,5 @@ func (r *results) plotBars(dir string, b bars) error {
 	}
 	p.NominalY(names...)
 	p.X.Min = 0
-	return p.Save(18*vg.Centimeter, vg.Length(len(names)+4)*vg.Centimeter*0.75, filepath.Join(dir, b.file+".svg"))
+	return save(p, 18*vg.Centimeter, vg.Length(len(names)+4)*vg.Centimeter*0.75, filepath.Join(dir, b.file+".png"))
 }
