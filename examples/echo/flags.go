@@ -11,6 +11,7 @@ import (
 type config struct {
 	addr  string
 	loops int
+	block bool
 	idle  time.Duration
 	grace time.Duration
 }
@@ -23,6 +24,7 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.SetOutput(io.Discard) // run prints the error
 	fs.StringVar(&c.addr, "addr", "127.0.0.1:0", "listen on this `address`: a literal IP or nothing, and a port (0: a free one)")
 	fs.IntVar(&c.loops, "loops", 1, fmt.Sprintf("how many `loops`, each with a goroutine, a Poll and a listener, 1 to %d", maxLoops))
+	fs.BoolVar(&c.block, "block", false, "wait in the kernel, on a thread for each loop: on io_uring (-tags iouring) the faster way")
 	fs.DurationVar(&c.idle, "idle", time.Minute, "close connections on which nothing was received or sent for this `time` (0: never)")
 	fs.DurationVar(&c.grace, "grace", time.Second, "how much `time` clients have, when the server ends, to take what it still has for them")
 	return fs

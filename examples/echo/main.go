@@ -11,7 +11,8 @@
 // serves and closes; conn.go is what becomes of a connection when its client reads more
 // slowly than it writes; idle.go closes those that say nothing. With -loops N there are N
 // loops with a listener each, among which the system spreads the connections; not so on
-// Windows, which has one loop.
+// Windows, which has one loop. With -block a loop waits in the kernel, on a thread of its
+// own if its queue belongs to one: server.go.
 //
 // All flags: -h.
 package main
@@ -54,7 +55,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // serve runs the server until it is interrupted, and prints what it did.
 func serve(cfg config, out io.Writer, interrupts <-chan os.Signal) error {
-	s, err := start(cfg, func() (*epore.Poll, error) { return epore.New() })
+	strategy := epore.Park
+	if cfg.block {
+		strategy = epore.Block
+	}
+	s, err := start(cfg, func() (*epore.Poll, error) { return epore.New(epore.WithStrategy(strategy)) })
 	if err != nil {
 		return err
 	}

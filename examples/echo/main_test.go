@@ -44,6 +44,11 @@ func eachQueue(t *testing.T, run func(t *testing.T, newPoll func() (*epore.Poll,
 	try("New", func() (*epore.Poll, error) { return epore.New() })
 	for name, queue := range queues {
 		try(name, func() (*epore.Poll, error) { return epore.NewWith(queue()) })
+		if name == "io_uring" { // which is then of one thread
+			try(name+", Block", func() (*epore.Poll, error) {
+				return epore.NewWith(queue(), epore.WithStrategy(epore.Block))
+			})
+		}
 	}
 }
 
@@ -365,5 +370,5 @@ func TestSenselessFlags(t *testing.T) {
 	}
 	var stdout, stderr strings.Builder
 	require.Zero(t, run([]string{"-h"}, &stdout, &stderr))
-	require.Regexp(t, regexp.MustCompile(`(?s)Usage: echo.*-addr.*-grace.*-idle.*-loops`), stdout.String())
+	require.Regexp(t, regexp.MustCompile(`(?s)Usage: echo.*-addr.*-block.*-grace.*-idle.*-loops`), stdout.String())
 }

@@ -89,8 +89,8 @@ func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr stri
 
 func TestSignalsEndIt(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		for _, loops := range []string{"1", "2"} {
-			cmd, addr, out := program(t, "", "-loops", loops)
+		for _, args := range [][]string{nil, {"-loops", "2"}, {"-loops", "2", "-block"}} {
+			cmd, addr, out := program(t, "", args...)
 			c := dial(t, addr)
 			_, err := c.Write([]byte("ping"))
 			require.NoError(t, err)
