@@ -198,21 +198,21 @@ func (c *connChange) release() {
 	connChanges.Put(c)
 }
 
-// changeHandle does op on h, the descriptor of d if that is one of the project's own.
-func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, d *owned.Descriptor) error {
-	err := r.changeLocked(op, h, token, in, d)
-	if r.poll.trace { // not under the lock: a logger may well use the Poll
-		r.poll.log.Trace(op.String(), "fd", int(h), "token", uint64(token), "interest", in, "error", err)
-	}
-	return err
-}
-
-// changeLocked is the one place where table and backend change, and together.
-func (r *Registry) changeLocked(op operation, h backend.Handle, token Token, in Interest, d *owned.Descriptor) error {
+// changeHandle does op on h, the descriptor of d if that is one of the project's own. It
+// is the one place where table and backend change, and together.
+//
+// It and what is below it are few functions on purpose: kernels empty the processor's stack
+// of return addresses, so that each return on the way from a system call is mispredicted.
+func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, d *owned.Descriptor) (err error) {
 	p := r.poll
+	if p.trace { // when the lock is released: a logger may well use the Poll
+		defer func() {
+			p.log.Trace(op.String(), "fd", int(h), "token", uint64(token), "interest", in, "error", err)
+		}()
+	}
 	p.table.mu.Lock()
 	defer p.table.mu.Unlock()
-	err := r.usable()
+	err = r.usable()
 	if err == nil && op != opDeregister {
 		err = p.checkInterest(in, d != nil)
 	}

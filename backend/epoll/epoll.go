@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -173,14 +174,14 @@ func (e *Epoll) grow(n int) {
 // scheduler when it can.
 func (e *Epoll) wait(room int, timeout time.Duration) (int, unix.Errno) {
 	if timeout == 0 {
-		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
+		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
 			uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), 0, 0, 0)
 		return int(n), errno
 	}
 	if e.nanoseconds {
 		return e.pwait2(room, timeout)
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
+	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
 		uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), uintptr(posix.Milliseconds(timeout)), 0, 0)
 	return int(n), errno
 }
@@ -192,7 +193,7 @@ func (e *Epoll) pwait2(room int, timeout time.Duration) (int, unix.Errno) {
 		e.timespec = [2]int64{int64(timeout / time.Second), int64(timeout % time.Second)}
 		ts = &e.timespec
 	}
-	n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.epfd),
+	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(e.epfd),
 		uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), uintptr(unsafe.Pointer(ts)), 0, 0)
 	return int(n), errno
 }

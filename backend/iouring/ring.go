@@ -5,6 +5,7 @@ package iouring
 import (
 	"math/bits"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -134,7 +135,7 @@ func (r *ring) consume(i uint32) { atomic.StoreUint32(r.cqHead, i) }
 // enter hands n submissions to the kernel and does not block. It returns how
 // many the kernel took.
 func (r *ring) enter(n, flags uint32) (uint32, unix.Errno) {
-	got, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), 0, uintptr(flags), 0, 0)
+	got, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), 0, uintptr(flags), 0, 0)
 	return uint32(got), errno
 }
 
@@ -156,7 +157,7 @@ func (r *ring) wait(n uint32, timeout time.Duration) (uint32, unix.Errno) {
 		r.timespec = [2]int64{int64(timeout / time.Second), int64(timeout % time.Second)}
 		r.argument.timespec = uint64(uintptr(unsafe.Pointer(&r.timespec)))
 	}
-	got, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), 1,
+	got, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), 1,
 		enterGetEvents|enterExtArg, uintptr(unsafe.Pointer(&r.argument)), unsafe.Sizeof(r.argument))
 	if errno == unix.ETIME {
 		errno = 0
@@ -172,7 +173,7 @@ func (r *ring) enable() unix.Errno { return r.register(registerEnableRings) }
 
 // register is io_uring_register for what takes no argument.
 func (r *ring) register(op uintptr) unix.Errno {
-	_, _, errno := unix.RawSyscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, 0, 0, 0, 0)
+	_, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, 0, 0, 0, 0)
 	return errno
 }
 
