@@ -20,6 +20,7 @@ import (
 	"github.com/epore/epore/backend/iouring"
 	"github.com/epore/epore/backend/pollfd"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/socket"
 )
 
 // rawEpoll is the floor: epoll by raw system calls.
@@ -342,32 +343,68 @@ func BenchmarkReadyLevel(b *testing.B) {
 }
 
 // A byte goes to and fro between two sides; a round trip. Epore's sides are
-// one goroutine and one Poll each, net's are a goroutine for each socket.
+// one goroutine and one Poll each, net's are a goroutine for each socket. Sockets are read
+// and written by unix.Read and unix.Write, those of "own" by package socket.
 func BenchmarkPingPong(b *testing.B) {
 	for _, n := range []int{1, 10, 200} {
 		b.Run(fmt.Sprintf("%d pairs", n), func(b *testing.B) {
 			const trips = 2000 // of a round, over all pairs
-			park, stopPark := eporePingPong(b, n, epore.Park)
-			block, stopBlock := eporePingPong(b, n, epore.Block)
+			park, stopPark := eporePingPong(b, descriptorPeers(b, n), epore.Park)
+			own, stopOwn := eporePingPong(b, ownPeers(b, n), epore.Park)
+			block, stopBlock := eporePingPong(b, descriptorPeers(b, n), epore.Block)
 			conns, stopConns := netPingPong(b, n)
 			defer stopPark()
+			defer stopOwn()
 			defer stopBlock()
 			defer stopConns()
 			versus(b, trips, nil,
 				contestant{name: "net", round: func() { conns(trips) }},
 				contestant{name: "park", round: func() { park(trips) }},
+				contestant{name: "own", round: func() { own(trips) }},
 				contestant{name: "block", round: func() { block(trips) }},
 			)
 		})
 	}
 }
 
-func eporePingPong(b *testing.B, n int, s epore.Strategy) (trips func(int), stop func()) {
-	ends, closeAll := fixture.ManyPairs(b, n)
+// peer is an end of a pair.
+type peer interface {
+	epore.Source
+	io.ReadWriter
+}
+
+// descriptorPeer is one that is nothing but a descriptor.
+type descriptorPeer struct {
+	epore.Source
+	fd int
+}
+
+func (p descriptorPeer) Read(b []byte) (int, error)  { return unix.Read(p.fd, b) }
+func (p descriptorPeer) Write(b []byte) (int, error) { return unix.Write(p.fd, b) }
+
+func descriptorPeers(b *testing.B, n int) (ends [][2]peer) {
+	for _, e := range pairs(b, n, 1) {
+		ends = append(ends, [2]peer{descriptorPeer{epore.FD(e[0]), e[0]}, descriptorPeer{epore.FD(e[1]), e[1]}})
+	}
+	return ends
+}
+
+func ownPeers(b *testing.B, n int) (ends [][2]peer) {
+	for range n {
+		x, y, err := socket.Pair()
+		require.NoError(b, err)
+		b.Cleanup(func() { x.Close(); y.Close() })
+		ends = append(ends, [2]peer{x, y})
+	}
+	return ends
+}
+
+func eporePingPong(b *testing.B, ends [][2]peer, s epore.Strategy) (trips func(int), stop func()) {
+	n := len(ends)
 	here, there := benchPoll(b, s), benchPoll(b, s)
 	for i, e := range ends {
-		require.NoError(b, here.Registry().Register(epore.FD(e[0]), epore.Token(i), epore.Readable|epore.Edge))
-		require.NoError(b, there.Registry().Register(epore.FD(e[1]), epore.Token(i), epore.Readable|epore.Edge))
+		require.NoError(b, here.Registry().Register(e[0], epore.Token(i), epore.Readable|epore.Edge))
+		require.NoError(b, there.Registry().Register(e[1], epore.Token(i), epore.Readable|epore.Edge))
 	}
 	echo := func(p *epore.Poll, events *epore.Events, side int, buf []byte, answers int) (int, error) {
 		if err := p.Poll(events, epore.Forever); err != nil {
@@ -375,12 +412,12 @@ func eporePingPong(b *testing.B, n int, s epore.Strategy) (trips func(int), stop
 		}
 		got := 0
 		for ev := range events.All() {
-			fd := ends[ev.Token][side]
-			if k, err := unix.Read(fd, buf); k != 1 {
+			end := ends[ev.Token][side]
+			if k, err := end.Read(buf); k != 1 {
 				return got, err
 			}
 			if got < answers {
-				if _, err := unix.Write(fd, buf[:1]); err != nil {
+				if _, err := end.Write(buf[:1]); err != nil {
 					return got, err
 				}
 			}
@@ -400,7 +437,7 @@ func eporePingPong(b *testing.B, n int, s epore.Strategy) (trips func(int), stop
 	events, buf := epore.NewEvents(256), make([]byte, 1)
 	trips = func(total int) {
 		for _, e := range ends {
-			if _, err := unix.Write(e[0], buf); err != nil {
+			if _, err := e[0].Write(buf); err != nil {
 				panic(err)
 			}
 		}
@@ -416,7 +453,6 @@ func eporePingPong(b *testing.B, n int, s epore.Strategy) (trips func(int), stop
 	return trips, func() {
 		there.Close()
 		echoing.Wait()
-		closeAll()
 	}
 }
 
