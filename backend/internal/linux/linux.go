@@ -37,9 +37,14 @@ func Ctl(epfd, op int, h backend.Handle, bits uint32, data uint64) unix.Errno {
 // CtlError translates what epoll_ctl answers. EEXIST and ENOENT already are
 // fs.ErrExist and fs.ErrNotExist.
 func CtlError(errno unix.Errno) error {
-	switch errno {
-	case 0:
+	if errno == 0 { // and no call
 		return nil
+	}
+	return ctlError(errno)
+}
+
+func ctlError(errno unix.Errno) error {
+	switch errno {
 	case unix.EPERM:
 		// Left alone it would read as a lack of permission.
 		return fmt.Errorf("%w: %w", backend.ErrNotPollable, errno)
