@@ -14,8 +14,8 @@ import (
 
 // The hot paths of Linux: system calls that do not block are made without telling the
 // scheduler, which spares 60 ns each; and by package syscall, since those of x/sys go through
-// one function more. Each costs some 7 ns: kernels empty the processor's stack of return
-// addresses, so that all returns on the way from a system call are mispredicted.
+// one function more, which costs some 7 ns: its return is probably mispredicted, since kernels
+// empty the processor's stack of return addresses.
 //
 // On 386 and s390x these calls have numbers of their own since Linux 4.3.
 
