@@ -46,6 +46,7 @@ var cells = slices.Concat([]cell{
 	// The smallest takes many rounds to last.
 	byActive(1, 60000), byActive(8, 12000), byActive(256, 550),
 	byRegistered(100), byRegistered(1000), byRegistered(9000),
+	oneReadyOf(1), oneReadyOf(30), oneReadyOf(100), oneReadyOf(1000), oneReadyOf(9000),
 	[]cell{
 		{id: "pingpong-1", title: "a round trip between two goroutines, 1 pair", args: []string{"pingpong", "pairs=1"},
 			quick: []string{"pingpong", "pairs=1", "trips=1100"}},
@@ -65,6 +66,8 @@ var cells = slices.Concat([]cell{
 		{id: "allocs", title: "allocations of a call", args: []string{"allocs"}, quick: []string{"allocs", "rounds=10"}, rounds: 3,
 			only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd"}},
 
+		late(1), late(100), late(1000), late(5000),
+
 		echo(1, 64), echo(50, 64), echo(1000, 64), echo(5000, 64), echo(50, 4<<10), echo(50, 64<<10),
 		idleConnections(8000), idleConnections(19000),
 	})
@@ -81,6 +84,22 @@ func byRegistered(n int) []cell {
 	args := []string{"event", "mode=edge", "rotate=no", fmt.Sprint("registered=", n)}
 	return []cell{{id: fmt.Sprint("event-registered-", n), title: fmt.Sprintf("an event, edge-triggered: the same 64 active of %d", n), pinned: true, only: curves,
 		args: args, quick: append(slices.Clone(args), "rounds=110")}}
+}
+
+// oneReadyOf is a look that finds one of n. Queues but that of poll(2) do not ask the
+// others.
+func oneReadyOf(n int) []cell {
+	args := []string{"ready", "active=1", fmt.Sprint("registered=", n)}
+	return []cell{{id: fmt.Sprint("look-", n), title: fmt.Sprintf("a look that finds one ready of %d", n), pinned: true,
+		only:  []string{"go-epoll", "epore-epoll", "epore-uring-block", "epore-pollfd"},
+		args:  append(slices.Clone(args), fmt.Sprint("rounds=", max(550, 200000/n))),
+		quick: append(slices.Clone(args), "rounds=55")}}
+}
+
+func late(micros int) cell {
+	args := []string{"late", fmt.Sprint("micros=", micros)}
+	return cell{id: fmt.Sprint("late-", micros), title: fmt.Sprintf("a wait with a timeout of %d µs: longer by", micros), args: args, quick: append(slices.Clone(args), "rounds=3"), rounds: 3,
+		only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd", "net"}}
 }
 
 func echo(connections, size int) cell {

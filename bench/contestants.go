@@ -57,6 +57,7 @@ var contestants = []contestant{
 	{id: "server-c-edge", title: "C, epoll, edge", program: "server-c", args: []string{"edge"}, server: true},
 	{id: "server-epore", title: "**Epore** examples/echo, epoll", program: "echo", make: goTool("echo", "", "github.com/epore/epore/examples/echo"), server: true},
 	{id: "server-epore-uring", title: "**Epore** examples/echo, io_uring", program: "echo-uring", make: goTool("echo-uring", "iouring", "github.com/epore/epore/examples/echo"), server: true},
+	{id: "server-epore-uring-block", title: "**Epore** examples/echo, io_uring, -block", program: "echo-uring", args: []string{"-block"}, server: true},
 	{id: "server-net", title: "package net", program: "server-net", make: goTool("server-net", "", "./servers/net"), server: true},
 	{id: "server-gnet", title: "gnet", program: "server-gnet", make: goTool("server-gnet", "", "./servers/gnet"), server: true},
 	{id: "server-gnet-opt", title: "gnet, poll_opt", program: "server-gnet-opt", make: goTool("server-gnet-opt", "poll_opt", "./servers/gnet"), server: true},

@@ -33,6 +33,8 @@ var allCurves = []curve{
 		cells: []string{"event-active-1", "event-active-8", "event-edge", "event-active-256"}, at: []float64{1, 8, 64, 256}, name: "ns", unit: 1, only: curves},
 	{file: "event-by-registered", title: "An event, edge-triggered, the same 64 active", x: "registered", y: "ns an event",
 		cells: []string{"event-registered-100", "event-registered-1000", "event-registered-9000"}, at: []float64{100, 1000, 9000}, name: "ns", unit: 1, only: curves},
+	{file: "look-by-registered", title: "A look that finds one ready", x: "registered", y: "µs",
+		cells: []string{"look-1", "look-30", "look-100", "look-1000", "look-9000"}, at: []float64{1, 30, 100, 1000, 9000}, name: "ns", unit: 1000},
 	{file: "echo-by-connections", title: "Echo, 64 bytes: CPU of the server", x: "connections", y: "µs a message",
 		cells: []string{"echo-1-64", "echo-50-64", "echo-1000-64", "echo-5000-64"}, at: []float64{1, 50, 1000, 5000}, name: "cpu", unit: 1000},
 	{file: "echo-latency", title: "Echo, 64 bytes: 99th percentile of the latency", x: "connections", y: "µs",

@@ -21,6 +21,8 @@ func (c *cell) columns() []column {
 	switch c.args[0] {
 	case "timers":
 		return []column{{"set", "set, ns"}, {"stop", "stop, ns"}, {"fire", "fire, ns"}}
+	case "late":
+		return []column{{"us", "microseconds"}}
 	case "threads":
 		return []column{{"threads", "threads"}}
 	case "memory":

@@ -21,7 +21,7 @@ const capacity = 256
 func main() {
 	measure.Main(measure.Measures{
 		"event": event, "ready": ready, "register": register, "memory": memory, "wake": wake,
-		"timers": timers, "threads": threads, "pingpong": pingPong, "allocs": allocs,
+		"timers": timers, "threads": threads, "pingpong": pingPong, "allocs": allocs, "late": late,
 	})
 }
 
@@ -262,6 +262,15 @@ func pingPong(a *measure.Args) ([]measure.Result, error) {
 		}
 		return &side{waiter: waiter{a: a, poll: p, events: epore.NewEvents(capacity)}, fds: fds}, nil
 	})
+}
+
+func late(a *measure.Args) ([]measure.Result, error) {
+	p, err := open(a)
+	if err != nil {
+		return nil, err
+	}
+	events := epore.NewEvents(capacity)
+	return measure.Late(a, func(timeout time.Duration) { must(p.Poll(events, timeout)) })
 }
 
 // allocs counts what is allocated by each call, of all that a running loop makes.

@@ -25,6 +25,7 @@ func main() {
 		"timers":   timers,
 		"threads":  threads,
 		"pingpong": pingPong,
+		"late":     func(a *measure.Args) ([]measure.Result, error) { return measure.Late(a, time.Sleep) },
 	})
 }
 

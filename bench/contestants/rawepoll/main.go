@@ -35,10 +35,13 @@ func (q *queue) ctl(op, fd int, bits uint32, token int) {
 
 func (q *queue) wait(ms int) []unix.EpollEvent {
 	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(q.fd), uintptr(unsafe.Pointer(&q.buf[0])), uintptr(len(q.buf)), uintptr(ms), 0, 0)
-	if errno != 0 {
-		panic(fmt.Sprintf("epoll_pwait: %v", errno))
+	switch errno {
+	case 0:
+		return q.buf[:n]
+	case unix.EINTR: // the runtime sends itself signals
+		return nil
 	}
-	return q.buf[:n]
+	panic(fmt.Sprintf("epoll_pwait: %v", errno))
 }
 
 func (q *queue) addAll(pairs []measure.Pair, edge bool) {

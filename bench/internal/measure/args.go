@@ -27,6 +27,7 @@ type Args struct {
 	Registered int    // sockets, or pairs of them
 	Rounds     int
 	N          int // timers
+	Micros     int // a timeout, in microseconds
 	Pairs      int // of a ping-pong
 	Trips      int // of a ping-pong, over all pairs
 	Queues     int // with a goroutine each
@@ -35,13 +36,14 @@ type Args struct {
 // defaults of each measure.
 var defaults = map[string]Args{
 	"event":    {Mode: "edge", Rotate: "yes", Gear: "park", Active: 64, Registered: 2000, Rounds: 2200},
-	"ready":    {Gear: "park", Active: 64, Rounds: 20000},
+	"ready":    {Gear: "park", Active: 64, Registered: 64, Rounds: 20000},
 	"register": {Gear: "park", Registered: 1000, Rounds: 110},
 	"memory":   {Gear: "park", Registered: 8000},
 	"wake":     {Gear: "park", Kind: "coalesced", Rounds: 1000000},
 	"timers":   {Gear: "park", N: 100000, Rounds: 5},
 	"threads":  {Gear: "park", Queues: 1000},
 	"pingpong": {Gear: "park", Pairs: 1, Trips: 20000},
+	"late":     {Gear: "park", Micros: 100, Rounds: 110},
 	"allocs":   {Gear: "park", Registered: 100, Rounds: 1000},
 }
 
@@ -51,7 +53,7 @@ func (a *Args) set(arg string) error {
 	texts := map[string]*string{"mode": &a.Mode, "kind": &a.Kind, "gear": &a.Gear, "rotate": &a.Rotate}
 	allowed := map[string][]string{"mode": {"edge", "level"}, "kind": {"coalesced", "waiting"}, "gear": {"park", "block"}, "rotate": {"yes", "no"}}
 	numbers := map[string]*int{"active": &a.Active, "registered": &a.Registered, "rounds": &a.Rounds, "n": &a.N,
-		"pairs": &a.Pairs, "trips": &a.Trips, "queues": &a.Queues}
+		"pairs": &a.Pairs, "trips": &a.Trips, "queues": &a.Queues, "micros": &a.Micros}
 	if p := texts[key]; p != nil && *p != "" {
 		if !slices.Contains(allowed[key], value) {
 			return fmt.Errorf("%s: one of %s", arg, strings.Join(allowed[key], ", "))

@@ -105,23 +105,37 @@ func Event(a *Args, open func(pairs []Pair, edge bool) (collect func(events int)
 // registers In of each pair, level-triggered; what it returns looks once, without
 // waiting, and returns how many events there were, and the sum of their tokens.
 func Ready(a *Args, open func(pairs []Pair) (look func() (events, tokens int), err error)) ([]Result, error) {
-	pairs, err := Pairs(a.Active, 1)
+	pairs, err := Pairs(max(a.Active, a.Registered), 1)
 	if err != nil {
 		return nil, err
 	}
+	active := min(a.Active, len(pairs))
 	look, err := open(pairs)
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range pairs {
+	for _, p := range pairs[:active] {
 		Put(p.Out)
 	}
 	ns := times(a.Rounds, func() {
-		if n, sum := look(); n != len(pairs) || sum != n*(n-1)/2 {
-			panic(fmt.Sprintf("%d events with tokens of %d in all, of %d ready", n, sum, len(pairs)))
+		if n, sum := look(); n != active || sum != n*(n-1)/2 {
+			panic(fmt.Sprintf("%d events with tokens of %d in all, of %d ready", n, sum, active))
 		}
 	})
-	return []Result{{"ns", Median(ns) / float64(len(pairs))}}, nil
+	return []Result{{"ns", Median(ns) / float64(active)}, {"registered", float64(len(pairs))}}, nil
+}
+
+// Late measures by how much a wait that nothing ends is longer than it should be: the
+// median of all, in microseconds.
+func Late(a *Args, wait func(time.Duration)) ([]Result, error) {
+	timeout := time.Duration(a.Micros) * time.Microsecond
+	var late []float64
+	for range a.Rounds {
+		begin := time.Now()
+		wait(timeout)
+		late = append(late, float64(time.Since(begin)-timeout)/float64(time.Microsecond))
+	}
+	return []Result{{"us", Median(late)}}, nil
 }
 
 // Register measures a registration together with its end. Open returns what registers
