@@ -248,7 +248,12 @@ int main(int argc, char **argv)
 	l.rlim_cur = l.rlim_max;
 	check(setrlimit(RLIMIT_NOFILE, &l) == 0, "setrlimit");
 
-	long count = number;
+	// As many as fit, with some for the program itself. The server's limit is the same.
+	long count = number, room = l.rlim_cur > 1000000000 ? 1000000000 : (long)l.rlim_cur - 256;
+	if (count > room)
+		count = room;
+	if (count < 1)
+		quit(1, "the limit of descriptors is too low");
 	size = bytes;
 	message = malloc(size);
 	connections = calloc(count, sizeof *connections);
