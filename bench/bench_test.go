@@ -231,6 +231,25 @@ func TestFlags(t *testing.T) {
 	}
 }
 
+// What cannot be written is an error before anything is measured.
+func TestNowhereToWrite(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := run(t.Context(), []string{"-out", filepath.Join(file, "folder")}, &out); err == nil || out.Len() > 0 {
+		t.Error(err, out.String())
+	}
+	dir := filepath.Join(t.TempDir(), "new", "folder")
+	if err := run(t.Context(), []string{"-quick", "-only", "^nothing$", "-out", dir}, &out); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "results.md")); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a contestant prints that is no figure is an error, not left out.
 func TestFigures(t *testing.T) {
 	if list, err := figuresOf("ns 1.5\nbase 20\n"); err != nil || !slices.Equal(list, []figure{{"ns", 1.5}, {"base", 20}}) {

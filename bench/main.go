@@ -70,7 +70,6 @@ func parse(args []string) (*config, error) {
 	}
 	switch {
 	case c.out != "":
-		err = os.MkdirAll(c.out, 0o777)
 	case c.quick || *only != "":
 		c.out, err = os.MkdirTemp("", "bench-results-")
 	default:
@@ -94,7 +93,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer os.RemoveAll(bin)
 
+	// Now, not when all is measured, is the time to hear that it cannot be written.
 	results := newResults()
+	if err := os.MkdirAll(c.out, 0o777); err != nil {
+		return err
+	}
+	if err := results.write(c.out, c.doc); err != nil {
+		return err
+	}
 	results.machine = describeMachine(ctx)
 	results.began = begin
 	if err := build(ctx, bin, results, out); err != nil {
