@@ -48,7 +48,7 @@ var cells = slices.Concat([]cell{
 	byRegistered(100), byRegistered(1000), byRegistered(9000),
 	oneReadyOf(1), oneReadyOf(30), oneReadyOf(100), oneReadyOf(1000), oneReadyOf(9000),
 	[]cell{
-		{id: "pingpong-1", title: "a round trip between two goroutines, 1 pair", args: []string{"pingpong", "pairs=1"},
+		{id: "pingpong-1", title: "a round trip between two goroutines, 1 pair", args: []string{"pingpong", "pairs=1", "trips=10000"},
 			quick: []string{"pingpong", "pairs=1", "trips=1100"}},
 		{id: "pingpong-10", title: "a round trip between two goroutines, 10 pairs", args: []string{"pingpong", "pairs=10", "trips=50000"},
 			quick: []string{"pingpong", "pairs=10", "trips=2200"}},

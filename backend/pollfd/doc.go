@@ -21,9 +21,9 @@
 // Each wait hands the whole array to the system, which asks every file in it: 75 to
 // 150 ns for each registered socket, ready or not, on the machine that we measured
 // (docs/benchmarks.md). A look that finds one of them ready takes 2 times as long as
-// on epoll if it is the only one, 3 times with 10 registered, 13 times with 100 (8 µs),
-// 90 times with 1,000 (80 µs), and 580 times with 9,000 (more than 1 ms). From a few hundred
-// on, it is most of what a program does.
+// on epoll if it is the only one, 5 times with 30 registered, some 12 times with 100 (9 µs),
+// more than 100 times with 1,000 (90 µs), and more than 1,000 times with 9,000 (1 ms). From a
+// few hundred on, it is most of what a program does.
 //
 // A change by another goroutine, while a Poll waits, calls that back: the system has
 // the array, and holds its files open. So it costs a change of thread, and the wait
