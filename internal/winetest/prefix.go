@@ -22,7 +22,7 @@ type wine struct{ program, server string }
 
 // findWine fails when Wine is not installed here, or cannot run.
 func findWine() (w wine, err error) {
-	if err := checkLimit(); err != nil {
+	if err := allowDescriptors(); err != nil {
 		return w, err
 	}
 	if w.program, err = find("wine64", "wine"); err == nil {
