@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"image"
 	"image/color"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -247,6 +250,37 @@ func TestNowhereToWrite(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "results.md")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A run that does not come to its end leaves the last one's results alone.
+func TestInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	old := filepath.Join(dir, "results.md")
+	if err := os.WriteFile(old, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, []string{"-quick", "-out", dir}, io.Discard); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(old); err != nil || string(text) != "old" {
+		t.Errorf("%q, %v", text, err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Error(entries, err)
+	}
+
+	t.Setenv("TMPDIR", t.TempDir())
+	var out strings.Builder
+	if err := filled().rescue(&out); err != nil {
+		t.Fatal(err)
+	}
+	_, saved, _ := strings.Cut(strings.TrimSpace(out.String()), " is in ")
+	if text, err := os.ReadFile(filepath.Join(saved, "results.csv")); err != nil || !strings.Contains(string(text), "event-edge,c-epoll,ns,1,") {
+		t.Errorf("%q, %v", text[:min(len(text), 100)], err)
 	}
 }
 

@@ -77,7 +77,7 @@ func describeMachine(ctx context.Context) (lines []string) {
 			add(lib, v)
 		}
 	}
-	for _, p := range []string{"libuv1-dev", "libev-dev", "libevent-dev", "librust-mio-dev"} {
+	for _, p := range []string{"libev-dev", "librust-mio-dev"} {
 		add(p, first("dpkg-query", "-W", "-f", "${Version}", p))
 	}
 	if out, err := exec.CommandContext(ctx, "go", append([]string{"list", "-m"}, peers...)...).Output(); err == nil {

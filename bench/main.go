@@ -94,28 +94,43 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	defer os.RemoveAll(bin)
 
 	// Now, not when all is measured, is the time to hear that it cannot be written.
+	if err := writable(c.out, c.doc); err != nil {
+		return err
+	}
 	results := newResults()
-	if err := os.MkdirAll(c.out, 0o777); err != nil {
-		return err
-	}
-	if err := results.write(c.out, c.doc); err != nil {
-		return err
-	}
 	results.machine = describeMachine(ctx)
 	results.began = begin
 	if err := build(ctx, bin, results, out); err != nil {
 		return err
 	}
-	if err := measureAll(ctx, c, bin, results, out); err != nil {
-		return err
-	}
+	err = measureAll(ctx, c, bin, results, out)
 	results.took = time.Since(begin)
-	if err := results.write(c.out, c.doc); err != nil {
-		return err
+	if err == nil {
+		err = results.write(c.out, c.doc)
+	}
+	if err != nil {
+		return errors.Join(err, results.rescue(out))
 	}
 	fmt.Fprintf(out, "%d figures in %s: see %s\n", len(results.figures), results.took.Round(time.Second), filepath.Join(c.out, "results.md"))
 	if n := len(results.failed); n > 0 {
 		return fmt.Errorf("%d runs failed, the first: %s", n, results.failed[0])
 	}
 	return nil
+}
+
+// writable says whether results could be written, and leaves what is there: it is that
+// of the last whole run, until there is another.
+func writable(dir, doc string) error {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, "")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil || doc == "" {
+		return err
+	}
+	_, _, err = around(doc)
+	return err
 }

@@ -41,11 +41,6 @@ func measureAll(ctx context.Context, c *config, bin string, r *results, out io.W
 	}
 	begin := time.Now()
 	for round := range c.rounds {
-		if round > 0 {
-			if err := r.write(c.out, ""); err != nil { // so that no more than a round can be lost
-				return err
-			}
-		}
 		for i := range cells {
 			cell := &cells[i]
 			if round >= roundsOf(cell, c.rounds) {

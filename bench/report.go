@@ -132,16 +132,25 @@ func (r *results) table(b *strings.Builder, c *cell) {
 // The marks between which a document has the table of goals.
 const beginMark, endMark = "<!-- begin: written by bench -->\n", "<!-- end -->"
 
-// insert puts a text between the marks of a document.
-func insert(path, text string) error {
+// around returns what a document has before and after the marks.
+func around(path string) (before, after string, err error) {
 	old, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return "", "", err
 	}
 	before, rest, ok := strings.Cut(string(old), beginMark)
 	_, after, ok2 := strings.Cut(rest, endMark)
 	if !ok || !ok2 {
-		return fmt.Errorf("%s does not have the lines %q and %q, between which the table of goals goes", path, beginMark, endMark)
+		return "", "", fmt.Errorf("%s does not have the lines %q and %q, between which the table of goals goes", path, beginMark, endMark)
+	}
+	return before, after, nil
+}
+
+// insert puts a text between the marks of a document.
+func insert(path, text string) error {
+	before, after, err := around(path)
+	if err != nil {
+		return err
 	}
 	return os.WriteFile(path, []byte(before+beginMark+"\n"+text+"\n"+endMark+after), 0o666)
 }

@@ -3,12 +3,15 @@ package main
 import (
 	"encoding/csv"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/epore/epore/bench/internal/measure"
 )
 
 // results are all that was measured.
@@ -46,8 +49,7 @@ func spreadOf(v []float64) (spread, bool) {
 	if len(v) == 0 {
 		return spread{}, false
 	}
-	s := slices.Sorted(slices.Values(v))
-	return spread{median: (s[len(s)/2] + s[(len(s)-1)/2]) / 2, min: s[0], max: s[len(s)-1]}, true
+	return spread{median: measure.Median(v), min: slices.Min(v), max: slices.Max(v)}, true
 }
 
 // get returns a figure over all rounds.
@@ -105,6 +107,19 @@ func (r *results) write(dir, doc string) error {
 		return nil
 	}
 	return insert(doc, r.goalsTable())
+}
+
+// rescue writes what there is, of a run that did not come to its end, elsewhere.
+func (r *results) rescue(out io.Writer) error {
+	if len(r.figures) == 0 {
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "bench-results-")
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "what was measured until then is in", dir)
+	return r.write(dir, "")
 }
 
 // writeCSV writes each single figure, in the order in which they were first measured.

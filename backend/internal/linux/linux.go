@@ -22,8 +22,8 @@ var _ = [1]struct{}{}[(unix.EPOLLIN^unix.POLLIN)|(unix.EPOLLOUT^unix.POLLOUT)|(u
 
 // Ctl is epoll_ctl(2) without a detour through Go's scheduler: it does not
 // block. And without one through x/sys: its RawSyscall6 is a further function, and
-// one around a system call costs some 7 ns. Fd and Pad together are the data word of an epoll_event on every
-// architecture, whatever the layout around them.
+// one around a system call costs some 7 ns. Fd and Pad together are the data word of
+// an epoll_event on every architecture, whatever the layout around them.
 func Ctl(epfd, op int, h backend.Handle, bits uint32, data uint64) unix.Errno {
 	if h > math.MaxInt32 {
 		return unix.EBADF // the kernel would look at the lower half only
