@@ -255,11 +255,7 @@ func TestTheKernelForgetsByItself(t *testing.T) {
 // Everything at once, for the promises that the Fake checks: one change at a
 // time, one waiter, nothing after Close.
 func TestPromisesToABackend(t *testing.T) {
-	rounds := 20
-	if backendtest.Long() {
-		rounds = 5000
-	}
-	for round := range rounds {
+	for round := range backendtest.Rounds(t, 20, 5000) {
 		f := backendtest.NewFake()
 		p, err := epore.NewWith(f)
 		require.NoError(t, err)

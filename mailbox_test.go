@@ -115,39 +115,38 @@ func TestNoSendIsLost(t *testing.T) {
 
 // pingPong gives p an event by send, again and again, each time when the last one was
 // received, which finds the loop wherever it is by then: looking whether there is
-// more, announcing its sleep, sleeping.
+// more, announcing its sleep, sleeping. (Counted on two processors, of 100,000 rounds each
+// of the three is at least some hundreds.)
 func pingPong(t *testing.T, p *epore.Poll, send func() error, receive func()) {
-	rounds := 1_000
-	if backendtest.Long() {
-		rounds = 100_000
-	}
-	var received atomic.Int64
+	const noMore = -1
+	var begun atomic.Int64 // rounds
 	over := make(chan bool)
 	go func() {
 		defer close(over)
 		random := rand.New(rand.NewPCG(1, 2))
-		for i := range rounds {
-			for n := random.IntN(200); n > 0; n-- {
-				received.Load()
-			}
-			assert.NoError(t, send())
-			for n := 1; received.Load() <= int64(i); n++ {
+		for round := int64(1); ; round++ {
+			for n := 1; begun.Load() < round; n++ {
+				if begun.Load() == noMore || n%1000 == 0 && t.Failed() {
+					return
+				}
 				if n%1000 == 0 {
-					if t.Failed() {
-						return
-					}
 					runtime.Gosched() // or the loop has no processor
 				}
 			}
+			for n := random.IntN(2 << random.IntN(15)); n > 0; n-- {
+				begun.Load() // up to some microseconds, more often less
+			}
+			assert.NoError(t, send())
 		}
 	}()
 	events := epore.NewEvents(1)
-	for range rounds {
+	for range backendtest.Rounds(t, 1000, 100_000) {
+		begun.Add(1)
 		require.NoError(t, p.Poll(events, forever))
 		require.Len(t, all(events), 1)
 		receive()
-		received.Add(1)
 	}
+	begun.Store(noMore)
 	<-over
 	require.Empty(t, ready(t, p, events))
 }

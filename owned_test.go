@@ -126,14 +126,10 @@ func TestOwnSourceOfSeveralPolls(t *testing.T) {
 // gets the number is disturbed.
 func TestOwnSourcesCloseBesideRegister(t *testing.T) {
 	guard(t, ownRule)
-	rounds := 300
-	if backendtest.Long() {
-		rounds = 20_000
-	}
 	a, b := fixture.Pair(t)
 	b.Write("x") // ready all the time
 	polls := []*epore.Poll{open(t), open(t)}
-	for range rounds {
+	for range backendtest.Rounds(t, 300, 20_000) {
 		s := ownEnd(t, a)
 		var begin, done sync.WaitGroup
 		begin.Add(1)

@@ -80,10 +80,6 @@ func TestSignalsThatAreLeft(t *testing.T) {
 // of other kinds come: what was counted before the last one was sent is seen.
 func TestNoKindOfSignalIsLost(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
-		rounds := 100
-		if backendtest.Long() {
-			rounds = 10_000
-		}
 		// The first ones drown the last one, of which each is waited for.
 		flood := []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGIO}
 		const rare = unix.SIGHUP
@@ -118,7 +114,7 @@ func TestNoKindOfSignalIsLost(t *testing.T) {
 				seen[sig.(syscall.Signal)] = sent[sig.(syscall.Signal)].Load()
 			}
 		}
-		for range rounds {
+		for range backendtest.Rounds(t, 100, 10_000) {
 			send(rare)
 			for seen[rare] < sent[rare].Load() {
 				receive()

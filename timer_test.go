@@ -187,10 +187,7 @@ func TestNoTimerIsLost(t *testing.T) {
 func TestTimersSetFromManyGoroutines(t *testing.T) {
 	eachStrategy(t, "S3: no timer is lost, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
 		const setters = 2
-		rounds := 500
-		if backendtest.Long() {
-			rounds = 30_000
-		}
+		rounds := backendtest.Rounds(t, 500, 30_000)
 		came := make([]chan time.Time, setters)
 		ended := newMailbox[bool](t, p, setters)
 		for i := range setters {
@@ -400,10 +397,6 @@ func TestTimerReset(t *testing.T) {
 // What Stop says and what the loop sees, when both are at it at the same time.
 func TestTimerStopIsExact(t *testing.T) {
 	eachStrategy(t, "S3: after Stop returned true its event is not delivered, and after false it was", func(t *testing.T, p *epore.Poll) {
-		rounds := 2000
-		if backendtest.Long() {
-			rounds = 200_000
-		}
 		timer := newTimer(t, p, 1)
 		end := newWaker(t, p, 2)
 		var seen atomic.Int64
@@ -425,7 +418,7 @@ func TestTimerStopIsExact(t *testing.T) {
 		}()
 		random := rand.New(rand.NewPCG(5, 6))
 		var expired, stopped int64
-		for range rounds {
+		for range backendtest.Rounds(t, 2000, 200_000) {
 			d := time.Duration(random.IntN(int(20 * time.Microsecond)))
 			require.NoError(t, timer.Reset(d))
 			for until := time.Now().Add(d + 20*time.Microsecond - time.Duration(random.IntN(int(20*time.Microsecond)))); time.Now().Before(until); {

@@ -118,16 +118,13 @@ func TestWakesFromManyGoroutines(t *testing.T) {
 func TestNoWakeIsLost(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
-		rounds := 1000
-		if backendtest.Long() {
-			rounds = 300_000
-		}
 		there, back := newWaker(t, p, 1), newWaker(t, q, 2)
+		var over atomic.Bool
 		echoed := make(chan error, 1)
 		go func() {
 			events := epore.NewEvents(1)
-			for range rounds {
-				if err := p.Poll(events, forever); err != nil {
+			for {
+				if err := p.Poll(events, forever); err != nil || over.Load() {
 					echoed <- err
 					return
 				}
@@ -136,11 +133,10 @@ func TestNoWakeIsLost(t *testing.T) {
 					return
 				}
 			}
-			echoed <- nil
 		}()
 		events := epore.NewEvents(1)
 		random := rand.New(rand.NewPCG(1, 2))
-		for range rounds {
+		for range backendtest.Rounds(t, 1000, 300_000) {
 			require.NoError(t, there.Wake())
 			for {
 				// Timeouts that end just when the answer comes.
@@ -154,6 +150,8 @@ func TestNoWakeIsLost(t *testing.T) {
 				}
 			}
 		}
+		over.Store(true)
+		require.NoError(t, there.Wake())
 		require.NoError(t, <-echoed)
 	})
 }

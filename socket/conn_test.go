@@ -394,13 +394,10 @@ func TestConcurrentReadAndWrite(t *testing.T) {
 // next owner of the number.
 func TestConcurrentClose(t *testing.T) {
 	guard(t, "no operation meets the next owner of a descriptor's number")
-	rounds := 300
-	if backendtest.Long() {
-		rounds = 20_000
-	}
 	poison := []byte("poison")
-	met := 0
-	for range rounds {
+	met, rounds := 0, 0
+	for range backendtest.Rounds(t, 300, 20_000) {
+		rounds++
 		var others []*socket.Conn
 		a, b, err := socket.Pair()
 		require.NoError(t, err)

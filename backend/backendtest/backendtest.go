@@ -19,6 +19,7 @@ package backendtest
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"os"
 	"runtime/pprof"
 	"strings"
@@ -39,6 +40,37 @@ func Long() bool { return os.Getenv(EnvLong) != "" }
 // patience is how long a case may take before the watchdog calls it hung: far
 // more than any needs, also with the race detector on a busy machine.
 const patience = time.Minute
+
+// stamina is how long the rounds of a long run may take. What they take depends on the
+// machine: one with a single busy processor has it given to another goroutine only when
+// the runtime notices that the first one sleeps in the kernel, up to 10 ms later, twice
+// in each round of a ping-pong. A test that is slow is not to be taken for one that hangs.
+const stamina = patience / 3
+
+// Rounds counts the rounds of a test that is to be repeated as often as possible: short
+// of them; or, when long runs are asked for, long ones, but no more than begin within
+// the time that a test has for them: the log tells what was reached. Several goroutines
+// may range over it; the time begins with the call.
+func Rounds(t testing.TB, short, long int) iter.Seq[int] {
+	if !Long() {
+		return func(yield func(int) bool) {
+			for i := 0; i < short && yield(i); i++ {
+			}
+		}
+	}
+	begin := time.Now()
+	return func(yield func(int) bool) {
+		for i := range long {
+			if time.Since(begin) > stamina {
+				t.Logf("reached %d of %d rounds, within %v", i, long, stamina)
+				return
+			}
+			if !yield(i) {
+				return
+			}
+		}
+	}
+}
 
 // wantedCase is one behaviour: its name, the rule that is printed when it is
 // broken, what the queue must be able to do for it to make sense, and the test.

@@ -143,10 +143,7 @@ var concurrencyCases = []wantedCase{
 		rule: "R1: Register, Reregister, Deregister from any goroutine at any time, also while another waits; R3, R4 stay exact",
 		run: func(t *testing.T, q *queue) {
 			q.strict = false
-			rounds := 2000
-			if Long() {
-				rounds = 50_000
-			}
+			rounds := Rounds(t, 2000, 50_000)
 			var waiting, changing sync.WaitGroup
 			over := make(chan struct{})
 			waiting.Go(func() {
