@@ -20,9 +20,11 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"os"
 	"runtime/pprof"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -52,25 +54,28 @@ const stamina = patience / 3
 // the time that a test has for them: the log tells what was reached. Several goroutines
 // may range over it; the time begins with the call.
 func Rounds(t testing.TB, short, long int) iter.Seq[int] {
-	if !Long() {
-		return func(yield func(int) bool) {
-			for i := 0; i < short && yield(i); i++ {
-			}
-		}
+	begin, rounds, end := time.Now(), short, time.Duration(math.MaxInt64)
+	if Long() {
+		rounds, end = long, stamina
 	}
-	begin := time.Now()
 	return func(yield func(int) bool) {
-		for i := range long {
-			if time.Since(begin) > stamina {
-				t.Logf("reached %d of %d rounds, within %v", i, long, stamina)
+		for i := range rounds {
+			now := time.Now()
+			if now.Sub(begin) > end {
+				t.Logf("reached %d of %d rounds, within %v", i, rounds, end)
 				return
 			}
+			lastRound.Store(&now)
 			if !yield(i) {
 				return
 			}
 		}
 	}
 }
+
+// lastRound is when a round last began: it tells a test that hangs from one that is
+// merely slow.
+var lastRound atomic.Pointer[time.Time]
 
 // wantedCase is one behaviour: its name, the rule that is printed when it is
 // broken, what the queue must be able to do for it to make sense, and the test.
@@ -151,8 +156,12 @@ func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
 // not been called after a time that no test needs: name hangs, and rule is
 // what it was to show.
 func Watchdog(name, rule string) (stop func()) {
+	begin := time.Now()
 	timer := time.AfterFunc(patience, func() {
 		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		if begun := lastRound.Load(); begun != nil && begun.After(begin) {
+			name += fmt.Sprintf(", whose last round began %v ago,", time.Since(*begun).Round(time.Millisecond))
+		}
 		panic(fmt.Sprintf("%s hangs since %v. The rule: %s", name, patience, rule))
 	})
 	return func() { timer.Stop() }
