@@ -25,7 +25,7 @@ func openFake(t *testing.T) (*epore.Poll, *backendtest.Fake) {
 	f := backendtest.NewFake()
 	p, err := epore.NewWith(f)
 	require.NoError(t, err)
-	stop := backendtest.Watchdog(t.Name(), "the core's own")
+	stop := backendtest.Watchdog(t, "the core's own")
 	t.Cleanup(func() {
 		stop()
 		require.NoError(t, p.Close())

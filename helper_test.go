@@ -52,7 +52,7 @@ func eachStrategy(t *testing.T, rule string, run func(t *testing.T, p *epore.Pol
 
 // guard ends a test that hangs, and prints the rule when it fails.
 func guard(t *testing.T, rule string) {
-	stop := backendtest.Watchdog(t.Name(), rule)
+	stop := backendtest.Watchdog(t, rule)
 	t.Cleanup(func() {
 		stop()
 		if t.Failed() {

@@ -95,7 +95,7 @@ func TestAnEventFasterThanItsReregister(t *testing.T) {
 
 // Readers beside changes: the token belongs to the key, or there is none.
 func TestTokensBelongToTheirKeys(t *testing.T) {
-	stop := backendtest.Watchdog(t.Name(), "R6: a token belongs to its key")
+	stop := backendtest.Watchdog(t, "R6: a token belongs to its key")
 	defer stop()
 	var table table
 	var enough atomic.Bool

@@ -18,15 +18,9 @@ package backendtest
 
 import (
 	"errors"
-	"fmt"
-	"iter"
-	"math"
 	"os"
-	"runtime/pprof"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
@@ -38,44 +32,6 @@ const EnvLong = "EPORE_LONG"
 
 // Long reports whether long runs are asked for, by EnvLong.
 func Long() bool { return os.Getenv(EnvLong) != "" }
-
-// patience is how long a case may take before the watchdog calls it hung: far
-// more than any needs, also with the race detector on a busy machine.
-const patience = time.Minute
-
-// stamina is how long the rounds of a long run may take. What they take depends on the
-// machine: one with a single busy processor has it given to another goroutine only when
-// the runtime notices that the first one sleeps in the kernel, up to 10 ms later, twice
-// in each round of a ping-pong. A test that is slow is not to be taken for one that hangs.
-const stamina = patience / 3
-
-// Rounds counts the rounds of a test that is to be repeated as often as possible: short
-// of them; or, when long runs are asked for, long ones, but no more than begin within
-// the time that a test has for them: the log tells what was reached. Several goroutines
-// may range over it; the time begins with the call.
-func Rounds(t testing.TB, short, long int) iter.Seq[int] {
-	begin, rounds, end := time.Now(), short, time.Duration(math.MaxInt64)
-	if Long() {
-		rounds, end = long, stamina
-	}
-	return func(yield func(int) bool) {
-		for i := range rounds {
-			now := time.Now()
-			if now.Sub(begin) > end {
-				t.Logf("reached %d of %d rounds, within %v", i, rounds, end)
-				return
-			}
-			lastRound.Store(&now)
-			if !yield(i) {
-				return
-			}
-		}
-	}
-}
-
-// lastRound is when a round last began: it tells a test that hangs from one that is
-// merely slow.
-var lastRound atomic.Pointer[time.Time]
 
 // wantedCase is one behaviour: its name, the rule that is printed when it is
 // broken, what the queue must be able to do for it to make sense, and the test.
@@ -136,7 +92,7 @@ func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
 			t.Logf("the rule that is broken: %s", c.rule)
 		}
 	})
-	stop := Watchdog(t.Name(), c.rule)
+	stop := Watchdog(t, c.rule)
 	defer stop()
 	b, err := open()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -150,19 +106,4 @@ func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
 		t.Skipf("%s has no %v here", b.Name(), lacking)
 	}
 	c.run(t, q)
-}
-
-// Watchdog ends the process, with all stacks, when the returned function has
-// not been called after a time that no test needs: name hangs, and rule is
-// what it was to show.
-func Watchdog(name, rule string) (stop func()) {
-	begin := time.Now()
-	timer := time.AfterFunc(patience, func() {
-		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
-		if begun := lastRound.Load(); begun != nil && begun.After(begin) {
-			name += fmt.Sprintf(", whose last round began %v ago,", time.Since(*begun).Round(time.Millisecond))
-		}
-		panic(fmt.Sprintf("%s hangs since %v. The rule: %s", name, patience, rule))
-	})
-	return func() { timer.Stop() }
 }

@@ -29,7 +29,7 @@ import (
 func eachKind(t *testing.T, rule string, run func(t *testing.T, u *Uring)) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t.Name(), rule)
+			stop := backendtest.Watchdog(t, rule)
 			defer stop()
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
@@ -128,7 +128,7 @@ func TestEntriesOutOfRange(t *testing.T) {
 
 // The owned gear: a wait elsewhere is an error and disturbs nothing.
 func TestWaitingOnAnotherThread(t *testing.T) {
-	stop := backendtest.Watchdog(t.Name(), "a Poll from another thread is a clear error")
+	stop := backendtest.Watchdog(t, "a Poll from another thread is a clear error")
 	defer stop()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -175,7 +175,7 @@ func TestWaitingOnAnotherThread(t *testing.T) {
 func TestDeleteBesideASleepingOwner(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t.Name(), "R14, also if the owner handles events for long then")
+			stop := backendtest.Watchdog(t, "R14, also if the owner handles events for long then")
 			defer stop()
 			u := opened(t, k)
 			returned, goOn := make(chan error), make(chan struct{})
@@ -388,7 +388,7 @@ func TestThreadsThatEnd(t *testing.T) {
 			continue
 		}
 		t.Run(k.name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t.Name(), "a thread that ends takes no registration with it")
+			stop := backendtest.Watchdog(t, "a thread that ends takes no registration with it")
 			defer stop()
 			const sources = 20
 			var u *Uring
@@ -688,7 +688,7 @@ func TestOverflow(t *testing.T) {
 		}
 		for _, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {
 			t.Run(k.name+" "+mode.String(), func(t *testing.T) {
-				stop := backendtest.Watchdog(t.Name(), "100,000 simultaneous events through a small ring, none lost, none twice")
+				stop := backendtest.Watchdog(t, "100,000 simultaneous events through a small ring, none lost, none twice")
 				defer stop()
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
@@ -762,7 +762,7 @@ func overflow(t *testing.T, u *Uring, mode backend.Interest) {
 func TestRegistrationsWithoutEnd(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t.Name(), "1,000,000 events with 8 goroutines that register and deregister, nothing lost, nothing left behind")
+			stop := backendtest.Watchdog(t, "1,000,000 events with 8 goroutines that register and deregister, nothing lost, nothing left behind")
 			defer stop()
 			withoutEnd(t, opened(t, k))
 		})

@@ -30,7 +30,7 @@ var queues = map[string]func() backend.Backend{}
 func eachQueue(t *testing.T, run func(t *testing.T, newPoll func() (*epore.Poll, error))) {
 	try := func(name string, newPoll func() (*epore.Poll, error)) {
 		t.Run(name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t.Name(), "every byte comes back")
+			stop := backendtest.Watchdog(t, "every byte comes back")
 			defer stop()
 			p, err := newPoll()
 			if errors.Is(err, errors.ErrUnsupported) {

@@ -69,7 +69,7 @@ func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr stri
 	}
 	require.NoError(t, err)
 	require.NoError(t, p.Close())
-	t.Cleanup(backendtest.Watchdog(t.Name(), "the program ends when it is told to"))
+	t.Cleanup(backendtest.Watchdog(t, "the program ends when it is told to"))
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd = exec.CommandContext(t.Context(), self, args...)

@@ -15,7 +15,7 @@ import (
 )
 
 func TestInterruptEndsIt(t *testing.T) {
-	defer backendtest.Watchdog(t.Name(), "the program ends when it is told to")()
+	defer backendtest.Watchdog(t, "the program ends when it is told to")()
 	r, w := io.Pipe()
 	status := make(chan int, 1)
 	var stderr strings.Builder

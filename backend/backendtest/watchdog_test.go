@@ -1,6 +1,8 @@
 package backendtest_test
 
 import (
+	"os"
+	"os/exec"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -45,4 +47,48 @@ func TestRounds(t *testing.T) {
 		}
 	}
 	require.Len(t, slices.Collect(rounds), 50, "each goroutine counts for itself")
+}
+
+// The watchdog ends a process: one of its own, in which a minute takes no time.
+func TestWatchdog(t *testing.T) {
+	const env = "BACKENDTEST_HANGS"
+	switch os.Getenv(env) {
+	case "":
+	case "no":
+		synctest.Test(t, func(t *testing.T) {
+			stop := backendtest.Watchdog(t, "the rule")
+			time.Sleep(59 * time.Second)
+			stop()
+			time.Sleep(time.Hour)
+		})
+		return
+	default:
+		synctest.Test(t, func(t *testing.T) {
+			defer backendtest.Watchdog(t, "the rule")()
+			for i := range backendtest.Rounds(t, 3, 3) {
+				if i == 2 {
+					t.Error("what is not seen without -v")
+					time.Sleep(time.Hour)
+				}
+				time.Sleep(20 * time.Second)
+			}
+		})
+		return
+	}
+	again := func(hangs string) (string, error) {
+		cmd := exec.Command(os.Args[0], "-test.run", "^TestWatchdog$")
+		cmd.Env = append(os.Environ(), env+"="+hangs)
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	out, err := again("no")
+	require.NoError(t, err, out)
+	out, err = again("yes")
+	require.Error(t, err)
+	for _, want := range []string{
+		"TestWatchdog hangs since 1m0s (", " processors; the last round began 20s ago; something has failed before",
+		"The rule: the rule", "backendtest_test.TestWatchdog.func",
+	} {
+		require.Contains(t, out, want)
+	}
 }
