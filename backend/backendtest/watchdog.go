@@ -19,8 +19,8 @@ const patience = time.Minute
 
 // stamina is how long the rounds of a long run may take. What they take depends on the
 // machine: one with a single busy processor has it given to another goroutine only when
-// the runtime notices that the first one sleeps in the kernel, up to 10 ms later, twice
-// in each round of a ping-pong. A test that is slow is not to be taken for one that hangs.
+// the runtime notices that the first one sleeps in the kernel, up to 10 ms later. A test
+// that is slow is not to be taken for one that hangs.
 const stamina = patience / 3
 
 // Rounds counts the rounds of a test that is to be repeated as often as possible: short
@@ -62,9 +62,10 @@ func Watchdog(t testing.TB, rule string) (stop func()) {
 	begin := time.Now()
 	left := int(patience / tick)
 	timer = time.AfterFunc(time.Hour, func() {
-		if left--; stopped.Load() {
+		if stopped.Load() {
 			return
-		} else if left > 0 {
+		}
+		if left--; left > 0 {
 			timer.Reset(tick)
 			return
 		}
