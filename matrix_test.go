@@ -22,7 +22,7 @@ func TestPlatformsAreThoseOfTheREADME(t *testing.T) {
 		t.Skip("the documents are not here")
 	}
 	table := platformTable(t, string(readme))
-	files, err := filepath.Glob("select_*.go")
+	files, err := filepath.Glob("default_*.go")
 	require.NoError(t, err)
 	for system, queues := range table {
 		for i, tags := range tagsOfTheTable {
@@ -33,10 +33,10 @@ func TestPlatformsAreThoseOfTheREADME(t *testing.T) {
 				match, err := c.MatchFile(".", file)
 				require.NoError(t, err, file)
 				if match {
-					chosen = append(chosen, strings.TrimSuffix(strings.TrimPrefix(file, "select_"), ".go"))
+					chosen = append(chosen, strings.TrimSuffix(strings.TrimPrefix(file, "default_"), ".go"))
 				}
 			}
-			assert.Equal(t, []string{strings.ReplaceAll(queues[i], "_", "")}, chosen, "%s with the tags %v: select_*.go, and README.md", system, tags)
+			assert.Equal(t, []string{strings.ReplaceAll(queues[i], "_", "")}, chosen, "%s with the tags %v: default_*.go, and README.md", system, tags)
 		}
 	}
 
@@ -71,7 +71,7 @@ func platformTable(t *testing.T, readme string) map[string][]string {
 
 // Both tags at once are one too many, and still make one choice.
 func TestTagsTogether(t *testing.T) {
-	files, err := filepath.Glob("select_*.go")
+	files, err := filepath.Glob("default_*.go")
 	require.NoError(t, err)
 	if len(files) == 0 {
 		t.Skip("the sources are not here")

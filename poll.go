@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/nilvalue"
 )
 
 // Forever is the timeout of a Poll that waits until something happens. Every
@@ -54,11 +55,11 @@ type Poll struct {
 	timers timers
 	// adopted are those that are to be closed with the Poll: under table.mu.
 	adopted map[io.Closer]struct{}
-	// parker is how to wait without a thread; nil for Block. settler and rearmer are
+	// parker is how to wait without a thread; nil for Block. flusher and edgeEmulator are
 	// the backend if it wants to be told.
-	parker  *parker
-	settler backend.Settler
-	rearmer backend.Rearmer
+	parker       *parker
+	flusher      backend.Flusher
+	edgeEmulator backend.EdgeEmulator
 
 	// What follows belongs to the waiter, who has the seat.
 
@@ -100,7 +101,7 @@ func New(opts ...Option) (*Poll, error) {
 // below backend or an own one: NewWith(epoll.New()). The Poll opens it and owns
 // it; a backend serves one Poll.
 func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
-	if isNil(b) {
+	if nilvalue.Is(b) {
 		return nil, &OpError{"open", "a nil backend", fs.ErrInvalid}
 	}
 	var o options
@@ -118,8 +119,8 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
-	p.settler, _ = b.(backend.Settler)
-	p.rearmer, _ = b.(backend.Rearmer)
+	p.flusher, _ = b.(backend.Flusher)
+	p.edgeEmulator, _ = b.(backend.EdgeEmulator)
 	p.own.poll = p
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {
@@ -325,8 +326,8 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 	err = p.gather(events, 0)
 	stay = err != nil || events.n > 0 || p.crowded
-	if !stay && p.settler != nil {
-		if err = p.settler.Settle(); err != nil {
+	if !stay && p.flusher != nil {
+		if err = p.flusher.Flush(); err != nil {
 			return true, &OpError{"poll", p.name(), err}
 		}
 	}

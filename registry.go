@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/internal/owned"
+	"github.com/epore/epore/internal/nilvalue"
+	"github.com/epore/epore/internal/sharedfd"
 )
 
 // Registry registers sources with a Poll. All its methods may be called from
@@ -119,22 +119,16 @@ func (r *Registry) change(op operation, s Source, token Token, in Interest) erro
 		}
 		return nil
 	}
-	if isNil(s) {
+	if nilvalue.Is(s) {
 		return &OpError{op.String(), fmt.Sprintf("%T", s), fmt.Errorf("the source is nil: %w", fs.ErrInvalid)}
 	}
-	if d := owned.Of(s); d != nil {
-		return r.changeOwned(op, s, d, token, in)
+	if d := sharedfd.Of(s); d != nil {
+		return r.changeShared(op, s, d, token, in)
 	}
 	if name, err := r.changeConn(op, s, token, in); err != nil {
 		return &OpError{op.String(), name, err}
 	}
 	return nil
-}
-
-// isNil reports that there is nothing in v, or a nil pointer.
-func isNil(v any) bool {
-	x := reflect.ValueOf(v)
-	return !x.IsValid() || x.Kind() == reflect.Pointer && x.IsNil()
 }
 
 // changeConn does op on a source that has to be asked for its descriptor, and
@@ -203,7 +197,7 @@ func (c *connChange) release() {
 //
 // It and what is below it are few functions on purpose: each one around a system call costs
 // some 7 ns, probably because its return is mispredicted.
-func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, d *owned.Descriptor) (err error) {
+func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, d *sharedfd.Descriptor) (err error) {
 	p := r.poll
 	if p.trace { // when the lock is released: a logger may well use the Poll
 		defer func() {
@@ -245,7 +239,7 @@ func (p *Poll) checkInterest(in Interest, own bool) error {
 		return fmt.Errorf("interest %v has both Exclusive and OneShot, which do not go together: %w", in, fs.ErrInvalid)
 	}
 	can := p.caps.Interests
-	if own && p.rearmer != nil {
+	if own && p.edgeEmulator != nil {
 		can |= Edge
 	}
 	if lacking := in &^ can; lacking != 0 {

@@ -77,20 +77,20 @@ type Pollable interface {
 	Descriptor() int
 }
 
-// Settler is the optional power of a Pollable queue that hands changes to its
+// Flusher is the optional power of a Pollable queue that hands changes to its
 // kernel with the next Wait.
-type Settler interface {
-	// Settle is called after the last look before the goroutine parks, by the one
+type Flusher interface {
+	// Flush is called after the last look before the goroutine parks, by the one
 	// that waits. Changes made so far must reach the kernel now, and later ones at
 	// once, until the next Wait.
-	Settle() error
+	Flush() error
 }
 
-// Rearmer is the optional power of a queue that has no Edge in its Capabilities,
+// EdgeEmulator is the optional power of a queue that has no Edge in its Capabilities,
 // because its kernel does not tell that a condition came back, but can do it for a
 // source that says when an operation would have blocked: the sockets of package
 // socket do. For those Add and Modify accept Edge.
-type Rearmer interface {
+type EdgeEmulator interface {
 	// Rearm has the conditions in of h reported anew when they hold. It is a change
 	// like Modify: one at a time, beside at most one Wait. For what is not watched, or
 	// not with Edge, it does nothing.
@@ -132,9 +132,8 @@ type Key uint64
 
 // Event says that the registration named by Key is ready.
 type Event struct {
-	Key    Key
-	Ready  Readiness
-	Result int32 // unused so far: room for what a completion queue returns
+	Key   Key
+	Ready Readiness
 }
 
 // Capabilities is what a queue can do on the system it runs on.

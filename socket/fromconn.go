@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"reflect"
 	"syscall"
+
+	"github.com/epore/epore/internal/nilvalue"
 )
 
 // Pair returns two stream sockets that are connected with each other: Unix ones, as of
@@ -29,7 +30,7 @@ func Pair() (a, b *Conn, err error) {
 // than they gave away, or encrypt: tls.Conn, and what wraps a connection. Take over the
 // one below before any of its data was read by another.
 func FromConn(c net.Conn) (*Conn, error) {
-	if isNil(c) {
+	if nilvalue.Is(c) {
 		return nil, errNoConn
 	}
 	var p proto
@@ -56,7 +57,7 @@ func FromConn(c net.Conn) (*Conn, error) {
 // FromPacketConn is FromConn for datagrams: a *net.UDPConn, connected or not, or a
 // *net.UnixConn of network "unixgram".
 func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
-	if isNil(c) {
+	if nilvalue.Is(c) {
 		return nil, errNoConn
 	}
 	var p proto
@@ -109,12 +110,6 @@ func takeOver(c netSocket) (h handle, f family, err error) {
 }
 
 var errNoConn = &net.OpError{Op: "take over", Err: fmt.Errorf("there is no connection: %w", fs.ErrInvalid)}
-
-// isNil reports that there is nothing in c, or a nil pointer.
-func isNil(c any) bool {
-	v := reflect.ValueOf(c)
-	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
-}
 
 func notTaken(c any, why string) error {
 	return &net.OpError{Op: "take over", Err: fmt.Errorf("%T: %s: %w", c, why, errUnsupported)}

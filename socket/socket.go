@@ -5,7 +5,7 @@ import (
 	"syscall"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/internal/owned"
+	"github.com/epore/epore/internal/sharedfd"
 )
 
 // handle is a descriptor, as the layer of system calls takes it.
@@ -13,7 +13,7 @@ type handle = backend.Handle
 
 // ownedSocket is what makes a socket one of the project's own: Polls tell it where it
 // is registered, and Close deregisters it there.
-type ownedSocket = owned.Socket
+type ownedSocket = sharedfd.Socket
 
 // base is what all sockets have in common.
 type base struct {
@@ -22,7 +22,7 @@ type base struct {
 	family family
 }
 
-func (b *base) own() *owned.Descriptor { return owned.In(&b.ownedSocket) }
+func (b *base) own() *sharedfd.Descriptor { return sharedfd.In(&b.ownedSocket) }
 
 // open makes h the descriptor of b.
 func (b *base) open(h handle, p proto, f family) {

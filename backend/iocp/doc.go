@@ -20,7 +20,7 @@
 //
 // Sockets: level, one-shot, and urgent data. Edge, only for sources that say when an
 // operation would have blocked, since that is when the request is made again
-// ([backend.Rearmer]). Not Exclusive. What is not a socket is refused with
+// ([backend.EdgeEmulator]). Not Exclusive. What is not a socket is refused with
 // ErrNotPollable: files, consoles and pipes have no readiness on Windows.
 //
 // A waiting Poll holds its thread, whatever its strategy: Go's runtime waits at a port

@@ -54,7 +54,7 @@ func New() *IOCP { return new(IOCP) }
 
 var (
 	_ backend.Backend        = (*IOCP)(nil)
-	_ backend.Rearmer        = (*IOCP)(nil)
+	_ backend.EdgeEmulator   = (*IOCP)(nil)
 	_ backend.ProcessWatcher = (*IOCP)(nil)
 )
 
@@ -178,7 +178,7 @@ func (q *IOCP) Delete(h backend.Handle) error {
 	return err
 }
 
-// Rearm implements [backend.Rearmer].
+// Rearm implements [backend.EdgeEmulator].
 func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

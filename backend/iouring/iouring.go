@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/backend/internal/byfd"
 	"github.com/epore/epore/backend/internal/linux"
+	"github.com/epore/epore/internal/fdtable"
 )
 
 // Uring is an io_uring that watches by poll requests, one for each registration.
@@ -30,8 +30,8 @@ type Uring struct {
 	open    bool
 	ring    *ring
 	wakefd  int
-	records byfd.Table[record]
-	book    linux.Book
+	records fdtable.Table[record]
+	ids     linux.Identities
 
 	// owned is the gear: the ring belongs to the thread of the first Wait, which
 	// enables it. Otherwise any thread may use it.
@@ -101,7 +101,7 @@ func New(opts ...Option) *Uring {
 var (
 	_ backend.Backend  = (*Uring)(nil)
 	_ backend.Pollable = (*Uring)(nil)
-	_ backend.Settler  = (*Uring)(nil)
+	_ backend.Flusher  = (*Uring)(nil)
 )
 
 // Name implements [backend.Backend].
@@ -179,17 +179,17 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 	if u.isOwn(h) {
 		return fmt.Errorf("an io_uring cannot watch itself: %w", unix.EINVAL)
 	}
-	rec := u.records.Get(uint32(h))
+	rec := u.records.Get(uintptr(h))
 	known := rec != nil && rec.state != unknown
 	var was linux.FileID
 	if known {
 		was = rec.identity
 	}
-	id, errno := u.book.Enter(h, was, known)
+	id, errno := u.ids.Record(h, was, known)
 	switch errno {
 	case 0:
 		if rec == nil {
-			rec = u.records.Add(uint32(h))
+			rec = u.records.Add(uintptr(h))
 		}
 		u.disarm(uint32(h), rec) // what the number was before is closed
 	case unix.EBADF, unix.EPERM: // and so it is here
@@ -199,7 +199,7 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 		}
 		fallthrough
 	default:
-		return linux.EnterError(errno)
+		return linux.RecordError(errno)
 	}
 	rec.key, rec.identity, rec.interest = k, id, in
 	u.arm(uint32(h), rec)
@@ -214,7 +214,7 @@ func (u *Uring) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 	if !u.open {
 		return errNotOpen
 	}
-	rec, err := u.registered(h, (*linux.Book).Check)
+	rec, err := u.registered(h, (*linux.Identities).Check)
 	if err != nil {
 		return err
 	}
@@ -232,7 +232,7 @@ func (u *Uring) Delete(h backend.Handle) error {
 	if !u.open {
 		return errNotOpen
 	}
-	rec, err := u.registered(h, (*linux.Book).Strike)
+	rec, err := u.registered(h, (*linux.Identities).Forget)
 	if err != nil {
 		return err
 	}
@@ -243,12 +243,12 @@ func (u *Uring) Delete(h backend.Handle) error {
 
 // registered returns the record of h if h still is the file that was
 // registered. When it is not, its requests are on their way out.
-func (u *Uring) registered(h backend.Handle, look func(*linux.Book, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
-	rec := u.records.Get(uint32(h))
+func (u *Uring) registered(h backend.Handle, look func(*linux.Identities, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
+	rec := u.records.Get(uintptr(h))
 	if uint64(h) > linux.MaxDescriptor || rec == nil || rec.state == unknown {
 		return nil, linux.Unknown(h)
 	}
-	errno := look(&u.book, h, rec.identity)
+	errno := look(&u.ids, h, rec.identity)
 	if errno == unix.ENOENT || errno == unix.EBADF {
 		u.disarm(uint32(h), rec)
 		u.changed(true)
@@ -271,7 +271,7 @@ func (u *Uring) arm(fd uint32, rec *record) {
 // disarm ends what there is of a registration, also of a request on its way.
 func (u *Uring) disarm(fd uint32, rec *record) {
 	if rec.state == armed {
-		u.cancels = append(u.cancels, rec.userData(fd))
+		u.cancels = append(u.cancels, rec.userData(uint32(fd)))
 	}
 	rec.state, rec.multi, rec.ends, rec.pending, rec.doubt = unknown, false, 0, 0, false
 }
@@ -311,7 +311,7 @@ func (u *Uring) changed(isDelete bool) {
 func (u *Uring) hand() unix.Errno {
 	for left := true; left || u.ring.pending() > 0; {
 		left = u.fill()
-		if errno := u.enter(); errno != 0 {
+		if errno := u.record(); errno != 0 {
 			return errno
 		}
 	}
@@ -322,7 +322,7 @@ func (u *Uring) hand() unix.Errno {
 func (u *Uring) cancel() unix.Errno {
 	for left := true; left || u.ring.pending() > 0; {
 		left = u.fillCancels()
-		if errno := u.enter(); errno != 0 {
+		if errno := u.record(); errno != 0 {
 			return errno
 		}
 	}
@@ -334,14 +334,14 @@ func (u *Uring) cancel() unix.Errno {
 
 // enter hands the submission queue to the kernel, on an owned ring together
 // with the leave to finish requests. It does not block.
-func (u *Uring) enter() unix.Errno {
+func (u *Uring) record() unix.Errno {
 	n, flags := u.ring.pending(), uint32(0)
 	if u.owned {
 		flags = enterGetEvents
 	} else if n == 0 {
 		return 0
 	}
-	took, errno := u.ring.enter(n, flags)
+	took, errno := u.ring.record(n, flags)
 	if errno == 0 && took == 0 && n > 0 {
 		return unix.EAGAIN
 	}
@@ -366,7 +366,7 @@ func (u *Uring) fill() (left bool) {
 	}
 	done := 0
 	for _, fd := range u.arms {
-		rec := u.records.Get(fd)
+		rec := u.records.Get(uintptr(fd))
 		if rec.state == queued {
 			e := u.ring.next()
 			if e == nil {
@@ -438,9 +438,9 @@ const cancelsAtClose = 4096
 // cancelArmed lists all requests to be cancelled, and leaves their records to
 // the caller.
 func (u *Uring) cancelArmed() {
-	u.records.All(func(fd uint32, rec *record) {
+	u.records.All(func(fd uintptr, rec *record) {
 		if rec.state == armed {
-			u.cancels = append(u.cancels, rec.userData(fd))
+			u.cancels = append(u.cancels, rec.userData(uint32(fd)))
 		}
 	})
 }

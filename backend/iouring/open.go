@@ -41,7 +41,7 @@ func openBest(entries uint32, gears []uint32) (r *ring, gear uint32, err error) 
 // later kernel. There, what a seccomp filter might deny is tried in vain.
 func (u *Uring) probe() error {
 	if u.owned {
-		if _, errno := u.ring.enter(0, 0); errno != unix.EBADFD { // it is not enabled
+		if _, errno := u.ring.record(0, 0); errno != unix.EBADFD { // it is not enabled
 			return refusal("io_uring_enter", errno)
 		}
 		if errno := u.ring.register(registerNothing); errno != unix.EINVAL {
@@ -50,7 +50,7 @@ func (u *Uring) probe() error {
 		return nil
 	}
 	u.fill()
-	if errno := u.enter(); errno != 0 {
+	if errno := u.record(); errno != 0 {
 		return refusal("io_uring_enter", errno)
 	}
 	for i := u.ring.head(); i != u.ring.tail(); i++ {
@@ -63,7 +63,7 @@ func (u *Uring) probe() error {
 
 // release gives back what Open acquired.
 func (u *Uring) release() error {
-	return errors.Join(u.book.Close(), unix.Close(u.wakefd), u.ring.close())
+	return errors.Join(u.ids.Close(), unix.Close(u.wakefd), u.ring.close())
 }
 
 // otherwise is the way out.
@@ -120,5 +120,5 @@ func kernelRelease() string {
 // isOwn reports that h is one of the queue's own descriptors, which are not for
 // others to register.
 func (u *Uring) isOwn(h backend.Handle) bool {
-	return h == backend.Handle(u.ring.fd) || h == backend.Handle(u.wakefd) || u.book.Owns(h)
+	return h == backend.Handle(u.ring.fd) || h == backend.Handle(u.wakefd) || u.ids.Owns(h)
 }

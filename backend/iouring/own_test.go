@@ -76,7 +76,7 @@ func TestItsOwnDescriptorsAreNotForOthers(t *testing.T) {
 		r, _ := fixture.Pipe(t)
 		require.NoError(t, u.Add(r.Handle(), 1, backend.Readable)) // now there is a book
 		book := 0
-		for !u.book.Owns(backend.Handle(book)) {
+		for !u.ids.Owns(backend.Handle(book)) {
 			book++
 		}
 		for _, fd := range []int{u.wakefd, u.ring.fd, book} {
@@ -108,7 +108,7 @@ func TestNotOpen(t *testing.T) {
 	require.NoError(t, closed.Close())
 	for _, u := range []*Uring{New(), closed} {
 		_, err := u.Wait(make([]backend.Event, 1), 0)
-		for _, err := range []error{err, u.Add(0, 1, backend.Readable), u.Modify(0, 1, backend.Readable), u.Delete(0), u.Settle(), u.Wake()} {
+		for _, err := range []error{err, u.Add(0, 1, backend.Readable), u.Modify(0, 1, backend.Readable), u.Delete(0), u.Flush(), u.Wake()} {
 			require.ErrorIs(t, err, unix.EBADF)
 		}
 		require.Equal(t, -1, u.Descriptor())
@@ -445,7 +445,7 @@ func TestThreadsThatEnd(t *testing.T) {
 	}
 }
 
-// A parked waiter does not come for what is queued: from Settle on, changes must
+// A parked waiter does not come for what is queued: from Flush on, changes must
 // reach the kernel at once, and make the ring readable.
 func TestSettledQueuesTellTheirKernelAtOnce(t *testing.T) {
 	u := opened(t, kind{})
@@ -460,12 +460,12 @@ func TestSettledQueuesTellTheirKernelAtOnce(t *testing.T) {
 	require.Empty(t, ready(t, u))
 	require.NoError(t, u.Add(before.Handle(), 1, backend.Readable))
 	require.False(t, readable(), "with the next wait")
-	require.NoError(t, u.Settle())
+	require.NoError(t, u.Flush())
 	require.True(t, readable(), "what is queued already")
 	require.Len(t, ready(t, u), 1)
 	before.Drain()
 	require.Empty(t, ready(t, u))
-	require.NoError(t, u.Settle())
+	require.NoError(t, u.Flush())
 	after, b := fixture.Pair(t)
 	b.Write("x")
 	require.False(t, readable())
@@ -568,7 +568,7 @@ func TestRequestsThatEndAgainAndAgain(t *testing.T) {
 		a, b := fixture.Pair(t)
 		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable|backend.Edge))
 		require.Empty(t, ready(t, u))
-		rec := u.records.Get(uint32(a.FD))
+		rec := u.records.Get(uintptr(a.FD))
 		u.mu.Lock()
 		u.spilled = spilled
 		rec.round = u.round
@@ -604,7 +604,7 @@ func TestNothingToWaitFor(t *testing.T) {
 		require.Empty(t, ready(t, u))
 		fd := uint32(a.FD)
 		u.mu.Lock()
-		rec := u.records.Get(fd)
+		rec := u.records.Get(uintptr(fd))
 		u.cancels = append(u.cancels, rec.userData(fd))
 		u.ended(fd, rec, unix.EINVAL)
 		u.mu.Unlock()

@@ -134,7 +134,7 @@ func (r *ring) consume(i uint32) { atomic.StoreUint32(r.cqHead, i) }
 
 // enter hands n submissions to the kernel and does not block. It returns how
 // many the kernel took.
-func (r *ring) enter(n, flags uint32) (uint32, unix.Errno) {
+func (r *ring) record(n, flags uint32) (uint32, unix.Errno) {
 	got, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(n), 0, uintptr(flags), 0, 0)
 	return uint32(got), errno
 }
@@ -143,7 +143,7 @@ func (r *ring) enter(n, flags uint32) (uint32, unix.Errno) {
 // there were any.
 func (r *ring) finish() (more bool, errno unix.Errno) {
 	before := r.tail()
-	_, errno = r.enter(0, enterGetEvents)
+	_, errno = r.record(0, enterGetEvents)
 	return r.tail() != before, errno
 }
 

@@ -34,7 +34,7 @@ func wrapRefusal(call string, err error) error {
 func (r *ring) submit(t *testing.T) {
 	t.Helper()
 	for r.pending() > 0 {
-		_, errno := r.enter(r.pending(), 0)
+		_, errno := r.record(r.pending(), 0)
 		require.Zero(t, errno)
 	}
 }
@@ -105,7 +105,7 @@ func TestRingPartialSubmission(t *testing.T) {
 		}
 		r.commit()
 	}
-	took, errno := r.enter(r.pending(), 0)
+	took, errno := r.record(r.pending(), 0)
 	require.Zero(t, errno)
 	require.EqualValues(t, 2, took)
 	require.EqualValues(t, 1, r.pending())

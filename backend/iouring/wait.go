@@ -25,7 +25,7 @@ func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	err := u.wait(timeout)
 	u.woken, u.spilled, u.err = false, false, nil
 	for _, fd := range u.later {
-		if rec := u.records.Get(fd); rec.state == queued {
+		if rec := u.records.Get(uintptr(fd)); rec.state == queued {
 			u.arm(fd, rec)
 		}
 	}
@@ -39,8 +39,8 @@ func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	return 0, err
 }
 
-// Settle implements [backend.Settler].
-func (u *Uring) Settle() error {
+// Flush implements [backend.Flusher].
+func (u *Uring) Flush() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.open {
@@ -99,7 +99,7 @@ func (u *Uring) exchange(along bool) error {
 	for first := true; ; first = false {
 		left := u.fill()
 		if left || !along && (first && u.owned || u.ring.pending() > 0) {
-			errno := u.enter()
+			errno := u.record()
 			if errno == unix.EBUSY && busy < manyTurns {
 				busy++ // old kernels ask for completions to be collected first
 			} else if err := u.refused(errno); err != nil {
@@ -153,7 +153,7 @@ func (u *Uring) remake() {
 	u.cancelArmed()
 	for _, request := range u.cancels[before:] {
 		fd := uint32(request)
-		u.arm(fd, u.records.Get(fd))
+		u.arm(fd, u.records.Get(uintptr(fd)))
 	}
 }
 
@@ -190,7 +190,7 @@ func (u *Uring) take(c *cqe) {
 		}
 		return
 	}
-	rec := u.records.Get(fd)
+	rec := u.records.Get(uintptr(fd))
 	if rec.state != armed || rec.seq != uint32(c.userData>>32) {
 		return // of a request that was cancelled
 	}
@@ -277,7 +277,7 @@ func (u *Uring) report(dst []backend.Event) int {
 		done += len(batch)
 		u.confirm(batch)
 		for _, fd := range batch {
-			rec := u.records.Get(fd)
+			rec := u.records.Get(uintptr(fd))
 			rec.inReady = false
 			if rec.pending == 0 {
 				continue // deregistered since, or not ready any more
@@ -308,7 +308,7 @@ func (u *Uring) report(dst []backend.Event) int {
 func (u *Uring) confirm(batch []uint32) {
 	u.polls = u.polls[:0]
 	for _, fd := range batch {
-		rec := u.records.Get(fd)
+		rec := u.records.Get(uintptr(fd))
 		old := rec.state == fired && rec.round != u.round || rec.state == armed && rec.doubt
 		if old && rec.pending != 0 && !rec.consuming() {
 			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))})
@@ -319,7 +319,7 @@ func (u *Uring) confirm(batch []uint32) {
 	}
 	for i := range u.polls {
 		fd := uint32(u.polls[i].Fd)
-		rec := u.records.Get(fd)
+		rec := u.records.Get(uintptr(fd))
 		now := uint8(rec.readiness(uint32(uint16(u.polls[i].Revents))))
 		if rec.state == armed {
 			// What is new has a completion of its own.

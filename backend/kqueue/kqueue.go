@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/backend/internal/byfd"
+	"github.com/epore/epore/internal/fdtable"
 	"github.com/epore/epore/internal/kq"
 )
 
@@ -30,7 +30,7 @@ type Kqueue struct {
 	// mu guards what follows. It is not held while a Wait is in the kernel: a change
 	// takes effect on that by itself.
 	mu      sync.Mutex
-	records byfd.Table[record]
+	records fdtable.Table[record]
 	changes []kq.Event
 	serial  uint32 // of the last registration
 	// processes are those that are watched, by their number.
@@ -104,7 +104,7 @@ func (q *Kqueue) Open(backend.Config) error {
 	if q.waker, err = newWaker(q.kernel, q.sys, fd); err != nil {
 		return errors.Join(err, q.kernel.Close(fd))
 	}
-	q.records, q.over, q.processes = byfd.Table[record]{}, nil, nil
+	q.records, q.over, q.processes = fdtable.Table[record]{}, nil, nil
 	q.open = true
 	return nil
 }
@@ -152,7 +152,7 @@ func (q *Kqueue) Add(h backend.Handle, k backend.Key, in backend.Interest) error
 		return err
 	}
 	if rec == nil {
-		rec = q.records.Add(uint32(h))
+		rec = q.records.Add(uintptr(h))
 	}
 	if err := q.install(h, rec, k, in); err != nil {
 		return q.refusal(err)
@@ -304,7 +304,7 @@ func (q *Kqueue) record(h backend.Handle) *record {
 	if uint64(h) > math.MaxInt32 {
 		return nil
 	}
-	if rec := q.records.Get(uint32(h)); rec != nil && rec.filters != 0 {
+	if rec := q.records.Get(uintptr(h)); rec != nil && rec.filters != 0 {
 		return rec
 	}
 	return nil
@@ -461,7 +461,7 @@ func (q *Kqueue) reportOver(b *batch) {
 	done := 0
 	for n := len(q.over); done < n && b.n < len(b.dst); done++ {
 		fd := q.over[done]
-		rec := q.records.Get(fd)
+		rec := q.records.Get(uintptr(fd))
 		rec.inOver = false
 		if rec.over == 0 || rec.filters == 0 || gone(q.probe(backend.Handle(fd), rec)) {
 			continue
@@ -500,7 +500,7 @@ func (q *Kqueue) take(b *batch, events []kq.Event) {
 			b.left++
 			continue
 		}
-		rec := q.records.Get(uint32(ev.Ident))
+		rec := q.records.Get(uintptr(ev.Ident))
 		if rec == nil || rec.filters == 0 || rec.serial != ev.Udata || ev.Flags&kq.Error != 0 {
 			b.left++ // stale
 			continue

@@ -13,6 +13,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/pipe"
 	"github.com/epore/epore/backend/internal/posix"
+	"github.com/epore/epore/internal/fdtable"
 )
 
 // Pollfd is an array for poll(2), a pipe that wakes it, and the account of what is
@@ -24,17 +25,17 @@ type Pollfd struct {
 	mu   sync.Mutex
 	open bool
 	wake pipe.Pipe
-	book book
+	ids  identities
 
 	// fds is the array, the pipe's end first, and entries what is known of each
 	// element. While a Wait is asleep in the kernel they are the kernel's: it reads
 	// them, writes to them, and holds their files open.
 	fds     []unix.PollFd
 	entries []entry
-	places  []int32 // of each descriptor, by number, in fds; 0: not there
-	first   int     // who is looked at first, so that all have their turn
-	closed  []int32 // descriptors that the Wait in progress found closed
-	told    bool    // some entry was told of something that there was no room for
+	places  fdtable.Table[int32] // the index in fds of each descriptor; 0: none
+	first   int                  // who is looked at first, so that all have their turn
+	closed  []int32              // descriptors that the Wait in progress found closed
+	told    bool                 // some entry was told of something that there was no room for
 
 	// asleep says that a Wait is; changing, that somebody has called it back to
 	// change the array, and comes first.
@@ -59,9 +60,9 @@ var _ backend.Backend = (*Pollfd)(nil)
 
 // system is what differs from one Unix to the next.
 type system struct {
-	resolution time.Duration
-	poll       func([]unix.PollFd, time.Duration) (int, error)
-	newBook    func() book
+	resolution    time.Duration
+	poll          func([]unix.PollFd, time.Duration) (int, error)
+	newIdentities func() identities
 }
 
 // Name implements [backend.Backend].
@@ -79,10 +80,10 @@ func (p *Pollfd) Open(backend.Config) error {
 	if err != nil {
 		return fmt.Errorf("the pipe to wake it: %w", err)
 	}
-	p.wake, p.book, p.turn.L = wake, p.newBook(), &p.mu
+	p.wake, p.ids, p.turn.L = wake, p.newIdentities(), &p.mu
 	p.fds = append(p.fds[:0], pollFd(wake.Reader, unix.POLLIN))
 	p.entries = append(p.entries[:0], entry{})
-	clear(p.places)
+	p.places = fdtable.Table[int32]{}
 	p.open = true
 	return nil
 }
@@ -105,7 +106,7 @@ func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error
 			return fmt.Errorf("a queue cannot watch itself: %w", unix.EINVAL)
 		}
 		i := p.place(h)
-		file, err := p.book.enter(h, p.entries[i].file, i != 0)
+		file, err := p.ids.record(h, p.entries[i].file, i != 0)
 		if err != nil {
 			if i != 0 && (errors.Is(err, unix.EBADF) || errors.Is(err, backend.ErrNotPollable)) {
 				p.remove(i) // what the number was before is closed
@@ -123,7 +124,7 @@ func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error
 // Modify implements [backend.Backend].
 func (p *Pollfd) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
 	return p.change(func() error {
-		i, err := p.registered(h, book.check)
+		i, err := p.registered(h, identities.check)
 		if err != nil {
 			return err
 		}
@@ -135,7 +136,7 @@ func (p *Pollfd) Modify(h backend.Handle, k backend.Key, in backend.Interest) er
 // Delete implements [backend.Backend].
 func (p *Pollfd) Delete(h backend.Handle) error {
 	return p.change(func() error {
-		i, err := p.registered(h, book.strike)
+		i, err := p.registered(h, identities.forget)
 		if err != nil {
 			return err
 		}
@@ -146,12 +147,12 @@ func (p *Pollfd) Delete(h backend.Handle) error {
 
 // registered returns the place of h if h still is the file that was registered.
 // When it is not, that one is gone.
-func (p *Pollfd) registered(h backend.Handle, look func(book, backend.Handle, fileID) error) (int, error) {
+func (p *Pollfd) registered(h backend.Handle, look func(identities, backend.Handle, fileID) error) (int, error) {
 	i := p.place(h)
 	if i == 0 {
-		return 0, p.book.unknown(h)
+		return 0, p.ids.unknown(h)
 	}
-	err := look(p.book, h, p.entries[i].file)
+	err := look(p.ids, h, p.entries[i].file)
 	if gone(err) {
 		p.remove(i)
 	}
@@ -186,21 +187,18 @@ func (p *Pollfd) change(do func() error) error {
 
 // place returns where h is in the array, 0 if it is not.
 func (p *Pollfd) place(h backend.Handle) int {
-	if uint64(h) >= uint64(len(p.places)) {
-		return 0
+	if place := p.places.Get(uintptr(h)); place != nil {
+		return int(*place)
 	}
-	return int(p.places[h])
+	return 0
 }
 
 // append makes a place for fd, which is open, so there is a limit to it.
 func (p *Pollfd) append(fd int32) int {
-	if n := int(fd) + 1 - len(p.places); n > 0 {
-		p.places = append(p.places, make([]int32, n)...)
-	}
 	i := len(p.fds)
 	p.fds = append(p.fds, pollFd(int(fd), 0))
 	p.entries = append(p.entries, entry{})
-	p.places[fd] = int32(i)
+	*p.places.Add(uintptr(fd)) = int32(i)
 	return i
 }
 
@@ -213,10 +211,10 @@ func (p *Pollfd) set(i int, e entry) {
 // remove closes the gap at place i with the last one.
 func (p *Pollfd) remove(i int) {
 	last := len(p.fds) - 1
-	p.places[p.number(i)] = 0
+	p.places.Drop(uintptr(p.number(i)))
 	if i != last {
 		p.fds[i], p.entries[i] = p.fds[last], p.entries[last]
-		p.places[p.number(i)] = int32(i)
+		*p.places.Get(uintptr(p.number(i))) = int32(i)
 	}
 	p.fds, p.entries = p.fds[:last], p.entries[:last]
 }
@@ -300,7 +298,7 @@ func (p *Pollfd) collect(dst []backend.Event, ready int) (n int) {
 		e.told = 0
 		p.first = i + 1
 		fd := p.fds[i].Fd
-		if bits&unix.POLLNVAL != 0 || gone(p.book.check(backend.Handle(fd), e.file)) {
+		if bits&unix.POLLNVAL != 0 || gone(p.ids.check(backend.Handle(fd), e.file)) {
 			p.closed = append(p.closed, fd)
 			continue
 		}
@@ -311,7 +309,7 @@ func (p *Pollfd) collect(dst []backend.Event, ready int) (n int) {
 		}
 	}
 	for _, fd := range p.closed {
-		p.remove(int(p.places[fd]))
+		p.remove(p.place(backend.Handle(fd)))
 	}
 	p.closed = p.closed[:0]
 	return n
@@ -333,7 +331,7 @@ func (p *Pollfd) Close() error {
 		return nil
 	}
 	p.open = false
-	return errors.Join(p.wake.Close(), p.book.close())
+	return errors.Join(p.wake.Close(), p.ids.close())
 }
 
 // pollFd is an element of the array. Its fields have other types on AIX.

@@ -16,5 +16,5 @@ var posixSystem = system{
 	poll: func(fds []unix.PollFd, timeout time.Duration) (int, error) {
 		return unix.Poll(fds, int(posix.Milliseconds(timeout)))
 	},
-	newBook: func() book { return statBook{} },
+	newIdentities: func() identities { return statIdentities{} },
 }

@@ -12,9 +12,9 @@ import (
 
 // native is Linux, which waits for nanoseconds and tells files apart.
 var native = system{
-	resolution: time.Nanosecond,
-	poll:       ppoll,
-	newBook:    func() book { return new(linuxBook) },
+	resolution:    time.Nanosecond,
+	poll:          ppoll,
+	newIdentities: func() identities { return new(linuxIdentities) },
 }
 
 // ppoll is ppoll(2). Seconds have 32 bits on some architectures: what is more is
@@ -27,21 +27,21 @@ func ppoll(fds []unix.PollFd, timeout time.Duration) (int, error) {
 	return unix.Ppoll(fds, &ts, nil)
 }
 
-// linuxBook is a linux.Book.
-type linuxBook struct{ linux.Book }
+// linuxIdentities is a linux.Identities.
+type linuxIdentities struct{ linux.Identities }
 
-func (b *linuxBook) enter(h backend.Handle, was fileID, known bool) (fileID, error) {
-	id, errno := b.Enter(h, linux.FileID(was.inode), known)
-	return fileID{inode: uint64(id)}, linux.EnterError(errno)
+func (b *linuxIdentities) record(h backend.Handle, was fileID, known bool) (fileID, error) {
+	id, errno := b.Record(h, linux.FileID(was.inode), known)
+	return fileID{inode: uint64(id)}, linux.RecordError(errno)
 }
 
-func (b *linuxBook) check(h backend.Handle, was fileID) error {
+func (b *linuxIdentities) check(h backend.Handle, was fileID) error {
 	return linux.CtlError(b.Check(h, linux.FileID(was.inode)))
 }
 
-func (b *linuxBook) strike(h backend.Handle, was fileID) error {
-	return linux.CtlError(b.Strike(h, linux.FileID(was.inode)))
+func (b *linuxIdentities) forget(h backend.Handle, was fileID) error {
+	return linux.CtlError(b.Forget(h, linux.FileID(was.inode)))
 }
 
-func (b *linuxBook) unknown(h backend.Handle) error { return linux.Unknown(h) }
-func (b *linuxBook) close() error                   { return b.Close() }
+func (b *linuxIdentities) unknown(h backend.Handle) error { return linux.Unknown(h) }
+func (b *linuxIdentities) close() error                   { return b.Close() }

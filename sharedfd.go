@@ -7,12 +7,12 @@ import (
 	"net"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/internal/owned"
+	"github.com/epore/epore/internal/sharedfd"
 )
 
-// changeOwned does op on a socket of package socket, which is kept from being closed
+// changeShared does op on a socket of package socket, which is kept from being closed
 // meanwhile, and learns where it is registered.
-func (r *Registry) changeOwned(op operation, s Source, d *owned.Descriptor, token Token, in Interest) error {
+func (r *Registry) changeShared(op operation, s Source, d *sharedfd.Descriptor, token Token, in Interest) error {
 	if !d.Acquire() {
 		return &OpError{op.String(), fmt.Sprintf("%T", s), net.ErrClosed}
 	}
@@ -25,12 +25,12 @@ func (r *Registry) changeOwned(op operation, s Source, d *owned.Descriptor, toke
 
 // attach tells d, after an operation that ended with err, whether h, its descriptor, is
 // registered here. Under table.mu, so that what d knows is always so.
-func (p *Poll) attach(h backend.Handle, d *owned.Descriptor, err error) error {
+func (p *Poll) attach(h backend.Handle, d *sharedfd.Descriptor, err error) error {
 	if _, known := p.table.index.get(h); !known {
-		d.Detach((*ownedPoll)(p))
+		d.Detach((*sharedfdPoll)(p))
 		return err
 	}
-	if d.Attach((*ownedPoll)(p)) {
+	if d.Attach((*sharedfdPoll)(p)) {
 		return err
 	}
 	// Its Close has begun beside this, and deregisters what was attached before; so
@@ -41,14 +41,14 @@ func (p *Poll) attach(h backend.Handle, d *owned.Descriptor, err error) error {
 	return net.ErrClosed
 }
 
-// ownedPoll is a Poll as the project's own sources know it.
-type ownedPoll Poll
+// sharedfdPoll is a Poll as the project's own sources know it.
+type sharedfdPoll Poll
 
-// Deregister implements [owned.Poll]. It goes through no Registry: those can be closed,
+// Deregister implements [sharedfd.Poll]. It goes through no Registry: those can be closed,
 // also the one that the Poll lends.
-func (o *ownedPoll) Deregister(h backend.Handle) error {
+func (o *sharedfdPoll) Deregister(h backend.Handle) error {
 	p := (*Poll)(o)
-	err := p.deregisterOwned(h)
+	err := p.deregisterShared(h)
 	if p.trace {
 		p.log.Trace("deregister", "fd", int(h), "reason", "closing", "error", err)
 	}
@@ -58,7 +58,7 @@ func (o *ownedPoll) Deregister(h backend.Handle) error {
 	return &OpError{opDeregister.String(), fmt.Sprintf("fd %d", int(h)), err}
 }
 
-func (p *Poll) deregisterOwned(h backend.Handle) error {
+func (p *Poll) deregisterShared(h backend.Handle) error {
 	p.table.mu.Lock()
 	defer p.table.mu.Unlock()
 	if p.closed.Load() {
@@ -67,10 +67,10 @@ func (p *Poll) deregisterOwned(h backend.Handle) error {
 	return p.deregister(h)
 }
 
-// WouldBlock implements [owned.Poll].
-func (o *ownedPoll) WouldBlock(h backend.Handle, in Interest) {
+// WouldBlock implements [sharedfd.Poll].
+func (o *sharedfdPoll) WouldBlock(h backend.Handle, in Interest) {
 	p := (*Poll)(o)
-	if p.rearmer == nil {
+	if p.edgeEmulator == nil {
 		return
 	}
 	p.table.mu.Lock()
@@ -80,9 +80,9 @@ func (o *ownedPoll) WouldBlock(h backend.Handle, in Interest) {
 		return
 	}
 	if _, registered := p.table.registration(i); registered.Has(Edge | in) {
-		p.rearmer.Rearm(h, in)
+		p.edgeEmulator.Rearm(h, in)
 	}
 }
 
-// Closed implements [owned.Poll].
-func (o *ownedPoll) Closed() bool { return o.closed.Load() }
+// Closed implements [sharedfd.Poll].
+func (o *sharedfdPoll) Closed() bool { return o.closed.Load() }

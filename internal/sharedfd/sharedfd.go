@@ -1,7 +1,7 @@
-// Package owned is what the core and the project's own sockets know of each other,
+// Package sharedfd is what the core and the project's own sockets know of each other,
 // and nobody else: a [Descriptor] that is open for as long as somebody uses it, and
 // that knows the Polls with which it is registered.
-package owned
+package sharedfd
 
 import (
 	"errors"
@@ -17,7 +17,7 @@ type Poll interface {
 	// Deregister ends the registration of h; it is no error if there is none.
 	Deregister(h backend.Handle) error
 	// WouldBlock says that an operation on h, a reading or a writing one, has
-	// answered "would block": see [backend.Rearmer].
+	// answered "would block": see [backend.EdgeEmulator].
 	WouldBlock(h backend.Handle, in backend.Interest)
 	// Closed reports that the Poll has no registrations any more.
 	Closed() bool
@@ -176,7 +176,7 @@ func (d *Descriptor) WouldBlock(in backend.Interest) {
 // others could call.
 type Socket struct{ descriptor Descriptor }
 
-func (s *Socket) ownedDescriptor() *Descriptor { return &s.descriptor }
+func (s *Socket) sharedDescriptor() *Descriptor { return &s.descriptor }
 
 // In returns the Descriptor in s.
 func In(s *Socket) *Descriptor { return &s.descriptor }
@@ -184,8 +184,8 @@ func In(s *Socket) *Descriptor { return &s.descriptor }
 // Of returns the Descriptor of a source, or nil if the source is not the project's
 // own.
 func Of(source any) *Descriptor {
-	if s, ok := source.(interface{ ownedDescriptor() *Descriptor }); ok {
-		return s.ownedDescriptor()
+	if s, ok := source.(interface{ sharedDescriptor() *Descriptor }); ok {
+		return s.sharedDescriptor()
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package owned
+package sharedfd
 
 import (
 	"golang.org/x/sys/unix"

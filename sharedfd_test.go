@@ -16,14 +16,14 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/internal/fixture"
-	"github.com/epore/epore/internal/owned"
+	"github.com/epore/epore/internal/sharedfd"
 )
 
 const ownRule = "R7: the project's own sockets deregister themselves in their Close"
 
 // ownSource is what package socket makes: a source that knows where it is registered.
 type ownSource struct {
-	owned.Socket
+	sharedfd.Socket
 	number int
 }
 
@@ -33,7 +33,7 @@ func newOwnSource(fd int) *ownSource {
 	return s
 }
 
-func (s *ownSource) descriptor() *owned.Descriptor { return owned.In(&s.Socket) }
+func (s *ownSource) descriptor() *sharedfd.Descriptor { return sharedfd.In(&s.Socket) }
 
 // ownEnd is an own source on a duplicate of e.
 func ownEnd(t *testing.T, e *fixture.End) *ownSource {
@@ -226,7 +226,7 @@ func TestOwnSourcesStayOpenWhileTheyAreUsed(t *testing.T) {
 	d.Release()
 	require.False(t, fixture.IsOpen(s.number))
 
-	var zero owned.Descriptor
+	var zero sharedfd.Descriptor
 	require.False(t, zero.Acquire())
 }
 

@@ -1,6 +1,6 @@
 //go:build !unix && !windows
 
-package owned
+package sharedfd
 
 import (
 	"errors"

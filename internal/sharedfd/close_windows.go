@@ -1,4 +1,4 @@
-package owned
+package sharedfd
 
 import (
 	"golang.org/x/sys/windows"

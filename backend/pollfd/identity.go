@@ -14,14 +14,14 @@ import (
 // A book is the account of what is registered, which poll(2) has not: it tells
 // whether a descriptor still is the file that it was. Numbers are closed and
 // reused behind a queue's back.
-type book interface {
+type identities interface {
 	// enter enters what h is now. known says that was is entered for h; EEXIST,
 	// that h still is that. EBADF and ErrNotPollable: it is not, whatever it is.
-	enter(h backend.Handle, was fileID, known bool) (fileID, error)
+	record(h backend.Handle, was fileID, known bool) (fileID, error)
 	// check looks whether h still is what was entered: ENOENT or EBADF if not.
 	check(h backend.Handle, was fileID) error
 	// strike is check, and strikes the entry out.
-	strike(h backend.Handle, was fileID) error
+	forget(h backend.Handle, was fileID) error
 	// unknown is the answer for what was never entered, or struck out: ENOENT, or
 	// EBADF.
 	unknown(h backend.Handle) error
@@ -31,12 +31,12 @@ type book interface {
 // fileID is the identity of a file, as far as the system tells one.
 type fileID struct{ device, inode, kind uint64 }
 
-// statBook asks fstat: device, inode, and what kind of file it is, which for the
+// statIdentities asks fstat: device, inode, and what kind of file it is, which for the
 // ends of a pipe includes who may read and who may write. It is as good as the
 // system's inode numbers.
-type statBook struct{}
+type statIdentities struct{}
 
-func (statBook) enter(h backend.Handle, was fileID, known bool) (fileID, error) {
+func (statIdentities) record(h backend.Handle, was fileID, known bool) (fileID, error) {
 	id, err := identify(h)
 	if err != nil {
 		return id, err
@@ -56,7 +56,7 @@ func (statBook) enter(h backend.Handle, was fileID, known bool) (fileID, error) 
 	return id, nil
 }
 
-func (statBook) check(h backend.Handle, was fileID) error {
+func (statIdentities) check(h backend.Handle, was fileID) error {
 	id, err := identify(h)
 	if err == nil && id != was {
 		err = unix.ENOENT
@@ -64,16 +64,16 @@ func (statBook) check(h backend.Handle, was fileID) error {
 	return err
 }
 
-func (b statBook) strike(h backend.Handle, was fileID) error { return b.check(h, was) }
+func (b statIdentities) forget(h backend.Handle, was fileID) error { return b.check(h, was) }
 
-func (statBook) unknown(h backend.Handle) error {
+func (statIdentities) unknown(h backend.Handle) error {
 	if _, err := identify(h); err != nil {
 		return err
 	}
 	return unix.ENOENT
 }
 
-func (statBook) close() error { return nil }
+func (statIdentities) close() error { return nil }
 
 // identify asks the system who h is.
 func identify(h backend.Handle) (fileID, error) {

@@ -14,7 +14,7 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Book is the account of registered files of a queue whose kernel keeps none: it
+// Identities is the account of registered files of a queue whose kernel keeps none: it
 // tells whether a descriptor still is the file that it was. For numbers are closed
 // and reused behind a queue's back.
 //
@@ -25,7 +25,7 @@ import (
 // Those are entered into an epoll that nobody waits on: the kernel keeps in it which
 // files are there, by number and file, forgets them when they are closed, and
 // refuses what cannot be polled.
-type Book struct {
+type Identities struct {
 	epfd int // 0: none yet; the number is one of ours plus 1
 }
 
@@ -38,10 +38,10 @@ const NotSocket FileID = 0
 // MaxDescriptor is the greatest number that a descriptor can have.
 const MaxDescriptor = math.MaxInt32
 
-// Enter enters what h is now, and returns its identity. known says that was is
+// Record records what h is now, and returns its identity. known says that was is
 // entered for h; EEXIST, that it still is what h is. EBADF and EPERM (it cannot be
 // polled) mean that nothing is, whatever was before.
-func (b *Book) Enter(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
+func (b *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
 	id, errno := identify(h)
 	known = known && was == id
 	switch {
@@ -56,8 +56,8 @@ func (b *Book) Enter(h backend.Handle, was FileID, known bool) (FileID, unix.Err
 	return id, errno
 }
 
-// EnterError translates what Enter answers.
-func EnterError(errno unix.Errno) error {
+// RecordError translates what Enter answers.
+func RecordError(errno unix.Errno) error {
 	switch errno {
 	case 0, unix.EEXIST, unix.EBADF, unix.EPERM:
 		return CtlError(errno)
@@ -67,12 +67,12 @@ func EnterError(errno unix.Errno) error {
 
 // Check looks whether h still is what was entered for it: if not, it answers
 // ENOENT, or EBADF.
-func (b *Book) Check(h backend.Handle, was FileID) unix.Errno {
+func (b *Identities) Check(h backend.Handle, was FileID) unix.Errno {
 	return b.look(h, was, unix.EPOLL_CTL_MOD)
 }
 
-// Strike is Check, and strikes the entry out.
-func (b *Book) Strike(h backend.Handle, was FileID) unix.Errno {
+// Forget is Check, and strikes the entry out.
+func (b *Identities) Forget(h backend.Handle, was FileID) unix.Errno {
 	return b.look(h, was, unix.EPOLL_CTL_DEL)
 }
 
@@ -85,10 +85,10 @@ func Unknown(h backend.Handle) unix.Errno {
 }
 
 // Owns reports that h is the book itself.
-func (b *Book) Owns(h backend.Handle) bool { return b.epfd != 0 && h == backend.Handle(b.epfd-1) }
+func (b *Identities) Owns(h backend.Handle) bool { return b.epfd != 0 && h == backend.Handle(b.epfd-1) }
 
 // Close closes the book.
-func (b *Book) Close() error {
+func (b *Identities) Close() error {
 	if b.epfd == 0 {
 		return nil
 	}
@@ -97,7 +97,7 @@ func (b *Book) Close() error {
 	return unix.Close(fd)
 }
 
-func (b *Book) look(h backend.Handle, was FileID, op int) unix.Errno {
+func (b *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {
 	if was == NotSocket {
 		errno := Ctl(b.epfd-1, op, h, nothing, 0)
 		if errno == unix.EPERM {
@@ -116,7 +116,7 @@ func (b *Book) look(h backend.Handle, was FileID, op int) unix.Errno {
 // come unasked, not even those.
 const nothing = unix.EPOLLONESHOT | unix.EPOLLET
 
-func (b *Book) add(h backend.Handle) unix.Errno {
+func (b *Identities) add(h backend.Handle) unix.Errno {
 	if b.epfd == 0 {
 		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 		if err != nil {
