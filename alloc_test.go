@@ -17,6 +17,7 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 // P10: no allocation in the steady state. A failing call would allocate its
@@ -37,7 +38,7 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 		}))
 	}
 	require.NoError(t, failed, what)
-	if runtime.GOOS == "linux" && strings.HasPrefix(os.Getenv(envQueue), "kqueue") {
+	if runtime.GOOS == "linux" && strings.HasPrefix(os.Getenv(queuetest.Env), "kqueue") {
 		t.Skip("the simulated kernel allocates; its backend has a test of its own")
 	}
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)

@@ -1,14 +1,13 @@
-// Package epore waits for many things at once: sockets, pipes, terminals,
-// whatever has a descriptor, and events of one's own, with one goroutine, on the
-// event queue of the operating system. It is a small layer: one API and one
-// written contract over epoll, io_uring, kqueue, the completion ports of Windows, and
-// poll(2), and over any queue that somebody writes a backend for.
+// Package epore waits for events of many sources at once: sockets, pipes, terminals and
+// everything else that has a descriptor, and events that the program itself creates. One
+// goroutine waits, on the event queue of the operating system. The package is a small
+// layer: one API and one written contract over epoll, io_uring, kqueue, the completion
+// ports of Windows, and poll(2), and over any queue for which a backend exists.
 //
 // # A loop
 //
-// A [Poll] owns the queue. Its [Registry] takes sources, each with a [Token]
-// and an [Interest]; Poll waits, and fills [Events]; the loop looks at the
-// tokens:
+// A [Poll] owns the queue. Its [Registry] registers sources, each with a [Token] and an
+// [Interest]. Poll waits and fills [Events]. The loop looks at the tokens:
 //
 //	p, err := epore.New()
 //	...
@@ -24,53 +23,52 @@
 //		}
 //	}
 //
-// One goroutine polls. Every other goroutine may register, deregister and wake
-// ([Waker]) at any time, also while the first one waits.
+// One goroutine polls. All other goroutines may register, deregister and wake ([Waker]) at
+// any time, also while the first one waits.
 //
 // # More than descriptors
 //
-// A [Mailbox] brings values from other goroutines to the loop, a [Timer] tells that
-// it is time. They are made on the Registry and give events with a Token, as everything
-// does; they need no descriptor and no goroutine, and are the same on every queue. A
-// [Signal] makes events of signals, a [Process] of the end of a process.
+// A [Mailbox] carries values from other goroutines to the loop. A [Timer] gives an event at a
+// point in time. They are created on the Registry and give events with a Token, as every
+// source does. They need neither a descriptor nor a goroutine, and work the same on every
+// queue. A [Signal] makes events of signals, and a [Process] of the end of a process.
 //
 // # What is promised
 //
-//   - A source is reported while it is ready (the default), or when it becomes
-//     ready ([Edge]), or once ([OneShot]); [Interest] has the modes.
-//   - After Deregister or Reregister has returned, no event of the old
-//     registration is delivered: not from the kernel, not from the batch in
-//     hand, not when the descriptor's number is in use again.
-//   - Whether a source is registered is known exactly: a second Register is
+//   - A source is reported while it is ready (the default), or when it becomes ready
+//     ([Edge]), or once ([OneShot]); see [Interest].
+//   - After Deregister or Reregister has returned, no event of the old registration is
+//     delivered: not from the kernel, not from the batch in hand, and not when the
+//     descriptor number is in use again.
+//   - Whether a source is registered is known exactly: a second Register fails with
 //     fs.ErrExist and changes nothing.
-//   - A timeout is never early; signals never surface.
-//   - A wake is never lost, nor a value that was sent, and both mostly cost no
-//     system call.
-//   - A Timer is never early, and one that was stopped is silent.
+//   - A timeout never ends early, and signals never end a wait.
+//   - A wake is never lost, nor is a value that was sent. Both mostly cost no system call.
+//   - A Timer is never early, and a Timer that was stopped gives no event.
+//   - A registered source is not closed by the garbage collector.
 //   - In the steady state nothing is allocated.
 //
-// docs/contract.md has all of it, rule by rule, with the test that holds each.
+// The file docs/contract.md has every rule, with the tests that hold it.
 //
 // # Waiting
 //
-// By default a Poll that has nothing to report parks its goroutine, like a read
-// in package net, and holds no thread: thousands of them may wait. [Block]
-// waits in the kernel on the calling thread instead; see [Strategy] for when.
+// By default a Poll that has nothing to report parks its goroutine, like a read in package
+// net, and holds no thread. Thousands of Polls may wait. With [Block] it waits in the kernel
+// on the calling thread; see [Strategy] for when to use it.
 //
 // # Reading and writing
 //
-// Epore says when to read and write; doing so is the caller's, and should not
-// block. The simple way with a connection of package net: level-triggered, one
-// Read for each event. There is something to read then, so it does not wait; a
-// second Read might, in the runtime's poller instead of here. The same goes for
-// Accept of a listener, unless several Polls watch it and another one may be
-// faster.
+// Epore says when to read and write. The caller does it, and should not block. With a
+// connection of package net, the simple way is a level-triggered registration and one Read
+// for each event. There is something to read then, so the Read does not wait; a second Read
+// might, in the runtime's poller instead of here. The same applies to Accept of a listener,
+// unless several Polls watch it and another one may be faster.
 //
-// Package socket has sockets that say "would block" by themselves.
+// The sockets of package socket report "would block" by themselves.
 //
-// Edge-triggered, one reads until "would block", which a net.Conn's own methods
-// never say. Its descriptor does: SyscallConn, then RawConn.Read with a function
-// that reads the descriptor and returns true; for a listener, RawConn.Control and
-// accept4 (its RawConn.Read is not implemented in package net). See
+// With an edge-triggered registration, read until the operation would block. The methods of
+// a net.Conn never report that, but its descriptor does: use SyscallConn, then RawConn.Read
+// with a function that reads the descriptor and returns true; for a listener, use
+// RawConn.Control and accept4 (package net does not implement its RawConn.Read). See
 // examples/delayed.
 package epore

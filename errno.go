@@ -4,5 +4,5 @@ package epore
 
 import "syscall"
 
-// errBadDescriptor is how a backend says that a descriptor is closed.
+// errBadDescriptor is the error of a backend for a descriptor that is closed.
 const errBadDescriptor = syscall.EBADF

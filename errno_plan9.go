@@ -2,5 +2,5 @@ package epore
 
 import "errors"
 
-// errBadDescriptor stands in for an errno that Plan 9 does not have.
+// errBadDescriptor takes the place of an errno that Plan 9 does not have.
 var errBadDescriptor = errors.New("bad descriptor")

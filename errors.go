@@ -12,48 +12,48 @@ import (
 )
 
 var (
-	// ErrClosed is returned by everything that is asked of a closed Poll,
-	// Registry, Waker, Mailbox or Timer. It is also net.ErrClosed.
+	// ErrClosed is returned by every operation on a Poll, Registry, Waker, Mailbox or
+	// Timer that is closed. It is also net.ErrClosed.
 	ErrClosed error = closedError{}
 
-	// ErrBusy is returned by a Poll that finds another one waiting on the same
-	// queue: one goroutine at a time waits, the others may register.
-	ErrBusy = errors.New("another goroutine is polling it: a queue has one waiter at a time")
+	// ErrBusy is returned by a Poll that finds another goroutine polling the same queue.
+	// One goroutine at a time polls; the others may register.
+	ErrBusy = errors.New("concurrent Poll: only one goroutine may poll at a time")
 
-	// ErrFull is returned by Send of a Mailbox with a bound, when as many values wait
-	// in it.
-	ErrFull = errors.New("it is full: as many values wait as its bound allows")
+	// ErrFull is returned by Send of a Mailbox with a bound when as many values as the
+	// bound are waiting in it.
+	ErrFull = errors.New("full: receive from it before sending more")
 
-	// ErrNotPollable is returned by Register for what can never be waited for,
-	// such as a regular file or a directory.
+	// ErrNotPollable is returned by Register for a source that has no readiness to wait
+	// for, such as a regular file or a directory.
 	ErrNotPollable = backend.ErrNotPollable
 
-	// ErrWrongThread is returned by a Poll on a queue that belongs to one thread,
-	// as an io_uring does with [Block], when called on another one than the first
-	// Poll was: the goroutine is to be locked to its thread.
+	// ErrWrongThread is returned by Poll on a queue that belongs to one thread, as an
+	// io_uring does with [Block], when it is called on another thread than the first Poll
+	// was. Lock the goroutine to its thread.
 	ErrWrongThread = backend.ErrWrongThread
 )
 
-// errMadeByHand is about zero values of types that functions make.
-var errMadeByHand = fmt.Errorf("it is a zero value: make it with TryClone or a function that begins with New: %w", fs.ErrInvalid)
+// errZeroValue is the error of methods of zero values of types that functions create.
+var errZeroValue = fmt.Errorf("zero value: create it with TryClone or a function whose name begins with New: %w", fs.ErrInvalid)
 
 type closedError struct{}
 
 func (closedError) Error() string { return "closed" }
 func (closedError) Unwrap() error { return net.ErrClosed }
 
-// OpError is the error of every operation that failed: what was attempted, on
-// what, and why. It unwraps to the system's errno, and answers to errors.Is
-// for the sentinel of the situation:
+// OpError is the error of every operation that failed: what was attempted, on what, and
+// why. It unwraps to the system's errno, and errors.Is matches the sentinel of the
+// situation:
 //
-//   - [fs.ErrExist]: the source is registered with this Poll already;
-//   - [fs.ErrNotExist]: it is not registered;
+//   - [fs.ErrExist]: the source is already registered with this Poll;
+//   - [fs.ErrNotExist]: the source is not registered;
 //   - [net.ErrClosed]: the source, the Registry or the Poll is closed;
-//   - [ErrNotPollable]: the source can never be waited for;
-//   - [os.ErrProcessDone]: the process was waited for, or there is none;
-//   - [ErrWrongThread]: the goroutine polls on another thread than before;
-//   - [errors.ErrUnsupported]: the queue cannot do what was asked for;
-//   - [fs.ErrInvalid]: the arguments make no sense; the text says which.
+//   - [ErrNotPollable]: the source has no readiness to wait for;
+//   - [os.ErrProcessDone]: the process was waited for, or does not exist;
+//   - [ErrWrongThread]: the call comes from another thread than the first Poll;
+//   - [errors.ErrUnsupported]: the queue does not support what was asked for;
+//   - [fs.ErrInvalid]: the arguments make no sense, and the text says which.
 type OpError struct {
 	Op     string // "register", "reregister", "deregister", "clone", "open", "poll", "wake", "send to", "reset", "close"
 	Source string // "fd 7", "*net.TCPConn (fd 7)", "process 123", "the epoll queue"
@@ -82,19 +82,19 @@ func (e *OpError) Error() string {
 	return b.String()
 }
 
-// advice says what to do, where the errno does not.
+// advice says what to do where the errno does not.
 func (e *OpError) advice() string {
 	switch {
 	case errors.Is(e.Err, fs.ErrExist):
 		return "already registered with this Poll: use Reregister to change it, or dup the descriptor for a second token"
 	case e.sourceClosed() && e.Op == opRegister.String():
-		return "the source is closed, or never was open"
+		return "the source is closed or was never open"
 	case e.sourceClosed():
 		return "the source is closed: deregister before closing"
 	case errors.Is(e.Err, fs.ErrNotExist):
 		return "not registered with this Poll: use Register first"
 	case errors.Is(e.Err, syscall.EMFILE):
-		return "this process has no descriptor left: close some or raise the limit, ulimit -n"
+		return "the process has no descriptor left: close some, or raise the limit with ulimit -n"
 	}
 	return ""
 }
@@ -102,9 +102,9 @@ func (e *OpError) advice() string {
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// Is makes a source that is closed answer to net.ErrClosed, whatever kind of
-// source it is; and, where a registration was looked for, to fs.ErrNotExist:
-// what is closed is not registered.
+// Is makes an error about a closed source match net.ErrClosed, whatever kind of source it
+// is. Where an operation needed a registration, it also matches fs.ErrNotExist, because a
+// closed source is no longer registered.
 func (e *OpError) Is(target error) bool {
 	switch target {
 	case net.ErrClosed:
@@ -115,9 +115,9 @@ func (e *OpError) Is(target error) bool {
 	return false
 }
 
-// sourceClosed reports that it is the source that is closed: EBADF says a raw
-// descriptor, fs.ErrClosed an *os.File, net.ErrClosed a net.Conn; but also a
-// Poll or Registry, which are not meant.
+// sourceClosed reports whether the source is what is closed. A raw descriptor says so by
+// EBADF, an *os.File by fs.ErrClosed, a net.Conn by net.ErrClosed. A closed Poll or Registry,
+// which is net.ErrClosed too, does not count.
 func (e *OpError) sourceClosed() bool {
 	return errors.Is(e.Err, errBadDescriptor) || errors.Is(e.Err, fs.ErrClosed) ||
 		errors.Is(e.Err, net.ErrClosed) && !errors.Is(e.Err, ErrClosed)

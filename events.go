@@ -5,18 +5,23 @@ import (
 	"iter"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/slots"
 )
 
-// Token is the caller's own word for a registration, returned with its events:
-// an index, an identifier, whatever fits 64 bits. No value is reserved, and
-// nothing asks that tokens differ.
+// Token is the caller's identification of a registration, returned with its events: an
+// index, an identifier, whatever fits into 64 bits. No value is reserved, and tokens need
+// not differ.
+//
+// A token may be used again, for another source, as soon as Deregister or the Close of a
+// socket of package socket has returned: no event of the old registration is delivered
+// after that.
 type Token uint64
 
-// Interest is what to watch a source for and how to report it; see the
-// constants. At least one of Readable, Writable and Priority must be there.
+// Interest says what to watch a source for and how to report it; see the constants. It
+// contains at least one of Readable, Writable and Priority.
 type Interest = backend.Interest
 
-// What to watch for, and the modes. Without a mode bit a registration is
+// The conditions to watch for, and the modes. A registration without a mode bit is
 // level-triggered.
 const (
 	// Readable asks for data, for a connection to accept, and for the end of the
@@ -27,107 +32,129 @@ const (
 	// Priority asks for urgent data: TCP's out-of-band byte (POLLPRI).
 	Priority = backend.Priority
 
-	// Edge reports a condition when it arises rather than for as long as it
-	// lasts: read or write until "would block", then the next event is certain.
-	// poll(2) has none (errors.ErrUnsupported).
+	// Edge reports a condition when it arises, rather than for as long as it lasts.
+	// Read or write until the operation would block; only then is a further event
+	// certain. poll(2) does not support it (errors.ErrUnsupported).
 	Edge = backend.Edge
-	// OneShot reports one event, for whichever condition, then nothing until
-	// Reregister.
+	// OneShot reports one event, for whichever condition comes first, and then nothing
+	// until Reregister.
 	OneShot = backend.OneShot
-	// Exclusive, on one source registered with several Polls of strategy
-	// [Block], wakes at least one of them and not all (EPOLLEXCLUSIVE). With
-	// [Park] it is only "at least one": there, prefer a listener for each Poll,
-	// with SO_REUSEPORT. It does not go together with OneShot, nor with Priority, and
-	// only epoll has it (else errors.ErrUnsupported).
+	// Exclusive applies to one source that is registered with several Polls of strategy
+	// [Block]: an event wakes at least one of them, and not all (EPOLLEXCLUSIVE). With
+	// [Park], it wakes at least one and possibly all; there, prefer one listener for each
+	// Poll, with SO_REUSEPORT. Exclusive cannot be combined with OneShot or Priority. Only
+	// epoll supports it (otherwise errors.ErrUnsupported).
 	Exclusive = backend.Exclusive
 )
 
-// Readiness is the set of conditions in an [Event]; its constants are in
-// package backend. Event's methods read it.
+// Readiness is the set of conditions in an [Event]; see the constants. Event's methods
+// test it.
 type Readiness = backend.Readiness
+
+// The conditions that an event reports.
+const (
+	// ReadyReadable says that a read will not block.
+	ReadyReadable = backend.ReadyReadable
+	// ReadyWritable says that a write will not block.
+	ReadyWritable = backend.ReadyWritable
+	// ReadyPriority says that there is urgent data.
+	ReadyPriority = backend.ReadyPriority
+	// ReadyError says that an error is pending.
+	ReadyError = backend.ReadyError
+	// ReadyReadClosed says that nothing more will arrive after what is buffered.
+	ReadyReadClosed = backend.ReadyReadClosed
+	// ReadyWriteClosed says that nothing more can be sent.
+	ReadyWriteClosed = backend.ReadyWriteClosed
+)
+
+// Capabilities describes what a queue supports on the system it runs on; see
+// [Poll.Capabilities].
+type Capabilities = backend.Capabilities
 
 // Event says that the source registered under Token is ready.
 //
-// Readable, Writable and Priority come only if they were asked for. Error,
-// ReadClosed and WriteClosed come unasked, always together with those of
-// Readable and Writable that were asked for: a program that reads when
-// readable and writes when writable misses nothing. They are hints: not every
-// kernel tells each of them (ReadClosed, for one, needs Readable on epoll),
-// but what is told is so.
+// Readable, Writable and Priority are reported only if they were asked for. Error,
+// ReadClosed and WriteClosed are always reported, and always together with those of
+// Readable and Writable that were asked for. So a program that reads when readable and
+// writes when writable misses nothing. They are hints. Not every kernel reports each of
+// them (ReadClosed, for one, needs Readable on epoll), but what is reported is true.
 //
-// An event is a hint as well: rarely, nothing is there when one looks (another
-// process read it, a checksum was wrong). So use non-blocking operations.
+// An event as a whole is a hint as well. Rarely, the condition no longer holds when the
+// program looks, because another process has read the data or a checksum was wrong. So use
+// operations that do not block.
 type Event struct {
 	Token Token
 	Ready Readiness
 }
 
-// Readable reports that a read will not block: there is data, a connection to
-// accept, the end of the stream, or an error to fetch. The events of sources
-// without a descriptor, such as a Waker, and of a Process are Readable.
+// Readable reports that a read will not block: there is data, a connection to accept, the
+// end of the stream, or an error to fetch. Events of sources without a descriptor, such as
+// a Waker, and events of a Process are Readable.
 func (e Event) Readable() bool { return e.Ready&backend.ReadyReadable != 0 }
 
-// Writable reports that a write will not block, or that an attempt to connect
-// has ended, well or not.
+// Writable reports that a write will not block, or that a connection attempt has ended,
+// successfully or not.
 func (e Event) Writable() bool { return e.Ready&backend.ReadyWritable != 0 }
 
 // Priority reports urgent data.
 func (e Event) Priority() bool { return e.Ready&backend.ReadyPriority != 0 }
 
-// Error reports that an error is pending: the next read or write, or SO_ERROR,
-// says which.
+// Error reports that an error is pending. The next read or write, or SO_ERROR, returns it.
 func (e Event) Error() bool { return e.Ready&backend.ReadyError != 0 }
 
-// ReadClosed reports that nothing more will arrive after what is buffered: the
-// peer closed, or shut down its sending half.
+// ReadClosed reports that nothing more will arrive after what is buffered: the peer closed
+// the connection, or shut down its sending half.
 func (e Event) ReadClosed() bool { return e.Ready&backend.ReadyReadClosed != 0 }
 
 // WriteClosed reports that nothing more can be sent.
 func (e Event) WriteClosed() bool { return e.Ready&backend.ReadyWriteClosed != 0 }
 
-// String is for people: "token 7: Readable|ReadClosed".
+// String describes the event for people: "token 7: Readable|ReadClosed".
 func (e Event) String() string { return fmt.Sprintf("token %d: %v", uint64(e.Token), e.Ready) }
 
-// Events is the buffer that Poll fills, made once and used again for every
-// Poll. It belongs to one goroutine at a time.
+// Events is the buffer that Poll fills. Create it once and use it for every Poll. It
+// belongs to one goroutine at a time.
 type Events struct {
 	buf   []backend.Event // its length is the capacity
-	n     int             // as many are filled
+	n     int             // the number of events in it
 	batch uint64          // counts the Polls
-	table *table          // of the Poll that filled it
+	slots *slots.Table    // of the Poll that filled it
 }
 
-// NewEvents returns a buffer for at most capacity events in one Poll. What does
-// not fit comes with the next Poll; 64 to 1,024 suits most loops. A capacity
-// below 1 counts as 1, and one above 1,048,576 as that.
+// NewEvents returns a buffer for at most capacity events of one Poll. Events that do not
+// fit come with the next Poll. A capacity of 64 to 1,024 suits most loops. NewEvents raises
+// a capacity below 1 to 1, and lowers one above 1,048,576 to that.
 func NewEvents(capacity int) *Events {
 	return &Events{buf: make([]backend.Event, min(max(capacity, 1), 1<<20))}
 }
 
-// Cap returns how many events one Poll can deliver.
+// Cap returns the number of events that one Poll can deliver.
 func (e *Events) Cap() int { return len(e.buf) }
 
-// Len returns how many events the last Poll delivered. [Events.All] yields
-// fewer when registrations were removed or replaced since.
+// Len returns the number of events that the last Poll delivered. [Events.All] yields fewer
+// if registrations have been removed or replaced since.
 func (e *Events) Len() int { return e.n }
 
-// All yields the events of the last Poll. Those whose registration has been
-// deregistered or reregistered meanwhile, also by an earlier turn of the same
-// loop, are left out: a handler that closes other connections never sees an
-// event of one it closed, even when its descriptor number is in use again.
+// All yields the events of the last Poll. It leaves out events whose registration has been
+// deregistered or reregistered since, also by an earlier iteration of the same loop. So a
+// handler that closes other connections never sees an event of one that it has closed, even
+// if the descriptor number is in use again.
 //
-// The loop may be left at any point, and All called again. A Poll into the same
-// Events ends a loop that is under way.
+// Handle each event when it is yielded. A program that first collects the events and handles
+// them later loses this guarantee: it may handle stale ones.
+//
+// The loop may be left at any point, and All may be called again. A Poll into the same
+// Events ends a loop that is in progress.
 func (e *Events) All() iter.Seq[Event] {
 	return func(yield func(Event) bool) {
 		batch := e.batch
 		for i := 0; i < e.n && e.batch == batch; i++ {
 			ev := &e.buf[i]
-			token, ok := e.table.token(ev.Key)
+			token, ok := e.slots.Token(ev.Key)
 			if !ok {
 				continue
 			}
-			if !yield(Event{token, ev.Ready}) {
+			if !yield(Event{Token(token), ev.Ready}) {
 				return
 			}
 		}

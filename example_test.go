@@ -214,7 +214,7 @@ func ExampleFD() {
 	fmt.Println(p.Registry().Register(epore.FD(-1), 1, epore.Readable))
 	// Output:
 	// <nil>
-	// epore: register fd -1: bad file descriptor (the source is closed, or never was open)
+	// epore: register fd -1: bad file descriptor (the source is closed or was never open)
 }
 
 // Workers send their results to the loop; when all of them are done, one says so.

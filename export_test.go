@@ -20,9 +20,9 @@ func (p *Poll) Sleeps() bool { return p.sleeping.Load() != awake }
 
 // Slots returns how many slots the table of p has ever used at once.
 func (p *Poll) Slots() int {
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
-	return int(p.table.used)
+	p.slots.Lock()
+	defer p.slots.Unlock()
+	return p.slots.Used()
 }
 
 // HasArrived reports whether there is something to be received.
@@ -37,7 +37,7 @@ func (s *Signal) HasArrived() bool {
 
 // AwaitPosted returns when n sources without a descriptor have an event.
 func (p *Poll) AwaitPosted(n int32) {
-	for p.posted.length.Load() < n {
+	for p.local.length.Load() < n {
 		runtime.Gosched()
 	}
 }
@@ -53,12 +53,8 @@ func ProcessWaysFrom(n int) (restore func()) {
 	return func() { processWays = was }
 }
 
-// TimerRoom returns for how many entries the timers of p have room.
-func (p *Poll) TimerRoom() int {
-	p.timers.mu.Lock()
-	defer p.timers.mu.Unlock()
-	return cap(p.timers.heap)
-}
+// TimerRoom returns the number of entries that the timer heap of p has room for.
+func (p *Poll) TimerRoom() int { return p.timers.Room() }
 
 // Room returns for how many values m has room.
 func (m *Mailbox[T]) Room() int {

@@ -13,6 +13,7 @@ import (
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 const forever = epore.Forever
@@ -20,7 +21,7 @@ const forever = epore.Forever
 // open returns a Poll that is closed when the test ends.
 func open(t testing.TB, opts ...epore.Option) *epore.Poll {
 	t.Helper()
-	p, err := openQueue(opts...)
+	p, err := queuetest.Open(opts...)
 	skipWithout(t, err)
 	t.Cleanup(func() { require.NoError(t, p.Close()) })
 	return p

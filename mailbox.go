@@ -9,29 +9,31 @@ import (
 	"unsafe"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/slots"
 )
 
-// Mailbox brings values from any goroutine to the loop: what is sent is kept in order,
-// and gives an event with the Mailbox's token, without a descriptor. A Poll may have any
-// number of them. All methods may be called from any goroutine; Receive and All are
-// meant for the one that polls.
+// Mailbox carries values from any goroutine to the loop. It keeps them in order and gives
+// an event with its token. It needs no descriptor. A Poll may have any number of Mailboxes.
+// All methods may be called from any goroutine; Receive and All are meant for the goroutine
+// that polls.
 //
-// The event, readable, comes with each Poll for as long as there is something to
-// receive, as with a level-triggered socket: a loop may take one value for each event,
-// or all of them, or leave half-way, and misses none. Who takes all sees no event for
-// nothing. Values of one sender come in the order they were sent, each once.
+// The event is readable. It comes with each Poll for as long as there is something to
+// receive, as with a level-triggered socket. A loop may take one value for each event, or
+// all of them, or stop halfway, and misses none. A loop that takes all values gets no event
+// without a value. The values of one sender come in the order in which they were sent, each
+// once.
 //
-// A Mailbox has two ends, like a connection. The senders' is closed by
-// [Mailbox.CloseSend]: what was sent is still received, with its events, and then the end
-// is told. The receiver's by [Mailbox.Close]: no more events. Closing the Poll closes it
-// for senders.
+// A Mailbox has two ends, like a connection. [Mailbox.CloseSend] closes the senders' end:
+// what was sent is still received, with its events, and then the end is reported.
+// [Mailbox.Close] closes the receiver's end: there are no further events. Closing the Poll
+// closes the Mailbox for senders.
 type Mailbox[T any] struct {
-	poll   *Poll
-	poster poster
-	bound  int // 0: none
+	poll  *Poll
+	local localSource
+	bound int // 0 if there is none
 
-	// The ends have a lock each, so that a flood of senders does not slow down who
-	// receives. Who needs both takes outMu first.
+	// Each end has its own lock, so that many senders do not slow down the receiver.
+	// Lock order: outMu before mu.
 
 	mu     sync.Mutex
 	in     []T // what was sent since the last fetch
@@ -39,25 +41,26 @@ type Mailbox[T any] struct {
 	closed bool
 
 	outMu sync.Mutex
-	out   []T // what was fetched; up to next it is zeroed
+	out   []T // what was fetched; zeroed up to next
 	next  int
 	need  int // how much room was needed lately: see fetch
 
-	waiting atomic.Int64 // how many values are in it; only if there is a bound
+	waiting atomic.Int64 // the number of values in it; counted only if there is a bound
 }
 
-// NewMailbox returns a Mailbox of the Poll of r, whose events carry token, for any
-// number of values: it fails with ErrClosed when r or the Poll is closed. Closing r
-// later does not concern the Mailbox.
+// NewMailbox returns a Mailbox of the Poll of r, whose events carry token. It takes any
+// number of values. NewMailbox fails with ErrClosed when r or the Poll is closed. Closing r
+// later does not affect the Mailbox.
 func NewMailbox[T any](r *Registry, token Token) (*Mailbox[T], error) {
 	return newMailbox[T](r, token, 0)
 }
 
-// NewBoundedMailbox is NewMailbox with room for bound values: while as many wait to be
-// received, Send fails with ErrFull. A bound below 1 fails with fs.ErrInvalid.
+// NewBoundedMailbox is like NewMailbox, with room for bound values. While that many wait to
+// be received, Send fails with ErrFull. NewBoundedMailbox fails with fs.ErrInvalid if bound
+// is below 1.
 func NewBoundedMailbox[T any](r *Registry, token Token, bound int) (*Mailbox[T], error) {
 	if bound < 1 {
-		return nil, &OpError{"register", "a Mailbox", fmt.Errorf("a bound of %d leaves no room: %w", bound, fs.ErrInvalid)}
+		return nil, &OpError{"register", "a Mailbox", fmt.Errorf("bound %d leaves no room: %w", bound, fs.ErrInvalid)}
 	}
 	return newMailbox[T](r, token, bound)
 }
@@ -66,24 +69,25 @@ func newMailbox[T any](r *Registry, token Token, bound int) (*Mailbox[T], error)
 	err := r.usable()
 	if err == nil {
 		m := &Mailbox[T]{poll: r.poll, bound: bound}
-		m.poster.level = m
-		if m.poster.key, err = r.poll.newPoster(token); err == nil {
+		m.local.level = m
+		if m.local.key, err = r.poll.newLocal(token); err == nil {
 			return m, nil
 		}
 	}
 	return nil, &OpError{"register", "a Mailbox", err}
 }
 
-// Send puts v into the mailbox, and wakes the Poll if it waits. It never waits for the
-// receiver. If many send before the loop receives, one of them wakes; the others make
-// no system call.
+// Send puts v into the mailbox and wakes the Poll if it waits. It never waits for the
+// receiver. If many goroutines send before the loop receives, one of them wakes the Poll;
+// the others make no system call.
 //
-// It fails with ErrFull when as many values wait as the bound allows, and with ErrClosed
-// when the Mailbox is closed, at either end, or its Poll. Then v is not in the mailbox.
-// Should the system fail to wake the Poll, the error is that; v is in the mailbox.
+// Send fails with ErrFull when as many values as the bound are waiting, and with ErrClosed
+// when the Mailbox is closed at either end or its Poll is closed. After these errors v is
+// not in the mailbox. If the system fails to wake the Poll, Send returns that error, and v
+// is in the mailbox.
 func (m *Mailbox[T]) Send(v T) error {
 	if m.poll == nil {
-		return &OpError{"send to", "a Mailbox", errMadeByHand}
+		return &OpError{"send to", "a Mailbox", errZeroValue}
 	}
 	m.mu.Lock()
 	switch {
@@ -105,22 +109,23 @@ func (m *Mailbox[T]) Send(v T) error {
 	return nil
 }
 
-// errMailboxFull is made once: who sends too much should not have to allocate, too.
+// errMailboxFull is created once, so that a sender that is too fast does not allocate as
+// well.
 var errMailboxFull = &OpError{"send to", "a Mailbox", ErrFull}
 
-// wake gives the event, unless it is due already. A load is enough to learn that, as it
-// is not in post, because mu was held before: a look into the mailbox that did not see
-// what was stored then (see poster.ready) has cleared pending before this load.
+// wake gives the event unless one is already pending. Unlike in post, a load is enough to
+// learn that, because the caller held mu before: a look into the mailbox that did not see
+// what was stored under mu (see localSource.ready) has cleared pending before this load.
 func (m *Mailbox[T]) wake() error {
-	if m.poster.pending.Load() {
+	if m.local.pending.Load() {
 		return nil
 	}
-	return m.poll.post(&m.poster)
+	return m.poll.post(&m.local)
 }
 
-// Receive takes out the value that has waited longest. It does not wait: false says that
-// there is none now. It does so too when the Mailbox is closed or its Poll, until
-// nothing is left.
+// Receive removes and returns the value that has waited longest. It does not wait: it
+// returns false if there is no value now. Receive also works after the Mailbox or its Poll
+// has been closed, until nothing is left.
 func (m *Mailbox[T]) Receive() (v T, ok bool) {
 	m.outMu.Lock()
 	defer m.outMu.Unlock()
@@ -136,10 +141,10 @@ func (m *Mailbox[T]) Receive() (v T, ok bool) {
 	return v, true
 }
 
-// All takes out the values one after the other, those that are there when the loop
-// begins: what is sent meanwhile is for the next event, so that a flood of values does
-// not keep the loop from its other events. A loop that is left early leaves the others in
-// the mailbox.
+// All removes and yields the values that are in the mailbox when the loop begins, one after
+// the other. Values that are sent meanwhile remain for the next event, so that many values
+// do not keep the loop from its other events. A loop that is left early leaves the remaining
+// values in the mailbox.
 func (m *Mailbox[T]) All() iter.Seq[T] {
 	return func(yield func(T) bool) {
 		for n := m.Len(); n > 0; n-- {
@@ -150,7 +155,7 @@ func (m *Mailbox[T]) All() iter.Seq[T] {
 	}
 }
 
-// Len returns how many values wait to be received.
+// Len returns the number of values that wait to be received.
 func (m *Mailbox[T]) Len() int {
 	m.outMu.Lock()
 	defer m.outMu.Unlock()
@@ -159,15 +164,15 @@ func (m *Mailbox[T]) Len() int {
 	return len(m.in) + len(m.out) - m.next
 }
 
-// What room a mailbox keeps.
+// The room that a mailbox keeps.
 const (
-	littleRoom = 64      // values: in any case
-	largeRoom  = 1 << 20 // bytes: never more
+	littleRoom = 64      // values: always kept
+	largeRoom  = 1 << 20 // bytes: more is never kept
 )
 
-// fetch hands the receiver what was sent, if anything was, and the senders the room that
-// the receiver has emptied; unless that is more than four times of what was needed
-// lately: then the burst that made it is over. Under outMu.
+// fetch gives the receiver what was sent, if anything was, and gives the senders the room
+// that the receiver has emptied. If that room is more than four times what was needed
+// lately, the burst that made it is over, and the room is dropped. It requires outMu.
 func (m *Mailbox[T]) fetch() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -184,13 +189,14 @@ func (m *Mailbox[T]) fetch() bool {
 	return true
 }
 
-// CloseSend says that nothing more will be sent: Send fails with ErrClosed from now on.
-// What is in the mailbox is still received. From now on there is an event with each
-// Poll, readable and [Event.ReadClosed], as of a connection whose peer has closed: who
-// sees it receives what is left, and calls Close. Closing again does nothing.
+// CloseSend declares that nothing more will be sent: Send fails with ErrClosed from now on.
+// What is in the mailbox can still be received. From now on each Poll delivers an event that
+// is readable and [Event.ReadClosed], like that of a connection whose peer has closed. The
+// loop that sees it receives what is left and calls Close. Calling CloseSend again does
+// nothing.
 func (m *Mailbox[T]) CloseSend() error {
 	if m.poll == nil {
-		return &OpError{"close", "a Mailbox", errMadeByHand}
+		return &OpError{"close", "a Mailbox", errZeroValue}
 	}
 	m.mu.Lock()
 	first := !m.ended && !m.closed
@@ -205,26 +211,26 @@ func (m *Mailbox[T]) CloseSend() error {
 	return nil
 }
 
-// Close removes the Mailbox: its events are no longer delivered, not even one that is in
-// the batch in hand, and Send fails with ErrClosed. What is left, Receive and All still
-// give; when Close has returned, nothing is added to it. Closing again does nothing.
+// Close removes the Mailbox. Its events are no longer delivered, not even one that is in
+// the batch in hand, and Send fails with ErrClosed. Receive and All still return what is
+// left; nothing is added to it once Close has returned. Closing again does nothing.
 func (m *Mailbox[T]) Close() error {
 	if m.poll == nil {
-		return &OpError{"close", "a Mailbox", errMadeByHand}
+		return &OpError{"close", "a Mailbox", errZeroValue}
 	}
-	t := &m.poll.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t := &m.poll.slots
+	t.Lock()
+	defer t.Unlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.closed {
 		m.closed = true
-		t.remove(keyIndex(m.poster.key))
+		t.Remove(slots.Index(m.local.key))
 	}
 	return nil
 }
 
-// readiness is what the event says now.
+// readiness returns what the event reports now.
 func (m *Mailbox[T]) readiness() Readiness {
 	left := m.Len()
 	m.mu.Lock()

@@ -302,7 +302,7 @@ func TestBoundedMailbox(t *testing.T) {
 				sent++
 			}
 			require.ErrorIs(t, m.Send(-1), epore.ErrFull)
-			require.ErrorContains(t, m.Send(-1), "send to a Mailbox: it is full")
+			require.ErrorContains(t, m.Send(-1), "send to a Mailbox: full")
 			require.Len(t, next(t, p, events), 1)
 			for range 1 + received%bound {
 				v, ok := m.Receive()

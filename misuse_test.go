@@ -43,7 +43,7 @@ func TestZeroValues(t *testing.T) {
 	_, wakerErr := epore.NewWaker(&r, 1)
 	_, nilErr := epore.NewWaker(nil, 1)
 	_, signalErr := epore.NewSignal(&r, 1, os.Interrupt)
-	_, processErr := epore.NewProcess(&r, 1, os.Getpid())
+	_, processErr := epore.NewProcess(&r, 1, nil)
 	_, mailboxErr := epore.NewMailbox[int](&r, 1)
 	_, nilMailboxErr := epore.NewBoundedMailbox[int](nil, 1, 1)
 	_, boundErr := epore.NewBoundedMailbox[int](open(t).Registry(), 1, 0)
@@ -93,7 +93,7 @@ func TestZeroValues(t *testing.T) {
 	for range m.All() {
 		t.Error("a value of a zero Mailbox")
 	}
-	require.NoError(t, r.Close())
+	require.ErrorIs(t, r.Close(), fs.ErrInvalid)
 	require.NotEmpty(t, p.Backend())
 	require.Equal(t, epore.Block, p.Strategy())
 	require.Zero(t, p.Capabilities())

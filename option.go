@@ -6,21 +6,19 @@ import "github.com/hashicorp/go-hclog"
 type Strategy uint8
 
 const (
-	// Park, the default, parks the goroutine on the Go runtime's own poller, as
-	// package net does, where the queue is a descriptor (epoll, io_uring); the
-	// waiting Poll holds no thread. Waits under 2 ms block in the kernel all the same,
-	// since the runtime's timers round to the millisecond. Where the platform
-	// cannot park, Park is Block.
+	// Park parks the goroutine on the Go runtime's poller, as package net does, if the
+	// queue is a descriptor that the runtime can watch (epoll, io_uring). The waiting Poll
+	// then holds no thread. Waits of less than 2 ms block in the kernel all the same,
+	// because the runtime's timers round to the millisecond. Where the platform cannot
+	// park, Park means Block. Park is the default.
 	//
-	// When every processor is busy with computing goroutines, a parked Poll
-	// notices an event as late as package net does: when the scheduler looks,
-	// about every 10 ms.
+	// When computing goroutines keep every processor busy, a parked Poll notices an event
+	// as late as package net does: when the scheduler looks, about every 10 ms.
 	Park Strategy = iota
-	// Block waits in the kernel, on the calling thread. It is for a goroutine
-	// locked to its thread (runtime.LockOSThread) that must react at once beside
-	// saturating computation, and for Exclusive. An io_uring then belongs to that
-	// thread (Capabilities().OneThread), and a Poll on another one fails with
-	// ErrWrongThread.
+	// Block waits in the kernel on the calling thread. It is for a goroutine that is locked
+	// to its thread (runtime.LockOSThread) and must react at once while other goroutines
+	// keep the processors busy, and for Exclusive. An io_uring then belongs to that thread
+	// (Capabilities().OneThread), and a Poll on another thread fails with ErrWrongThread.
 	Block
 )
 
@@ -32,7 +30,7 @@ func (s Strategy) String() string {
 	return "Park"
 }
 
-// Option is an argument to New.
+// Option is an argument of New.
 type Option func(*options)
 
 type options struct {
@@ -40,15 +38,15 @@ type options struct {
 	log      hclog.Logger
 }
 
-// WithStrategy chooses how the Poll waits; without it, Park.
+// WithStrategy chooses how the Poll waits. The default is Park.
 func WithStrategy(s Strategy) Option {
 	return func(o *options) { o.strategy = s }
 }
 
-// WithLogger hands in a logger for debug lines about opening and closing and
-// trace lines about registration. Waiting is never logged. Without it, or with
-// nil, nothing is logged and nothing is spent on it. The level is looked at
-// once, by New.
+// WithLogger sets a logger. It receives debug lines about opening and closing, trace lines
+// about registrations, and one warning when a Poll is garbage collected without having been
+// closed. Waiting is never logged. Without a logger, or with nil, nothing is logged and
+// logging costs nothing. New reads the logger's level once.
 func WithLogger(l hclog.Logger) Option {
 	return func(o *options) { o.log = l }
 }

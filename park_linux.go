@@ -15,15 +15,15 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// parker parks a goroutine on the Go runtime's own poller until a queue that is
-// a descriptor becomes readable. Only the queues of Linux can be parked on: the
-// runtime watches for reading and writing, and a kqueue inside a kqueue takes
-// the former only; a completion port is no descriptor at all.
+// parker parks a goroutine on the Go runtime's poller until a queue that is a descriptor
+// becomes readable. Only the queues of Linux can be parked on. The runtime watches for
+// reading and writing, and a kqueue within a kqueue supports only reading; a completion port
+// is not a descriptor.
 //
-// The descriptor is a duplicate, because an os.File closes what it was given.
-// It is handed to the runtime only when first needed: a queue that is itself
-// watched makes each registration dearer (by 6 to 20 % on epoll), and a Poll
-// that is always busy, or always in short waits, never parks.
+// The descriptor is a duplicate, because an os.File closes what it was given. The runtime
+// gets it only when it is first needed: a queue that is itself watched makes each
+// registration more expensive (by 6 to 20 % on epoll), and a Poll that is always busy, or
+// whose waits are always short, never parks.
 type parker struct {
 	fd     int
 	gather func(*Events) (stay bool, err error)
@@ -32,16 +32,16 @@ type parker struct {
 	raw  syscall.RawConn
 	try  func(uintptr) bool
 
-	// Of the call in progress: what to fill, what went wrong, how many looks.
+	// Of the call in progress: the events to fill, the error, the number of looks.
 	events *Events
 	err    error
 	looks  int
 
-	deadline time.Duration // that the file has
+	deadline time.Duration // the file's deadline
 	unusable atomic.Bool
 }
 
-// newParker returns a parker on b's descriptor, or nil if it has none.
+// newParker returns a parker on the descriptor of b, or nil if b has none.
 func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, error) {
 	q, ok := b.(backend.Pollable)
 	if !ok {
@@ -49,7 +49,7 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, 
 	}
 	fd, err := unix.FcntlInt(uintptr(q.Descriptor()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("dup of its descriptor, to park on: %w", err)
+		return nil, fmt.Errorf("duplicate its descriptor, to park on: %w", err)
 	}
 	openRuntimePoller()
 	k := &parker{fd: fd, gather: gather, deadline: never}
@@ -61,14 +61,14 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, 
 	return k, nil
 }
 
-// openRuntimePoller has the runtime open its poller now, which it otherwise does when it
-// first needs it: if there is no descriptor left for it by then, it ends the program. A
-// timer that gets into its heap is what makes it.
+// openRuntimePoller makes the runtime open its poller now. Otherwise the runtime opens it
+// when it first needs it, and ends the program if no descriptor is left by then. Adding a
+// timer to the runtime's heap is what opens the poller.
 var openRuntimePoller = sync.OnceFunc(func() { time.AfterFunc(time.Hour, func() {}).Stop() })
 
-// attach hands the descriptor to the runtime's poller.
+// attach gives the descriptor to the runtime's poller.
 func (k *parker) attach() error {
-	// Only a non-blocking descriptor is taken up by os.NewFile.
+	// os.NewFile gives only non-blocking descriptors to the poller.
 	if err := unix.SetNonblock(k.fd, true); err != nil {
 		return err
 	}
@@ -81,18 +81,18 @@ func (k *parker) attach() error {
 	if k.raw, err = file.SyscallConn(); err != nil {
 		return err
 	}
-	// NewFile does not tell when the runtime could not take it; this does.
+	// NewFile does not report that the runtime could not take it; this does.
 	return file.SetReadDeadline(time.Time{})
 }
 
-// prepare makes the file's deadline the given one, which is left away, and
-// reports whether parking is possible.
+// prepare sets the file's deadline, which is the duration left from now, and reports whether
+// parking is possible.
 func (k *parker) prepare(deadline, left time.Duration) bool {
 	if k.unusable.Load() {
 		return false
 	}
 	if k.file == nil && k.attach() != nil {
-		k.unusable.Store(true) // for good: it would fail again
+		k.unusable.Store(true) // permanently: it would fail again
 		return false
 	}
 	if deadline != k.deadline {
@@ -108,14 +108,15 @@ func (k *parker) prepare(deadline, left time.Duration) bool {
 	return true
 }
 
-// past is the deadline that ends a wait.
+// past is the deadline that wakes a parked goroutine.
 var past = time.Unix(1, 0)
 
-// expired is what k.deadline is when the file's is past.
+// expired is the value of k.deadline when the file's deadline is past.
 const expired time.Duration = 0
 
-// park returns when there are events, which it has gathered; or none when the
-// deadline is over or after wake. It looks first, and says whether it slept then.
+// park returns when there are events, which it has gathered, or without events when the
+// deadline has passed or wake was called. It looks before it sleeps, and reports whether it
+// slept.
 func (k *parker) park(events *Events) (slept bool, err error) {
 	k.events, k.err, k.looks = events, nil, 0
 	err = k.raw.Read(k.try)
@@ -123,7 +124,7 @@ func (k *parker) park(events *Events) (slept bool, err error) {
 	if err == nil {
 		return k.looks > 1, k.err
 	}
-	// Whoever set that deadline, it stays in the file, and no Read would begin.
+	// Whatever set that deadline, it remains in the file, and no Read would begin.
 	k.deadline = expired
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return true, nil
@@ -131,8 +132,8 @@ func (k *parker) park(events *Events) (slept bool, err error) {
 	return false, &OpError{"poll", "the queue's descriptor in the runtime's poller", err}
 }
 
-// wake ends the park in progress. When that ended by itself meanwhile, the next
-// one ends early, which costs its caller a turn of the loop.
+// wake ends the park in progress. If that ended by itself meanwhile, the next park ends
+// early, which costs its caller an iteration.
 func (k *parker) wake() { _ = k.file.SetReadDeadline(past) }
 
 // close releases the descriptor.

@@ -9,7 +9,7 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// parker is not there: no queue here can be given to the runtime's poller.
+// parker has no use here: the runtime's poller can watch no queue of this system.
 type parker struct{ unusable atomic.Bool }
 
 func newParker(backend.Backend, func(*Events) (bool, error)) (*parker, error) { return nil, nil }

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,80 +15,89 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fdtable"
 	"github.com/epore/epore/internal/nilvalue"
+	"github.com/epore/epore/internal/slots"
+	"github.com/epore/epore/internal/timerheap"
 )
 
-// Forever is the timeout of a Poll that waits until something happens. Every
-// negative timeout means the same.
+// Forever is the timeout of a Poll that waits until something happens. Every negative
+// timeout means the same.
 const Forever time.Duration = -1
 
-// Poll is an event queue: sources are registered with its [Registry], and its
-// method Poll waits for their events.
+// Poll is an event queue. Sources are registered with its [Registry]; its method Poll
+// waits for their events.
 //
-// One goroutine at a time calls Poll or PollContext; everything else may be
-// called from any goroutine at any time. A Poll holds descriptors: Close it. The
-// zero Poll answers every call with an error.
+// One goroutine at a time calls Poll or PollContext. All other methods may be called from
+// any goroutine at any time. A Poll holds descriptors, so Close it. Every method of the
+// zero Poll returns an error.
 type Poll struct {
-	be    backend.Backend
-	caps  backend.Capabilities
-	table table
-	own   Registry // the Registry that the Poll lends
-	log   hclog.Logger
-	trace bool
+	be       backend.Backend
+	caps     backend.Capabilities
+	slots    slots.Table
+	registry Registry // the Registry that the Poll lends
+	log      hclog.Logger
+	trace    bool
+	leak     runtime.Cleanup // tells log about a Poll that was never closed
 
-	// seat is held by the goroutine that polls: the single waiter.
-	seat sync.Mutex
-	// closed is set once, under table.mu. Then, when the seat is free, the backend
-	// is closed, and released set, under table.mu too.
+	// sources are the registered sources that the table keeps alive, by slot. Sockets of
+	// package socket and FDs are not in it. Under slots' lock.
+	sources fdtable.Table[Source]
+
+	// pollMu is held by the goroutine that polls: the single waiter.
+	pollMu sync.Mutex
+	// closed is set once, under slots' lock. Then, once pollMu is free, the backend is
+	// closed and released is set, under slots' lock, too.
 	closed   atomic.Bool
 	released bool
-	// sleeping says how the waiter sleeps, so that interrupt knows how to end it.
-	// The waiter stores it, then looks once more for a reason to stay awake
-	// (mustStayAwake); who has a reason stores that, then looks at sleeping. One
-	// of the two sees the other, so no wake-up is lost.
+	// sleeping says how the waiter sleeps, so that interrupt knows how to wake it. The
+	// waiter stores it, then looks once more for a reason to stay awake (mustStayAwake).
+	// A goroutine that has a reason stores that, then looks at sleeping. One of the two
+	// sees the other, so no wake-up is lost.
 	sleeping atomic.Uint32
-	// until is when the sleep ends by itself; set before sleeping.
+	// until is when the sleep ends by itself. It is set before sleeping.
 	until atomic.Int64
-	// posted are the sources without a descriptor that have an event.
-	posted postedList
-	// timers are the Timers that are set.
-	timers timers
-	// adopted are those that are to be closed with the Poll: under table.mu.
-	adopted map[io.Closer]struct{}
-	// parker is how to wait without a thread; nil for Block. flusher and edgeEmulator are
-	// the backend if it wants to be told.
+	// local holds the sources unknown to the kernel that have an event.
+	local localQueue
+	// timers holds the Timers that are set.
+	timers timerheap.Heap
+	// closers are closed with the Poll. Under slots' lock.
+	closers map[io.Closer]struct{}
+	// parker waits without a thread; nil for Block. flusher and edgeEmulator are the
+	// backend if it implements these interfaces.
 	parker       *parker
 	flusher      backend.Flusher
 	edgeEmulator backend.EdgeEmulator
 
-	// What follows belongs to the waiter, who has the seat.
+	// The fields below belong to the waiter, which holds pollMu.
 
 	idle        bool            // the last park found nothing at its first look: see wait
-	ownFirst    bool            // who fills the batch first, in turn: see gather
-	timersFirst bool            // the same of takeOwn
-	crowded     bool            // the last gather may have left something behind
+	localFirst  bool            // whether local sources fill the batch first, in turn: see gather
+	timersFirst bool            // the same for timers within takeLocal
+	mayHaveMore bool            // the last gather may have left something behind
 	ctx         context.Context // of the call in progress
-	ctxDone     <-chan struct{} // what ctxStop ends the subscription to
+	ctxDone     <-chan struct{} // of the context that ctxStop unsubscribes from
 	ctxStop     func() bool
 }
 
 // The values of Poll.sleeping.
 const (
 	awake   = iota
-	parked  // on the runtime's poller: ended by a deadline in the past
-	blocked // in the kernel: ended by the backend's Wake
+	parked  // on the runtime's poller: woken by a deadline in the past
+	blocked // in the kernel: woken by the backend's Wake
 )
 
-// shortWait is the timeout below which parking is too coarse: the runtime's
-// timers count in milliseconds, a kernel's wait in nanoseconds.
+// shortWait is the timeout below which parking is too coarse: the runtime's timers count
+// in milliseconds, a kernel's wait in nanoseconds.
 const shortWait = 2 * time.Millisecond
 
-// New opens the event queue of this platform: epoll on Linux, or io_uring if the
-// program is built with the tag iouring; kqueue on macOS and the BSDs; a completion
-// port on Windows; poll(2) on other Unixes, and on all of them with the tag pollfd.
-// Where there is none, the error is errors.ErrUnsupported and names
-// the system; when the system refuses (no descriptors left, say), the error tells
-// the likely cause.
+// New opens the event queue of this platform: epoll on Linux, or io_uring if the program
+// is built with the tag iouring; kqueue on macOS and the BSDs; a completion port on
+// Windows; poll(2) on other Unixes, and on every Unix with the tag pollfd.
+//
+// On a platform without a queue New fails with errors.ErrUnsupported and names the
+// system. If the system refuses, for example because no descriptors are left, the error
+// names the likely cause.
 func New(opts ...Option) (*Poll, error) {
 	b, err := newDefaultBackend()
 	if err != nil {
@@ -97,9 +106,9 @@ func New(opts ...Option) (*Poll, error) {
 	return NewWith(b, opts...)
 }
 
-// NewWith opens a Poll on a backend of the caller's choice, one of the packages
-// below backend or an own one: NewWith(epoll.New()). The Poll opens it and owns
-// it; a backend serves one Poll.
+// NewWith opens a Poll on a backend of the caller's choice: one of the packages below
+// backend, as in NewWith(epoll.New()), or one that the caller wrote. The Poll opens the
+// backend and owns it. A backend serves one Poll.
 func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	if nilvalue.Is(b) {
 		return nil, &OpError{"open", "a nil backend", fs.ErrInvalid}
@@ -111,17 +120,17 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		}
 	}
 	if o.strategy > Block {
-		return nil, &OpError{"open", "the " + b.Name() + " queue", fmt.Errorf("there is no strategy %d: %w", o.strategy, fs.ErrInvalid)}
+		return nil, &OpError{"open", "the " + b.Name() + " queue", fmt.Errorf("unknown strategy %d: %w", o.strategy, fs.ErrInvalid)}
 	}
 	p := &Poll{be: b, log: o.log}
-	p.timers.next.Store(int64(never))
+	p.timers.Init(&p.slots)
 	if err := b.Open(backend.Config{Blocking: o.strategy == Block}); err != nil {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
 	p.flusher, _ = b.(backend.Flusher)
 	p.edgeEmulator, _ = b.(backend.EdgeEmulator)
-	p.own.poll = p
+	p.registry.poll = p
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {
 		var err error
@@ -131,16 +140,27 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	}
 	if p.log != nil {
 		p.log.Debug("opened", "backend", b.Name(), "strategy", p.Strategy())
+		p.leak = runtime.AddCleanup(p, logLeak, leaked{o.log, b.Name()})
 	}
 	return p, nil
 }
 
-// Registry returns the Registry to register sources with. It is the Poll's own
-// and the same at each call; who wants one to close gets it from TryClone.
-func (p *Poll) Registry() *Registry { return &p.own }
+// leaked is what logLeak needs of a Poll that was collected.
+type leaked struct {
+	log     hclog.Logger
+	backend string
+}
 
-// Backend returns the name of the queue: "epoll", "io_uring", "kqueue",
-// "pollfd", "iocp".
+func logLeak(l leaked) {
+	l.log.Warn("a Poll was garbage collected without being closed: its descriptors leak, call Close", "backend", l.backend)
+}
+
+// Registry returns the Registry to register sources with. It belongs to the Poll and is
+// the same at each call; it cannot be closed. [Registry.TryClone] returns one that can.
+func (p *Poll) Registry() *Registry { return &p.registry }
+
+// Backend returns the name of the queue: "epoll", "io_uring", "kqueue", "pollfd" or
+// "iocp".
 func (p *Poll) Backend() string {
 	if p.be == nil {
 		return "absent"
@@ -148,12 +168,12 @@ func (p *Poll) Backend() string {
 	return p.be.Name()
 }
 
-// Capabilities returns what the queue can do here: the interests and modes it
-// takes, and the resolution of its timeouts.
-func (p *Poll) Capabilities() backend.Capabilities { return p.caps }
+// Capabilities returns what the queue supports on this system: interests and modes, and
+// the resolution of its timeouts.
+func (p *Poll) Capabilities() Capabilities { return p.caps }
 
-// Strategy returns how this Poll waits: Block also where Park was asked for and
-// the platform has no way to park.
+// Strategy returns how this Poll waits. It is Block, even where Park was asked for, if the
+// platform cannot park.
 func (p *Poll) Strategy() Strategy {
 	if p.parker == nil || p.parker.unusable.Load() {
 		return Block
@@ -161,29 +181,34 @@ func (p *Poll) Strategy() Strategy {
 	return Park
 }
 
-// Poll waits for events and stores them in events, which it empties first. It
-// returns nil when there is at least one, or, with none, when the timeout is
-// over: never early, and late by what the system's timers are late. Zero does
-// not wait and collects what is ready; a negative timeout ([Forever]) has no
-// end: who computes what is left until a deadline takes care that it does not
-// become negative, max(time.Until(deadline), 0). Signals do not disturb it.
+// Poll waits for events and stores them in events, which it empties first. It returns nil
+// when there is at least one event, or, without events, when the timeout has passed. It
+// never returns early. It may return late, by the granularity of the system's timers. A
+// zero timeout collects what is ready without waiting. A negative timeout ([Forever])
+// waits indefinitely; when you compute the time left until a deadline, clamp it:
+// max(time.Until(deadline), 0). Signals do not end the wait.
 //
-// At most events.Cap() events come at once; the others come with the next
-// Polls, in turn, so that none starves.
+// Poll returns at most events.Cap() events. The others come with the next Polls, in turn,
+// so that no source starves.
 //
-// While one goroutine is in Poll, another gets ErrBusy. On a queue that belongs to
-// one thread, a Poll on another thread is ErrWrongThread. When the Poll is closed,
-// also while it waits, it returns ErrClosed. After an error events is empty,
-// except that ErrBusy leaves it alone.
+// While one goroutine is in Poll, a call from another fails with ErrBusy. On a queue that
+// belongs to one thread, a call from another thread fails with ErrWrongThread. When the
+// Poll is closed, also during the wait, Poll fails with ErrClosed. After an error events is
+// empty, except that ErrBusy leaves it as it was.
+//
+// In a testing/synctest bubble, time on a real queue stands still while Poll waits, because
+// the wait is not durable there. A Poll on backendtest.NewFake lives on virtual time.
 func (p *Poll) Poll(events *Events, timeout time.Duration) error {
 	return p.poll(context.Background(), events, timeout)
 }
 
-// PollContext is Poll without a timeout, ended by ctx: it then returns
-// ctx.Err(), at once if ctx is done before. The Poll stays subscribed to ctx until
-// it is given another one or closed, so that calls with one and the same ctx cost
-// nothing more. No call starts a goroutine; the first one with a Context of
-// unknown make does, inside package context (see [context.AfterFunc]).
+// PollContext is like Poll with no timeout, and also ends when ctx is done. It then
+// returns ctx.Err(); if ctx is done already, it returns at once.
+//
+// The Poll stays subscribed to ctx until PollContext is called with another one or the
+// Poll is closed, so further calls with the same ctx cost nothing extra. PollContext starts
+// no goroutine, except that package context starts one for a Context of a type that it
+// does not know (see [context.AfterFunc]).
 func (p *Poll) PollContext(ctx context.Context, events *Events) error {
 	if ctx == nil {
 		return &OpError{"poll", p.name(), fmt.Errorf("ctx is nil: %w", fs.ErrInvalid)}
@@ -193,20 +218,20 @@ func (p *Poll) PollContext(ctx context.Context, events *Events) error {
 
 func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) error {
 	if p.be == nil {
-		return &OpError{"poll", "a Poll", errMadeByHand}
+		return &OpError{"poll", "a Poll", errZeroValue}
 	}
 	if events == nil || len(events.buf) == 0 {
-		return &OpError{"poll", p.name(), fmt.Errorf("events has no room: make it with NewEvents: %w", fs.ErrInvalid)}
+		return &OpError{"poll", p.name(), fmt.Errorf("events has no room: create it with NewEvents: %w", fs.ErrInvalid)}
 	}
-	if !p.seat.TryLock() {
+	if !p.pollMu.TryLock() {
 		err := ErrBusy
 		if p.closed.Load() {
 			err = ErrClosed
 		}
 		return &OpError{"poll", p.name(), err}
 	}
-	defer p.seat.Unlock()
-	events.n, events.table = 0, &p.table
+	defer p.pollMu.Unlock()
+	events.n, events.slots = 0, &p.slots
 	events.batch++
 	if p.closed.Load() {
 		return &OpError{"poll", p.name(), ErrClosed}
@@ -217,13 +242,13 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 	return p.wait(events, timeout)
 }
 
-// wait is what waiting means: gather what is there; with nothing, sleep until
-// something may be, and look again.
+// wait defines what waiting means: gather what is ready; if that is nothing, sleep until
+// something may be ready, and look again.
 //
-// Parking begins with a look of its own. Where the last one found nothing, the
-// next one will mostly not either, and the first look is saved: a system call of
-// each wait of a loop that is waiting more than working. A queue of one thread
-// takes its changes along with a wait, and is not looked at before.
+// Parking begins with a look of its own. If the last park's look found nothing, the next
+// one mostly will not either, and the look before it is saved: one system call for each
+// wait of a loop that waits more than it works. A queue that belongs to one thread submits
+// its changes together with the wait, and is not looked at before.
 func (p *Poll) wait(events *Events, timeout time.Duration) error {
 	if timeout == 0 || !p.caps.OneThread && (timeout > 0 || !p.idle) {
 		if err := p.gather(events, 0); err != nil || events.n > 0 || timeout == 0 {
@@ -248,52 +273,52 @@ func (p *Poll) wait(events *Events, timeout time.Duration) error {
 	}
 }
 
-// gather fills events with what is ready: what the queue returns within
-// timeout, and what this Poll has of its own. Each goes first in turn, so that with
-// little room neither keeps the other out. Only a gather that does not wait can begin
-// with its own: when it comes to waiting there was nothing. An interrupted system call
-// is an early return, as any other: this is the home of EINTR.
+// gather fills events with what is ready: what the queue returns within timeout, and
+// what local sources and timers have. Queue and local sources go first in turn, so that
+// neither keeps the other out when there is little room. Only a gather that does not wait
+// can begin with the local sources: before a wait, they had nothing. An interrupted system
+// call counts as an early return; this is the one place that handles EINTR.
 func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	room := events.buf
 	n := 0
-	p.ownFirst = !p.ownFirst && timeout == 0
-	if p.ownFirst {
-		n = p.takeOwn(room)
+	p.localFirst = !p.localFirst && timeout == 0
+	if p.localFirst {
+		n = p.takeLocal(room)
 	}
-	p.crowded = true
+	p.mayHaveMore = true
 	if n < len(room) {
 		m, err := p.be.Wait(room[n:], timeout)
-		if err != nil && err != syscall.EINTR && n == 0 { // else: it will come again
+		if err != nil && err != syscall.EINTR && n == 0 { // otherwise the error comes again
 			return &OpError{"poll", p.name(), err}
 		}
 		n += m
-		p.crowded = n == len(room) || err != nil
+		p.mayHaveMore = n == len(room) || err != nil
 	}
-	if !p.ownFirst && n < len(room) {
-		n += p.takeOwn(room[n:])
+	if !p.localFirst && n < len(room) {
+		n += p.takeLocal(room[n:])
 	}
-	events.n = p.table.keep(room[:n])
+	events.n = p.slots.Keep(room[:n])
 	return nil
 }
 
-// takeOwn moves events to room, which is there, that the queue knows nothing of: those
-// posted, and those of timers that have expired. They, too, take turns.
-func (p *Poll) takeOwn(room []backend.Event) (n int) {
-	if p.timers.none() { // and no look at the clock
-		return p.posted.take(room, &p.table)
+// takeLocal moves events that the queue does not know to room, which is not empty: those
+// of posted sources, and those of expired timers. These two take turns as well.
+func (p *Poll) takeLocal(room []backend.Event) (n int) {
+	if p.timers.None() { // without reading the clock
+		return p.local.take(room, &p.slots)
 	}
 	if p.timersFirst = !p.timersFirst; p.timersFirst {
-		n = p.timers.take(room, now())
-		return n + p.posted.take(room[n:], &p.table)
+		n = p.timers.Take(room, now())
+		return n + p.local.take(room[n:], &p.slots)
 	}
-	n = p.posted.take(room, &p.table)
-	return n + p.timers.take(room[n:], now())
+	n = p.local.take(room, &p.slots)
+	return n + p.timers.Take(room[n:], now())
 }
 
-// sleep waits until there are events, which it gathers, until a timer expires,
-// until somebody interrupts, or until the deadline; or for less.
+// sleep waits until there are events, which it gathers, until a timer expires, until
+// another goroutine interrupts, or until the deadline. It may return earlier.
 func (p *Poll) sleep(events *Events, deadline time.Duration) error {
-	until := min(deadline, p.timers.earliest())
+	until := min(deadline, p.timers.Earliest())
 	left := timeLeft(until)
 	if left <= 0 {
 		return nil
@@ -319,13 +344,13 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 	return p.gather(events, left)
 }
 
-// gatherParked is gather for a goroutine about to park, and says whether it
-// should rather not: nothing will wake it for what is ready already. That may
-// be so also when nothing is left of what was gathered: when the batch was full
-// and all of it stale, or the look was interrupted.
+// gatherParked is gather for a goroutine that is about to park. It also reports whether
+// the goroutine must not park, because nothing would wake it for what is ready already.
+// That can be so even if no event is left of what was gathered: when the batch was full and
+// all of it stale, or when the look was interrupted.
 func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 	err = p.gather(events, 0)
-	stay = err != nil || events.n > 0 || p.crowded
+	stay = err != nil || events.n > 0 || p.mayHaveMore
 	if !stay && p.flusher != nil {
 		if err = p.flusher.Flush(); err != nil {
 			return true, &OpError{"poll", p.name(), err}
@@ -335,13 +360,13 @@ func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 }
 
 // mustStayAwake looks for what may have happened between the last look and the
-// announcement of sleep.
+// announcement of the sleep.
 func (p *Poll) mustStayAwake() bool {
-	return !p.posted.empty(&p.table) || p.timers.next.Load() < p.until.Load() || p.closed.Load() || p.ctx.Err() != nil
+	return !p.local.empty(&p.slots) || p.timers.Before(time.Duration(p.until.Load())) || p.closed.Load() || p.ctx.Err() != nil
 }
 
-// shorten ends the sleep of the waiter if it would last beyond when, which a timer
-// has just been set to. Any goroutine, after that was stored in timers.next.
+// shorten wakes the waiter if it would sleep beyond when, to which a timer has just been
+// set. Any goroutine may call it, after the timer is in the heap.
 func (p *Poll) shorten(when time.Duration) error {
 	if int64(when) >= p.until.Load() {
 		return nil
@@ -349,30 +374,30 @@ func (p *Poll) shorten(when time.Duration) error {
 	return p.interrupt()
 }
 
-// interrupt ends the sleep of the waiter, if it sleeps. It may be called from
-// any goroutine, after the reason to be awake was stored.
+// interrupt wakes the waiter if it sleeps. Any goroutine may call it, after it has stored
+// the reason to be awake.
 func (p *Poll) interrupt() error {
 	how := p.sleeping.Load()
 	if how == awake || !p.sleeping.CompareAndSwap(how, awake) {
-		return nil // it will look by itself, or somebody else is waking it
+		return nil // it will look by itself, or another goroutine is waking it
 	}
 	if how == parked {
 		p.parker.wake()
 		return nil
 	}
-	// Under the lock: the sleeper may just have ended by itself, and the Poll
-	// been closed.
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
+	// Under the lock, because the sleep may just have ended by itself and the Poll may
+	// have been closed.
+	p.slots.Lock()
+	defer p.slots.Unlock()
 	if p.released {
 		return nil
 	}
 	return p.be.Wake()
 }
 
-// watch makes ctx the one that ends this call, and subscribes to it. The
-// subscription is kept for as long as no other ctx comes, told by its Done
-// channel, because making one allocates.
+// watch makes ctx the context that ends this call, and subscribes to it. The subscription
+// is kept until another context comes, recognized by its Done channel, because subscribing
+// allocates.
 func (p *Poll) watch(ctx context.Context) error {
 	p.ctx = ctx
 	if done := ctx.Done(); done != nil && done != p.ctxDone {
@@ -391,29 +416,30 @@ func (p *Poll) unwatch() {
 	p.ctxDone, p.ctxStop = nil, nil
 }
 
-// Close closes the queue and releases its descriptors. A Poll that waits
-// returns ErrClosed first: Close waits for that. Afterwards every method
-// answers ErrClosed, those of clones of the Registry, of Wakers and Timers too, and
-// of Mailboxes (but what is in them can be received). Signals and Processes are
-// closed with it. The sources stay open; they are the caller's, and so are events
-// that a loop has in hand. Closing again does nothing.
+// Close closes the queue and releases its descriptors. If another goroutine waits in Poll,
+// that Poll returns ErrClosed first, and Close waits for it. Afterwards every method fails
+// with ErrClosed, including those of clones of the Registry, of Wakers, Timers and
+// Mailboxes (except that what is in a Mailbox can still be received). Signals and Processes
+// are closed with the Poll. Sources stay open, because they belong to the caller; so do the
+// events that a loop has in hand. Closing again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
-		return &OpError{"close", "a Poll", errMadeByHand}
+		return &OpError{"close", "a Poll", errZeroValue}
 	}
-	p.table.mu.Lock()
+	p.slots.Lock()
 	p.closed.Store(true)
-	p.table.mu.Unlock()
+	p.slots.Unlock()
 	wakeErr := p.interrupt()
 
-	p.seat.Lock() // waits for the waiter, and for another Close
+	p.pollMu.Lock() // waits for the waiter, and for another Close
 	released, err := p.release()
-	err = errors.Join(err, p.closeAdopted())
-	p.seat.Unlock()
+	err = errors.Join(err, p.closeClosers())
+	p.pollMu.Unlock()
 	if !released {
 		return nil
 	}
 	if p.log != nil {
+		p.leak.Stop()
 		p.log.Debug("closed", "backend", p.be.Name(), "error", err)
 	}
 	if err := errors.Join(wakeErr, err); err != nil {
@@ -422,49 +448,51 @@ func (p *Poll) Close() error {
 	return nil
 }
 
-// release gives back what the Poll holds, the first time.
+// release gives back what the Poll holds, the first time that it is called.
 func (p *Poll) release() (first bool, err error) {
 	p.unwatch()
 	p.ctx = nil
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
+	p.slots.Lock()
+	defer p.slots.Unlock()
 	if p.released {
 		return false, nil
 	}
 	p.released = true
+	p.sources = fdtable.Table[Source]{}
 	if p.parker != nil {
 		err = p.parker.close()
 	}
 	return true, errors.Join(err, p.be.Close())
 }
 
-// name is what errors call this Poll.
+// name returns the name of this Poll in errors.
 func (p *Poll) name() string { return "the " + p.Backend() + " queue" }
 
-// Deadlines are points on the monotonic clock, as durations since start.
+// Deadlines are points on the monotonic clock, as durations since start. In a
+// testing/synctest bubble, whose clock begins in the year 2000, they are negative.
 var start = time.Now()
 
 func now() time.Duration { return time.Since(start) }
 
-// never is the deadline of a wait without a timeout; and of one that ends in
-// more than 292 years.
-const never time.Duration = math.MaxInt64
+// never is the deadline of a wait without a timeout, and of one that would end beyond the
+// clock's range, more than 292 years away.
+const never = timerheap.Never
 
 func deadlineAfter(timeout time.Duration) time.Duration {
 	if timeout < 0 {
 		return never
 	}
-	t := now()
-	if timeout > never-t {
-		return never
-	}
-	return t + timeout
+	return timerheap.Plus(now(), timeout)
 }
 
-// timeLeft is how long it is until the deadline; never is never nearer.
+// timeLeft returns the time until the deadline. It is never if the deadline is.
 func timeLeft(deadline time.Duration) time.Duration {
 	if deadline == never {
 		return never
 	}
-	return deadline - now()
+	t := now()
+	if t < 0 && deadline > never+t {
+		return never - 1 // the difference is beyond the range
+	}
+	return deadline - t
 }

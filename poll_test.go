@@ -18,6 +18,7 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 func TestEventsAreEmptiedFirst(t *testing.T) {
@@ -280,7 +281,7 @@ func TestPollsLeakNothing(t *testing.T) {
 		if i%3 == 0 {
 			s = epore.Block
 		}
-		p, err := openQueue(epore.WithStrategy(s))
+		p, err := queuetest.Open(epore.WithStrategy(s))
 		require.NoError(t, err)
 		if i%50 < 2 {
 			require.NoError(t, p.Poll(events, 3*time.Millisecond)) // parks, or blocks
@@ -309,7 +310,7 @@ func TestOpenFailsWithoutLeaks(t *testing.T) {
 		for _, f := range keep {
 			f.Close()
 		}
-		p, err := openQueue()
+		p, err := queuetest.Open()
 		restore()
 		if err == nil {
 			require.NoError(t, p.Close())

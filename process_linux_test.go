@@ -11,6 +11,7 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 var refusals = map[string]unix.Errno{"ENOSYS": unix.ENOSYS, "EPERM": unix.EPERM}
@@ -28,12 +29,12 @@ func init() {
 // On old kernels there is no pidfd_open, and containers may forbid it: the tests of
 // processes once more, in a program that really is refused.
 func TestProcessesWithoutPidfd(t *testing.T) {
-	if os.Getenv(envQueue) != "" || os.Getenv(envNoPidfd) != "" {
+	if os.Getenv(queuetest.Env) != "" || os.Getenv(envNoPidfd) != "" {
 		t.Skip("on one queue, once")
 	}
 	for name := range refusals {
 		t.Run(name, func(t *testing.T) {
-			if _, again := looked.LoadOrStore(t.Name(), true); again {
+			if _, again := queuesTested.LoadOrStore(t.Name(), true); again {
 				t.Skip("tested already")
 			}
 			self := exec.Command(os.Args[0], "-test.v", "-test.timeout=5m",
@@ -54,7 +55,7 @@ func TestThePidfdIsRefused(t *testing.T) {
 		t.Skip("it is not")
 	}
 	p := open(t)
-	_, err := epore.NewProcess(p.Registry(), 1, os.Getppid())
+	_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getppid()))
 	require.ErrorContains(t, err, "the kernel refuses pidfd_open")
 	require.ErrorIs(t, err, refusals[os.Getenv(envNoPidfd)])
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 const processRule = "S5: one event, Readable, when a process has ended, be it before; it is left to be waited for"
@@ -47,7 +48,16 @@ func bySignal() bool { return epore.ProcessWays() == 1 || os.Getenv(envNoPidfd) 
 // TestProcessesWithoutPidfd.
 const envNoPidfd = "EPORE_NO_PIDFD"
 
-func newProcess[P int | *os.Process](t testing.TB, p *epore.Poll, token epore.Token, process P) *epore.Process {
+// find returns a process by its PID.
+func find(t testing.TB, pid int) *os.Process {
+	t.Helper()
+	q, err := os.FindProcess(pid)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = q.Release() })
+	return q
+}
+
+func newProcess(t testing.TB, p *epore.Poll, token epore.Token, process *os.Process) *epore.Process {
 	t.Helper()
 	c, err := epore.NewProcess(p.Registry(), token, process)
 	if errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "linux" {
@@ -63,7 +73,7 @@ func TestProcess(t *testing.T) {
 		events := epore.NewEvents(4)
 		watch := []func(q *os.Process) *epore.Process{
 			func(q *os.Process) *epore.Process { return newProcess(t, p, 7, q) },
-			func(q *os.Process) *epore.Process { return newProcess(t, p, 7, q.Pid) },
+			func(q *os.Process) *epore.Process { return newProcess(t, p, 7, find(t, q.Pid)) },
 		}
 		for i := range 6 {
 			child, q := fixture.NewChild(t)
@@ -117,7 +127,7 @@ func TestProcessThatHasEnded(t *testing.T) {
 			require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, next(t, p, events))
 			require.Empty(t, ready(t, p, events), "once")
 			require.NoError(t, c.Close())
-			newProcess(t, p, 8, q.Pid)
+			newProcess(t, p, 8, find(t, q.Pid))
 			require.Equal(t, []epore.Event{{Token: 8, Ready: 1}}, next(t, p, events))
 		}
 		slots := p.Slots()
@@ -126,12 +136,8 @@ func TestProcessThatHasEnded(t *testing.T) {
 			_, err := epore.NewProcess(p.Registry(), 7, q)
 			require.ErrorIs(t, err, os.ErrProcessDone)
 			require.ErrorContains(t, err, "register process ")
-			if c, err := epore.NewProcess(p.Registry(), 7, q.Pid); err == nil {
-				// Windows knows a number for as long as anybody has a handle of it.
-				require.Equal(t, "windows", runtime.GOOS)
-				require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, next(t, p, events))
-				require.NoError(t, c.Close())
-			} else {
+			if found, err := os.FindProcess(q.Pid); err == nil { // Windows finds none
+				_, err = epore.NewProcess(p.Registry(), 7, found)
 				require.ErrorIs(t, err, os.ErrProcessDone)
 			}
 			require.Empty(t, ready(t, p, events))
@@ -164,7 +170,7 @@ func TestProcessWatchedTwice(t *testing.T) {
 		newProcess(t, p, 1, q)
 		newProcess(t, p, 2, q)
 		closed := newProcess(t, p, 3, q)
-		newProcess(t, p, 4, q.Pid)
+		newProcess(t, p, 4, find(t, q.Pid))
 		newProcess(t, other, 5, q)
 		events := epore.NewEvents(8)
 		require.Empty(t, ready(t, p, events))
@@ -269,7 +275,7 @@ func TestClosedProcess(t *testing.T) {
 			child.Wait(q.Pid)
 			require.Empty(t, tokens(t, p))
 		}
-		awaitNoGoroutine("epore.(*childWatch)")
+		awaitNoGoroutine("process.(*childWatch)")
 		require.Less(t, fixture.OpenDescriptors(limit), before+10, "10 were closed since")
 
 		child, q := fixture.NewChild(t)
@@ -284,7 +290,7 @@ func TestClosedProcess(t *testing.T) {
 		closing.Wait()
 		child.Wait(q.Pid)
 		require.Empty(t, tokens(t, p))
-		awaitNoGoroutine("epore.(*childWatch)")
+		awaitNoGoroutine("process.(*childWatch)")
 	})
 }
 
@@ -292,12 +298,13 @@ func TestProcessesAfterThePollsClose(t *testing.T) {
 	eachWay(t, "S5: a Poll's Close closes its Processes, too; afterwards they answer ErrClosed", func(t *testing.T, p *epore.Poll) {
 		limit := min(fixture.DescriptorLimit(t), 1024)
 		child, q := fixture.NewChild(t)
+		found := find(t, q.Pid)
 		before := fixture.OpenDescriptors(limit)
 		for i := range 10 {
-			other, err := openQueue(epore.WithStrategy(p.Strategy()))
+			other, err := queuetest.Open(epore.WithStrategy(p.Strategy()))
 			require.NoError(t, err)
 			c := newProcess(t, other, 1, q)
-			d := newProcess(t, other, 2, q.Pid)
+			d := newProcess(t, other, 2, found)
 			var working sync.WaitGroup
 			working.Go(func() {
 				for other.Poll(epore.NewEvents(1), forever) == nil {
@@ -319,7 +326,7 @@ func TestProcessesAfterThePollsClose(t *testing.T) {
 			require.NoError(t, c.Close())
 			_, err = epore.NewProcess(other.Registry(), 1, q)
 			require.ErrorIs(t, err, epore.ErrClosed)
-			awaitNoGoroutine("epore.(*childWatch)")
+			awaitNoGoroutine("process.(*childWatch)")
 		}
 		require.LessOrEqual(t, fixture.OpenDescriptors(limit), before+9, "fewer than the Polls that were")
 		child.Release()
@@ -365,10 +372,10 @@ func TestWhatIsNoProcess(t *testing.T) {
 			if pid == child.Pid { // numbers have 32 bits here
 				continue
 			}
-			_, err := epore.NewProcess(p.Registry(), 1, pid)
+			_, err := epore.NewProcess(p.Registry(), 1, &os.Process{Pid: pid})
 			require.ErrorIs(t, err, fs.ErrInvalid)
 		}
-		_, err := epore.NewProcess(p.Registry(), 1, (*os.Process)(nil))
+		_, err := epore.NewProcess(p.Registry(), 1, nil)
 		require.ErrorIs(t, err, fs.ErrInvalid)
 		require.ErrorContains(t, err, "register process 0: ")
 		_, err = epore.NewProcess(p.Registry(), 1, new(os.Process))
@@ -383,7 +390,7 @@ func TestWhatIsNoProcess(t *testing.T) {
 			require.ErrorIs(t, err, fs.ErrInvalid)
 			require.ErrorContains(t, err, "was released")
 		}
-		_, err = epore.NewProcess(p.Registry(), 1, math.MaxInt32)
+		_, err = epore.NewProcess(p.Registry(), 1, &os.Process{Pid: math.MaxInt32})
 		require.ErrorIs(t, err, os.ErrProcessDone)
 		require.ErrorContains(t, err, "register process 2147483647: os: process already finished")
 	})
@@ -408,11 +415,11 @@ func TestProcessThatHasLostItsNumber(t *testing.T) {
 
 func TestProcessOfSomebodyElse(t *testing.T) {
 	eachWay(t, "S5: what is no child can be watched where the kernel has a handle for it; else it is errors.ErrUnsupported", func(t *testing.T, p *epore.Poll) {
-		_, err := epore.NewProcess(p.Registry(), 1, os.Getpid())
+		_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getpid()))
 		if bySignal() {
 			require.ErrorIs(t, err, errors.ErrUnsupported)
-			require.ErrorContains(t, err, "no child of this process")
-			awaitNoGoroutine("epore.(*childWatch)")
+			require.ErrorContains(t, err, "not a child of this process")
+			awaitNoGoroutine("process.(*childWatch)")
 			return
 		}
 		if errors.Is(err, errors.ErrUnsupported) && runtime.GOOS != "linux" {
@@ -528,7 +535,7 @@ func TestNoWayToWatchAProcess(t *testing.T) {
 	guard(t, "S5, R9: where there is no way it is errors.ErrUnsupported, with the reasons")
 	defer epore.ProcessWaysFrom(2)()
 	p := open(t)
-	_, err := epore.NewProcess(p.Registry(), 1, os.Getpid())
+	_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getpid()))
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.LessOrEqual(t, p.Slots(), 1, "what was tried is free again")
 }

@@ -12,62 +12,68 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/nilvalue"
 	"github.com/epore/epore/internal/sharedfd"
+	"github.com/epore/epore/internal/slots"
 )
 
-// Registry registers sources with a Poll. All its methods may be called from
-// any goroutine at any time, also while the Poll waits: a source that becomes
-// ready ends the wait without further ado.
+// Registry registers sources with a Poll. All its methods may be called from any
+// goroutine at any time, also while the Poll waits: when a source that is registered
+// meanwhile becomes ready, the waiting Poll returns.
 //
-// [Poll.Registry] lends the Poll's own; [Registry.TryClone] gives one to keep.
+// [Poll.Registry] lends the Poll's Registry. [Registry.TryClone] returns one that the
+// caller owns.
 type Registry struct {
 	poll   *Poll
 	closed atomic.Bool
 }
 
-// Register starts watching s. Events carry token; interest says what for and in
-// which mode. A source that is ready already gives an event at the next Poll,
-// in every mode.
+// Register starts watching s. Events carry token. interest says what to watch for and in
+// which mode. A source that is ready already gives an event at the next Poll, in every
+// mode.
 //
-// A source is registered once with a Poll, but may be with several Polls; a
-// second Register fails with fs.ErrExist and disturbs nothing. What can never
-// be waited for fails with ErrNotPollable, a closed source with net.ErrClosed,
-// what this queue cannot do with errors.ErrUnsupported (see
-// [Poll.Capabilities]), a senseless interest with fs.ErrInvalid. All failures
-// are of type [*OpError] and leave everything as it was.
+// While s is registered, the Poll keeps it alive: the garbage collector does not close a
+// connection or a file that the caller no longer refers to.
+//
+// A source is registered at most once with a Poll, but may be registered with several
+// Polls. A second Register fails with fs.ErrExist and leaves the first registration as it
+// is. Register fails with ErrNotPollable for a source that has no readiness to wait for,
+// with net.ErrClosed for a closed source, with errors.ErrUnsupported for an interest that
+// this queue does not support (see [Poll.Capabilities]), and with fs.ErrInvalid for an
+// interest that makes no sense. All errors are of type [*OpError]. A Register that fails
+// changes nothing.
 func (r *Registry) Register(s Source, token Token, interest Interest) error {
 	return r.change(opRegister, s, token, interest)
 }
 
-// Reregister replaces token, interest and mode of a registered source and arms
-// it again: if it is ready now, an event follows. Once Reregister has
-// returned, no event of the old registration is delivered any more.
+// Reregister replaces token, interest and mode of a registered source and arms it again:
+// if it is ready now, an event follows. Once Reregister has returned, no event of the old
+// registration is delivered.
 //
-// A source that is not registered fails with fs.ErrNotExist. After any other
-// failure the registration is as it was; should the kernel have dropped it and
-// refuse to take it back, the error says that it is gone.
+// Reregister fails with fs.ErrNotExist if the source is not registered. After any other
+// failure the registration is as it was. If the kernel has dropped it and refuses to take
+// it back, the error says that it is gone.
 func (r *Registry) Reregister(s Source, token Token, interest Interest) error {
 	return r.change(opReregister, s, token, interest)
 }
 
-// Deregister stops watching s. Once it has returned, no event of s is
-// delivered any more, neither by a later Poll nor by a loop over [Events.All]
-// that is under way. A source that is not registered fails with
-// fs.ErrNotExist.
+// Deregister stops watching s. Once it has returned, no event of s is delivered, neither
+// by a later Poll nor by a loop over [Events.All] that is in progress. Deregister fails
+// with fs.ErrNotExist if the source is not registered.
 //
-// Deregister before closing. A source that was closed first cannot be
-// deregistered (fs.ErrNotExist and net.ErrClosed); its number may be used and
-// registered anew, and gives only the new token. But where a kernel keeps the
-// closed file alive it keeps watching it: epoll for as long as a duplicate of
-// the descriptor is open somewhere. If it was level-triggered, that costs a
-// Poll with [Block] its sleep (it returns no event, but spins), and a parked
-// one too when it fills all of events. An io_uring itself keeps the file open,
-// until its number is registered or deregistered again.
+// Deregister a source before closing it. A source that was closed first can no longer be
+// deregistered (fs.ErrNotExist and net.ErrClosed). Its number may be reused and registered
+// again, and then only the new token is delivered. But where a kernel keeps the closed
+// file alive, it keeps watching it. epoll does so for as long as a duplicate of the
+// descriptor is open somewhere. If the registration was level-triggered, a Poll with
+// [Block] then no longer sleeps: it returns no event, but spins. So does a parked Poll
+// when such events fill all of events. An io_uring keeps the file open by itself, until
+// its number is registered or deregistered again.
 func (r *Registry) Deregister(s Source) error {
 	return r.change(opDeregister, s, 0, 0)
 }
 
-// TryClone returns another Registry of the same Poll, to be owned and closed by
-// whoever asked for it. Closing one closes no other. It fails with ErrClosed.
+// TryClone returns another Registry of the same Poll, which the caller owns and closes.
+// Closing one Registry closes no other. TryClone fails with ErrClosed when r or the Poll
+// is closed.
 func (r *Registry) TryClone() (*Registry, error) {
 	if err := r.usable(); err != nil {
 		return nil, &OpError{Op: "clone", Source: "the registry", Err: err}
@@ -75,18 +81,29 @@ func (r *Registry) TryClone() (*Registry, error) {
 	return &Registry{poll: r.poll}, nil
 }
 
-// Close makes this Registry answer ErrClosed from now on. What was registered
-// through it stays registered, and its Poll and other clones go on. Closing
-// again does nothing.
+// Close closes a Registry that TryClone returned: its other methods fail with ErrClosed
+// from now on. What was registered through it stays registered, and the Poll and its other
+// Registries are not affected. Closing again does nothing.
+//
+// The Registry that [Poll.Registry] lends cannot be closed: Close fails with
+// fs.ErrInvalid and changes nothing.
 func (r *Registry) Close() error {
+	switch {
+	case r.poll == nil:
+		return &OpError{Op: "close", Source: "the registry", Err: errZeroValue}
+	case r == &r.poll.registry:
+		return &OpError{Op: "close", Source: "the registry", Err: errLentRegistry}
+	}
 	r.closed.Store(true)
 	return nil
 }
 
-// usable says why this Registry cannot be used, if so.
+var errLentRegistry = fmt.Errorf("it belongs to its Poll: close the Poll, or close only what TryClone returns: %w", fs.ErrInvalid)
+
+// usable returns the error that using this Registry gives, if any.
 func (r *Registry) usable() error {
 	if r == nil || r.poll == nil {
-		return errMadeByHand
+		return errZeroValue
 	}
 	if r.closed.Load() || r.poll.closed.Load() {
 		return ErrClosed
@@ -107,14 +124,14 @@ func (op operation) String() string {
 	return [...]string{"register", "reregister", "deregister"}[op]
 }
 
-// change does op on whatever descriptor s has.
+// change applies op to the descriptor of s.
 func (r *Registry) change(op operation, s Source, token Token, in Interest) error {
 	if err := r.usable(); err != nil {
-		return &OpError{op.String(), "a source", err} // rather than what may be wrong with s
+		return &OpError{op.String(), "a source", err} // before whatever may be wrong with s
 	}
 	if d, ok := s.(*descriptor); ok {
-		// The short way: no call through an interface, nothing allocated.
-		if err := r.changeHandle(op, backend.Handle(*d), token, in, nil); err != nil {
+		// The short way: no call through an interface, no allocation.
+		if err := r.changeHandle(op, backend.Handle(*d), token, in, nil, nil); err != nil {
 			return &OpError{op.String(), d.String(), err}
 		}
 		return nil
@@ -131,9 +148,8 @@ func (r *Registry) change(op operation, s Source, token Token, in Interest) erro
 	return nil
 }
 
-// changeConn does op on a source that has to be asked for its descriptor, and
-// keeps the descriptor from being closed meanwhile. It returns what to call
-// the source in an error.
+// changeConn applies op to a source that must be asked for its descriptor, and that keeps
+// the descriptor open meanwhile. It returns the source's name for error messages.
 func (r *Registry) changeConn(op operation, s Source, token Token, in Interest) (string, error) {
 	raw, err := s.SyscallConn()
 	if err != nil {
@@ -144,12 +160,12 @@ func (r *Registry) changeConn(op operation, s Source, token Token, in Interest) 
 	}
 	c := connChanges.Get().(*connChange)
 	defer c.release()
-	c.registry, c.op, c.token, c.interest = r, op, token, in
+	c.registry, c.op, c.source, c.token, c.interest = r, op, s, token, in
 	err = raw.Control(c.do)
 	switch {
 	case err != nil:
 		if _, ok := s.(*os.File); ok && !errors.Is(err, fs.ErrClosed) {
-			// The one way in which this fails, with an error of no known kind.
+			// The only way in which this fails. The error is of no known kind.
 			err = fmt.Errorf("%w: %w", fs.ErrClosed, err)
 		}
 		return fmt.Sprintf("%T", s), err
@@ -161,11 +177,12 @@ func (r *Registry) changeConn(op operation, s Source, token Token, in Interest) 
 	return "", nil
 }
 
-// connChange is one operation on a source that is asked for its descriptor. It
-// is used again, because a closure and its variables cost allocations.
+// connChange is one operation on a source that must be asked for its descriptor. It is
+// pooled, because a closure and its variables cost allocations.
 type connChange struct {
 	registry *Registry
 	op       operation
+	source   Source
 	token    Token
 	interest Interest
 	do       func(fd uintptr)
@@ -182,7 +199,7 @@ var connChanges = sync.Pool{New: func() any {
 			return // called back after Control has returned: too late
 		}
 		c.called, c.handle = true, backend.Handle(fd)
-		c.err = c.registry.changeHandle(c.op, c.handle, c.token, c.interest, nil)
+		c.err = c.registry.changeHandle(c.op, c.handle, c.token, c.interest, nil, c.source)
 	}
 	return c
 }}
@@ -192,23 +209,24 @@ func (c *connChange) release() {
 	connChanges.Put(c)
 }
 
-// changeHandle does op on h, the descriptor of d if that is one of the project's own. It
-// is the one place where table and backend change, and together.
+// changeHandle applies op to h. This is the one place where table and backend change,
+// and they change together. shared is the descriptor of h if that is a socket of package
+// socket. keep is the source if the table must keep it alive.
 //
-// It and what is below it are few functions on purpose: each one around a system call costs
-// some 7 ns, probably because its return is mispredicted.
-func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, d *sharedfd.Descriptor) (err error) {
+// changeHandle and what it calls are few functions on purpose: each function around a
+// system call costs some 7 ns, probably because its return is mispredicted.
+func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in Interest, shared *sharedfd.Descriptor, keep Source) (err error) {
 	p := r.poll
-	if p.trace { // when the lock is released: a logger may well use the Poll
+	if p.trace { // after the lock is released, because a logger may use the Poll
 		defer func() {
 			p.log.Trace(op.String(), "fd", int(h), "token", uint64(token), "interest", in, "error", err)
 		}()
 	}
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
+	p.slots.Lock()
+	defer p.slots.Unlock()
 	err = r.usable()
 	if err == nil && op != opDeregister {
-		err = p.checkInterest(in, d != nil)
+		err = p.checkInterest(in, shared != nil)
 	}
 	if err != nil {
 		return err
@@ -221,69 +239,72 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 	case opDeregister:
 		err = p.deregister(h)
 	}
-	if d != nil {
-		err = p.attach(h, d, err)
+	if keep != nil && err == nil && op != opDeregister {
+		p.keepAlive(h, keep)
+	}
+	if shared != nil {
+		err = p.attach(h, shared, err)
 	}
 	return err
 }
 
-// checkInterest refuses what means nothing, and what this queue cannot do, for one of
-// the project's own sources or another.
-func (p *Poll) checkInterest(in Interest, own bool) error {
+// checkInterest refuses an interest that makes no sense or that this queue does not
+// support. shared says that the source is a socket of package socket.
+func (p *Poll) checkInterest(in Interest, shared bool) error {
 	switch {
 	case in.Unknown() != 0:
 		return fmt.Errorf("interest %v has unknown bits: %w", in, fs.ErrInvalid)
 	case in&backend.Conditions == 0:
 		return fmt.Errorf("interest %v lacks Readable, Writable or Priority: %w", in, fs.ErrInvalid)
 	case in.Has(Exclusive | OneShot):
-		return fmt.Errorf("interest %v has both Exclusive and OneShot, which do not go together: %w", in, fs.ErrInvalid)
+		return fmt.Errorf("interest %v combines Exclusive and OneShot, which exclude each other: %w", in, fs.ErrInvalid)
 	}
-	can := p.caps.Interests
-	if own && p.edgeEmulator != nil {
-		can |= Edge
+	supported := p.caps.Interests
+	if shared && p.edgeEmulator != nil {
+		supported |= Edge
 	}
-	if lacking := in &^ can; lacking != 0 {
-		return fmt.Errorf("%s has no %v: %w", p.be.Name(), lacking, errors.ErrUnsupported)
+	if missing := in &^ supported; missing != 0 {
+		return fmt.Errorf("%s does not support %v: %w", p.be.Name(), missing, errors.ErrUnsupported)
 	}
 	return nil
 }
 
-// register: under table.mu, as the next two.
+// register, reregister and deregister require the table's lock.
 //
-// Whether h is registered, the kernel says: the table would be wrong about a
-// descriptor that was closed without Deregister and whose number came back.
+// The kernel decides whether h is registered. The table would be wrong about a descriptor
+// that was closed without Deregister and whose number was reused.
 func (p *Poll) register(h backend.Handle, token Token, in Interest) error {
-	old, known := p.table.index.get(h)
-	key := p.table.insert(h, token, in)
-	in &^= onlyReadable
+	old, known := p.slots.Lookup(h)
+	key := p.slots.Insert(h, uint64(token), in)
+	in &^= slots.OnlyReadable
 	err := p.be.Add(h, key, in)
 	if err != nil && !known && errors.Is(err, fs.ErrExist) {
-		// Registered, says the kernel, but not by us: a descriptor closed before
-		// Deregister was brought back to its number by dup2. It is taken over.
+		// The kernel knows a registration that the table does not: a descriptor that was
+		// closed before Deregister was brought back to its number by dup2. Take it over.
 		err = p.be.Modify(h, key, in)
 	}
 	if err != nil {
-		p.table.remove(keyIndex(key))
+		p.removeSlot(slots.Index(key))
 		return err
 	}
 	if known {
-		p.table.remove(old)
+		p.removeSlot(old)
 	}
-	p.table.index.put(h, keyIndex(key))
+	p.slots.Bind(h, slots.Index(key))
 	return nil
 }
 
 func (p *Poll) reregister(h backend.Handle, token Token, in Interest) error {
-	i, known := p.table.index.get(h)
+	i, known := p.slots.Lookup(h)
 	if !known {
 		return syscall.ENOENT
 	}
-	err := p.be.Modify(h, p.table.nextKey(i), in)
+	err := p.be.Modify(h, p.slots.NextKey(i), in)
 	switch {
 	case err == nil:
-		p.table.replace(i, token, in)
+		p.slots.Replace(i, uint64(token), in)
 	case errors.Is(err, backend.ErrLost):
-		key, in := p.table.registration(i)
+		key, in := p.slots.Registration(i)
 		if again := p.be.Add(h, key, in); again != nil {
 			p.forget(h, i)
 			return fmt.Errorf("%w; and the old registration could not be restored, it is gone: %w", err, again)
@@ -296,7 +317,7 @@ func (p *Poll) reregister(h backend.Handle, token Token, in Interest) error {
 }
 
 func (p *Poll) deregister(h backend.Handle) error {
-	i, known := p.table.index.get(h)
+	i, known := p.slots.Lookup(h)
 	if !known {
 		return syscall.ENOENT
 	}
@@ -311,20 +332,33 @@ func (p *Poll) deregister(h backend.Handle) error {
 	return err
 }
 
-// forget drops a registration from the table.
+// forget drops the registration of h in slot i from the table.
 func (p *Poll) forget(h backend.Handle, i uint32) {
-	p.table.index.drop(h)
-	p.table.remove(i)
+	p.slots.Unbind(h)
+	p.removeSlot(i)
 }
 
-// gone reports that a handle that the table knows is not watched any more: it
-// was closed; its number may belong to something else by now, even to something
+func (p *Poll) removeSlot(i uint32) {
+	p.slots.Remove(i)
+	p.sources.Drop(uintptr(i))
+}
+
+// keepAlive makes the registration of h refer to s, so that no finalizer closes s.
+func (p *Poll) keepAlive(h backend.Handle, s Source) {
+	if i, registered := p.slots.Lookup(h); registered {
+		*p.sources.Add(uintptr(i)) = s
+	}
+}
+
+// gone reports whether err says that a handle that the table knows is no longer watched:
+// it was closed, and its number may by now belong to something else, even to something
 // that cannot be watched.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errBadDescriptor) || errors.Is(err, backend.ErrNotPollable)
 }
 
-// goneError says so: what cannot be watched is first of all not registered.
+// goneError returns the error for a handle that is gone: whatever cannot be watched is,
+// first of all, not registered.
 func goneError(err error) error {
 	if errors.Is(err, backend.ErrNotPollable) {
 		return syscall.ENOENT

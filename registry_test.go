@@ -290,7 +290,7 @@ func TestInterestsThatMakeNoSense(t *testing.T) {
 		epore.Edge:                 "Edge lacks Readable",
 		epore.OneShot | epore.Edge: "lacks Readable",
 		epore.Readable | 0x80:      "unknown bits",
-		epore.Readable | epore.Exclusive | epore.OneShot: "do not go together",
+		epore.Readable | epore.Exclusive | epore.OneShot: "exclude each other",
 	} {
 		err := p.Registry().Register(fd(b), 2, in)
 		require.ErrorIs(t, err, fs.ErrInvalid, "%v", in)
@@ -309,7 +309,7 @@ func TestUnsupportedIsRefused(t *testing.T) {
 	require.False(t, p.Capabilities().Interests.Has(epore.Exclusive))
 	err = p.Registry().Register(epore.FD(5), 1, epore.Readable|epore.Exclusive)
 	require.ErrorIs(t, err, errors.ErrUnsupported, "R9: refused, never ignored")
-	require.ErrorContains(t, err, "fake has no Exclusive")
+	require.ErrorContains(t, err, "fake does not support Exclusive")
 	require.Zero(t, f.Watched())
 }
 
@@ -395,3 +395,17 @@ func TestOddSources(t *testing.T) {
 type fixtureSource struct{ *fixture.End }
 
 func (s *fixtureSource) SyscallConn() (syscall.RawConn, error) { return fd(s.End).SyscallConn() }
+
+func TestRegistry_FailedRegistersLeaveNoSlot(t *testing.T) {
+	f := backendtest.NewFake()
+	p, err := epore.NewWith(f)
+	require.NoError(t, err)
+	defer p.Close()
+	require.NoError(t, p.Registry().Register(epore.FD(1), 1, epore.Readable))
+	for range 100 {
+		require.ErrorIs(t, p.Registry().Register(epore.FD(1), 2, epore.Readable), fs.ErrExist)
+		f.FailNext("Add", fs.ErrInvalid)
+		require.ErrorIs(t, p.Registry().Register(epore.FD(2), 2, epore.Readable), fs.ErrInvalid)
+	}
+	require.Equal(t, 2, p.Slots())
+}

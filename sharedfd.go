@@ -10,43 +10,44 @@ import (
 	"github.com/epore/epore/internal/sharedfd"
 )
 
-// changeShared does op on a socket of package socket, which is kept from being closed
+// changeShared applies op to a socket of package socket. The socket is kept open
 // meanwhile, and learns where it is registered.
 func (r *Registry) changeShared(op operation, s Source, d *sharedfd.Descriptor, token Token, in Interest) error {
 	if !d.Acquire() {
 		return &OpError{op.String(), fmt.Sprintf("%T", s), net.ErrClosed}
 	}
 	defer d.Release()
-	if err := r.changeHandle(op, d.Handle(), token, in, d); err != nil {
+	if err := r.changeHandle(op, d.Handle(), token, in, d, nil); err != nil {
 		return &OpError{op.String(), fmt.Sprintf("%T (fd %d)", s, int(d.Handle())), err}
 	}
 	return nil
 }
 
-// attach tells d, after an operation that ended with err, whether h, its descriptor, is
-// registered here. Under table.mu, so that what d knows is always so.
+// attach tells d, after an operation that ended with err, whether its descriptor h is
+// registered here. It requires the table's lock, so that what d knows is always true.
 func (p *Poll) attach(h backend.Handle, d *sharedfd.Descriptor, err error) error {
-	if _, known := p.table.index.get(h); !known {
-		d.Detach((*sharedfdPoll)(p))
+	if _, registered := p.slots.Lookup(h); !registered {
+		d.Detach((*sharedPoll)(p))
 		return err
 	}
-	if d.Attach((*sharedfdPoll)(p)) {
+	if d.Attach((*sharedPoll)(p)) {
 		return err
 	}
-	// Its Close has begun beside this, and deregisters what was attached before; so
-	// this was not. The descriptor is still open: we hold it.
+	// The socket's Close has begun meanwhile. It deregisters only where the socket was
+	// attached before, so it does not know of this registration. The descriptor is still
+	// open, because the caller holds it.
 	if derr := p.deregister(h); derr != nil {
 		return fmt.Errorf("%w; and it cannot be deregistered: %w", net.ErrClosed, derr)
 	}
 	return net.ErrClosed
 }
 
-// sharedfdPoll is a Poll as the project's own sources know it.
-type sharedfdPoll Poll
+// sharedPoll is a Poll as the sockets of package socket see it.
+type sharedPoll Poll
 
-// Deregister implements [sharedfd.Poll]. It goes through no Registry: those can be closed,
-// also the one that the Poll lends.
-func (o *sharedfdPoll) Deregister(h backend.Handle) error {
+// Deregister implements [sharedfd.Poll]. It uses no Registry, because those can be
+// closed.
+func (o *sharedPoll) Deregister(h backend.Handle) error {
 	p := (*Poll)(o)
 	err := p.deregisterShared(h)
 	if p.trace {
@@ -59,8 +60,8 @@ func (o *sharedfdPoll) Deregister(h backend.Handle) error {
 }
 
 func (p *Poll) deregisterShared(h backend.Handle) error {
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
+	p.slots.Lock()
+	defer p.slots.Unlock()
 	if p.closed.Load() {
 		return nil
 	}
@@ -68,21 +69,21 @@ func (p *Poll) deregisterShared(h backend.Handle) error {
 }
 
 // WouldBlock implements [sharedfd.Poll].
-func (o *sharedfdPoll) WouldBlock(h backend.Handle, in Interest) {
+func (o *sharedPoll) WouldBlock(h backend.Handle, in Interest) {
 	p := (*Poll)(o)
 	if p.edgeEmulator == nil {
 		return
 	}
-	p.table.mu.Lock()
-	defer p.table.mu.Unlock()
-	i, known := p.table.index.get(h)
-	if !known || p.closed.Load() {
+	p.slots.Lock()
+	defer p.slots.Unlock()
+	i, registered := p.slots.Lookup(h)
+	if !registered || p.closed.Load() {
 		return
 	}
-	if _, registered := p.table.registration(i); registered.Has(Edge | in) {
+	if _, interest := p.slots.Registration(i); interest.Has(Edge | in) {
 		p.edgeEmulator.Rearm(h, in)
 	}
 }
 
 // Closed implements [sharedfd.Poll].
-func (o *sharedfdPoll) Closed() bool { return o.closed.Load() }
+func (o *sharedPoll) Closed() bool { return o.closed.Load() }

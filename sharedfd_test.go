@@ -108,7 +108,7 @@ func TestOwnSourceOfSeveralPolls(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, clone.Reregister(s, 2, epore.Readable))
 	require.NoError(t, clone.Close(), "the registration stays")
-	require.NoError(t, polls[3].Registry().Close(), "and so does this one")
+	require.ErrorIs(t, polls[3].Registry().Close(), fs.ErrInvalid)
 	events := make([]*epore.Events, len(polls))
 	for i, p := range polls {
 		events[i] = epore.NewEvents(4)

@@ -13,18 +13,18 @@ import (
 )
 
 // Signal makes signals to this process events of a Poll. The Go runtime owns signal
-// handling, so it is [signal.Notify] that receives them, and what package os/signal
-// says holds here, too: which signals can be had on which system, and that the
-// default action of a signal, as ending the program, is off for as long as anybody
-// asks for it. Several Signals, of one Poll or of several, and channels of os/signal
-// may ask for the same signal: each gets it. All methods may be called from any
-// goroutine.
+// handling, so Signal receives them by [signal.Notify], and what package os/signal says
+// applies: which signals can be received on which system, and that the default action of a
+// signal, such as ending the program, is disabled while anything is subscribed to it.
+// Several Signals, of one Poll or of several, and channels of os/signal may subscribe to the
+// same signal; each of them gets it. All methods may be called from any goroutine.
 type Signal struct {
 	waker *Waker
 	kinds []os.Signal
-	// arrived are the kinds to be received. channels are those that os/signal sends
-	// to, one for each kind, with room for one: it does not wait for room. So what
-	// finds none is told with the one of its kind that is there.
+	// arrived says, for each kind, whether it waits to be received. channels holds the
+	// channels that os/signal sends to, one for each kind, with room for one signal.
+	// os/signal does not wait for room: a signal that finds none is covered by the signal
+	// of its kind that is there.
 	arrived  []atomic.Bool
 	channels []chan os.Signal
 
@@ -32,13 +32,13 @@ type Signal struct {
 	stop, done chan struct{}
 }
 
-// NewSignal returns a Signal of the Poll of r, whose events carry token, for the
-// signals sigs. Without any of them it is fs.ErrInvalid, where os/signal takes all:
-// that would include those that Go sends to itself. Those that no program can catch
-// (SIGKILL, SIGSTOP), and what is no signal of this system, are fs.ErrInvalid, too;
-// the error says which. ErrClosed when r or the Poll is closed.
+// NewSignal returns a Signal of the Poll of r, whose events carry token, for the signals
+// sigs. It fails with fs.ErrInvalid if sigs is empty. (os/signal would then subscribe to all
+// signals, including those that the Go runtime sends to itself.) It fails with fs.ErrInvalid,
+// too, if one of sigs cannot be caught by any program (SIGKILL, SIGSTOP) or is not a signal
+// of this system; the error says which. It fails with ErrClosed when r or the Poll is closed.
 //
-// The Signal has a goroutine until it is closed.
+// The Signal runs one goroutine until it is closed.
 func NewSignal(r *Registry, token Token, sigs ...os.Signal) (*Signal, error) {
 	s, err := newSignal(r, token, sigs)
 	if err != nil {
@@ -52,7 +52,7 @@ func newSignal(r *Registry, token Token, sigs []os.Signal) (*Signal, error) {
 		return nil, err
 	}
 	if len(sigs) == 0 {
-		return nil, fmt.Errorf("it names no signal: %w", fs.ErrInvalid)
+		return nil, fmt.Errorf("no signal is named: %w", fs.ErrInvalid)
 	}
 	s := &Signal{stop: make(chan struct{}), done: make(chan struct{})}
 	for _, sig := range sigs {
@@ -73,23 +73,25 @@ func newSignal(r *Registry, token Token, sigs []os.Signal) (*Signal, error) {
 		signal.Notify(s.channels[i], sig)
 	}
 	go s.relay()
-	if err := r.poll.adopt(s); err != nil {
-		return nil, s.end(err)
+	if err := r.poll.addCloser(s); err != nil {
+		_ = s.Close()
+		return nil, err
 	}
 	return s, nil
 }
 
-// signals is how many numbers there are for signals: os/signal knows those below.
-const signals = 65
+// signalNumbers bounds the numbers of signals: os/signal knows those below it.
+const signalNumbers = 65
 
-// catchable says why sig cannot be asked for; signal.Notify would do nothing.
+// catchable returns an error if a program cannot subscribe to sig. signal.Notify would
+// silently do nothing.
 func catchable(sig os.Signal) error {
 	if slices.Contains(uncatchable, sig) {
 		return fmt.Errorf("%v cannot be caught by any program: %w", sig, fs.ErrInvalid)
 	}
 	v := reflect.ValueOf(sig)
-	if !v.IsValid() || v.Type() != reflect.TypeOf(os.Interrupt) || v.CanInt() && (v.Int() <= 0 || v.Int() >= signals) {
-		return fmt.Errorf("%v (%T) is no signal of this system: %w", sig, sig, fs.ErrInvalid)
+	if !v.IsValid() || v.Type() != reflect.TypeOf(os.Interrupt) || v.CanInt() && (v.Int() <= 0 || v.Int() >= signalNumbers) {
+		return fmt.Errorf("%v (%T) is not a signal of this system: %w", sig, sig, fs.ErrInvalid)
 	}
 	return nil
 }
@@ -112,16 +114,16 @@ func (s *Signal) relay() {
 	}
 }
 
-// Received yields the kinds of signals that have arrived since they were last
-// received, each once however often it came, in the order in which NewSignal got
-// them. What is yielded is received; the loop may be left at any point, and what it
-// did not come to gives another event. So one loop for each event gets everything:
+// Received yields the kinds of signals that have arrived since they were last received, each
+// once however often it came, in the order in which they were given to NewSignal. A kind that
+// is yielded has been received. The loop may be left at any point; the kinds that it did not
+// reach give another event. So one loop for each event receives everything:
 //
 //	for sig := range s.Received() { ... }
 //
-// Who asked for one signal only need not ask. An event may find nothing: when its
-// signal came during the loop for an earlier one, and was yielded by that. After
-// Close, it yields what is left.
+// A program that subscribed to a single signal need not call Received. An event may find
+// nothing to receive, if its signal arrived during the loop for an earlier event and that
+// loop yielded it. After Close, Received yields what is left.
 func (s *Signal) Received() iter.Seq[os.Signal] {
 	return func(yield func(os.Signal) bool) {
 		i := 0
@@ -142,17 +144,17 @@ func (s *Signal) Received() iter.Seq[os.Signal] {
 	}
 }
 
-// Close ends the Signal: no event of it is delivered any more, not even one that is
-// in the batch in hand, and its signals do again what they did before, unless others
-// ask for them, too (see [signal.Stop]). Its goroutine has ended when Close returns.
-// Closing again does nothing, and the Poll's Close closes it, too.
+// Close ends the Signal. Its events are no longer delivered, not even one that is in the
+// batch in hand, and its signals have their previous effect again, unless something else is
+// subscribed to them (see [signal.Stop]). Its goroutine has ended when Close returns. Closing
+// again does nothing. The Poll's Close closes the Signal, too.
 func (s *Signal) Close() error {
 	if s.waker == nil {
-		return &OpError{"close", "a Signal", errMadeByHand}
+		return &OpError{"close", "a Signal", errZeroValue}
 	}
 	s.once.Do(func() {
-		s.waker.poll.disown(s)
-		_ = s.waker.Close() // which fails for a zero Waker only
+		s.waker.poll.removeCloser(s)
+		_ = s.waker.Close() // fails only for a zero Waker
 		for _, c := range s.channels {
 			signal.Stop(c)
 		}
@@ -160,10 +162,4 @@ func (s *Signal) Close() error {
 		<-s.done
 	})
 	return nil
-}
-
-// end is Close for what did not come to be, because of err.
-func (s *Signal) end(err error) error {
-	_ = s.Close()
-	return err
 }

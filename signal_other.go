@@ -4,5 +4,5 @@ package epore
 
 import "os"
 
-// uncatchable are the signals that no program can catch.
+// uncatchable holds the signals that no program can catch.
 var uncatchable = []os.Signal{os.Kill}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 const signalRule = "S4: an event per delivered signal kind, coalesced; which ones arrived can be asked; none is lost"
@@ -145,7 +146,7 @@ func TestClosedSignal(t *testing.T) {
 func TestSignalsAfterThePollsClose(t *testing.T) {
 	eachStrategy(t, "S4: a Poll's Close closes its Signals, too; afterwards they answer ErrClosed", func(t *testing.T, p *epore.Poll) {
 		catchAll(t)
-		q, err := openQueue(epore.WithStrategy(p.Strategy()))
+		q, err := queuetest.Open(epore.WithStrategy(p.Strategy()))
 		require.NoError(t, err)
 		s, err := epore.NewSignal(q.Registry(), 1, sig1)
 		require.NoError(t, err)
@@ -201,14 +202,14 @@ func TestSignalsThatCannotBe(t *testing.T) {
 		sigs []os.Signal
 		why  string
 	}{
-		{nil, "it names no signal"},
+		{nil, "no signal is named"},
 		{[]os.Signal{sig1, os.Kill}, "killed cannot be caught by any program"},
 		{[]os.Signal{uncatchable}, "cannot be caught"},
-		{[]os.Signal{nil}, "no signal of this system"},
+		{[]os.Signal{nil}, "not a signal of this system"},
 		{[]os.Signal{oddSignal{}}, "oddSignal"},
-		{[]os.Signal{syscall.Signal(0)}, "no signal of this system"},
-		{[]os.Signal{syscall.Signal(-1)}, "no signal of this system"},
-		{[]os.Signal{syscall.Signal(65)}, "no signal of this system"},
+		{[]os.Signal{syscall.Signal(0)}, "not a signal of this system"},
+		{[]os.Signal{syscall.Signal(-1)}, "not a signal of this system"},
+		{[]os.Signal{syscall.Signal(65)}, "not a signal of this system"},
 	} {
 		_, err := epore.NewSignal(p.Registry(), 1, c.sigs...)
 		require.ErrorIs(t, err, fs.ErrInvalid)

@@ -7,5 +7,5 @@ import (
 	"syscall"
 )
 
-// uncatchable are the signals that no program can catch.
+// uncatchable holds the signals that no program can catch.
 var uncatchable = []os.Signal{syscall.SIGKILL, syscall.SIGSTOP}

@@ -2,59 +2,53 @@ package epore
 
 import (
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"syscall"
+
+	"github.com/epore/epore/internal/fdtable"
 )
 
-// Source is what can be registered: anything with a descriptor to show.
+// Source is what can be registered: anything that gives access to a descriptor.
 //
-// *net.TCPConn, *net.TCPListener, *net.UDPConn, *net.UnixConn and *os.File are
-// Sources as they are, and stay usable: registering takes nothing over. (A
-// net.Conn, the interface, is not one: assert that it is a Source.) The
-// descriptor is asked for at each call and held only during it. For a raw
-// descriptor there is [FD].
+// *net.TCPConn, *net.TCPListener, *net.UDPConn, *net.UnixConn and *os.File are Sources as
+// they are and stay usable: registering takes nothing over. (The interface net.Conn is not
+// a Source; assert that its value is one.) The descriptor is asked for at each call and
+// used only during the call. For a raw descriptor, use [FD].
 //
-// Deregister a Source before closing it. Closing first is survivable: see
-// [Registry.Deregister]. The sockets of package socket do so by themselves.
+// Deregister a Source before closing it. The consequences of closing it first are limited:
+// see [Registry.Deregister]. The sockets of package socket deregister themselves.
 type Source = syscall.Conn
 
-// FD makes a Source of a raw descriptor: a file descriptor on Unix, a SOCKET on
-// Windows. The caller keeps owning it. It allocates nothing for the first
-// million numbers, and equal numbers give equal Sources.
+// FD makes a Source of a raw descriptor: a file descriptor on Unix, a SOCKET on Windows.
+// The caller still owns the descriptor and keeps it open. For the first million numbers FD
+// allocates nothing, except one page for 512 of them, and equal numbers give equal Sources.
 func FD[D ~int | ~uintptr](fd D) Source { return descriptorOf(int(fd)) }
 
-// descriptor is the Source behind FD. It is handed out by pointer from a table
-// of all numbers, because a number put into an interface costs an allocation,
-// and a registration is to cost none.
+// descriptor is the Source behind FD. FD returns pointers into a table of numbers, because
+// putting a number into an interface costs an allocation, and a registration must cost
+// none.
 type descriptor int
 
-const (
-	descriptorPage  = 512
-	descriptorPages = 2048
-)
+// descriptors has each number at its own index.
+var descriptors = struct {
+	sync.Mutex // for Add
+	fdtable.Table[descriptor]
+}{Table: fdtable.Table[descriptor]{Init: func(fd uintptr, d *descriptor) { *d = descriptor(fd) }}}
 
-var descriptors [descriptorPages]atomic.Pointer[[descriptorPage]descriptor]
+// maxDescriptors bounds descriptors.
+const maxDescriptors = 1 << 20
 
 func descriptorOf(fd int) *descriptor {
-	if fd < 0 || fd >= descriptorPage*descriptorPages {
+	if fd < 0 || fd >= maxDescriptors {
 		d := descriptor(fd)
 		return &d
 	}
-	page := descriptors[fd/descriptorPage].Load()
-	if page == nil {
-		page = newDescriptorPage(fd / descriptorPage)
+	if d := descriptors.Get(uintptr(fd)); d != nil {
+		return d
 	}
-	return &page[fd%descriptorPage]
-}
-
-// newDescriptorPage fills a page; when two goroutines do so at once, one wins.
-func newDescriptorPage(i int) *[descriptorPage]descriptor {
-	page := new([descriptorPage]descriptor)
-	for j := range page {
-		page[j] = descriptor(i*descriptorPage + j)
-	}
-	descriptors[i].CompareAndSwap(nil, page)
-	return descriptors[i].Load()
+	descriptors.Lock()
+	defer descriptors.Unlock()
+	return descriptors.Add(uintptr(fd))
 }
 
 // SyscallConn implements [syscall.Conn].
@@ -66,15 +60,14 @@ func (d *descriptor) Control(f func(fd uintptr)) error {
 	return nil
 }
 
-// Read implements [syscall.RawConn]: it calls f once, since there is nothing
-// here to wait with.
+// Read implements [syscall.RawConn]. It calls f once, because it has no way to wait.
 func (d *descriptor) Read(f func(fd uintptr) bool) error {
 	f(uintptr(*d))
 	return nil
 }
 
-// Write implements [syscall.RawConn], as Read does.
+// Write implements [syscall.RawConn] in the same way as Read.
 func (d *descriptor) Write(f func(fd uintptr) bool) error { return d.Read(f) }
 
-// String is how errors and logs call it.
+// String returns the name of the descriptor in errors and logs.
 func (d *descriptor) String() string { return fmt.Sprintf("fd %d", int(*d)) }

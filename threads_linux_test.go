@@ -14,6 +14,7 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 func TestParkedPollsHoldNoThreads(t *testing.T) {
@@ -41,7 +42,7 @@ func threadsOf(t *testing.T, n int, s epore.Strategy) (all, waiting int) {
 	var polls []*epore.Poll
 	var loops sync.WaitGroup
 	for range n {
-		p, err := openBare(epore.WithStrategy(s))
+		p, err := queuetest.OpenBare(epore.WithStrategy(s))
 		skipWithout(t, err)
 		polls = append(polls, p)
 		loops.Go(func() {

@@ -1,19 +1,22 @@
 package epore
 
-import "sync/atomic"
+import (
+	"sync/atomic"
 
-// Waker makes a Poll return from another goroutine: an event with the Waker's
-// token, without a descriptor. A Poll may have any number of them. All methods
-// may be called from any goroutine.
+	"github.com/epore/epore/internal/slots"
+)
+
+// Waker makes a Poll return from another goroutine, with an event that carries the
+// Waker's token. It needs no descriptor. A Poll may have any number of Wakers. All
+// methods may be called from any goroutine.
 type Waker struct {
 	poll   *Poll
 	closed atomic.Bool
-	poster poster
+	local  localSource
 }
 
-// NewWaker returns a Waker of the Poll of r, whose events carry token. It fails
-// with ErrClosed when r or the Poll is closed. Closing r later does not concern
-// the Waker.
+// NewWaker returns a Waker of the Poll of r, whose events carry token. It fails with
+// ErrClosed when r or the Poll is closed. Closing r later does not affect the Waker.
 func NewWaker(r *Registry, token Token) (*Waker, error) {
 	err := r.usable()
 	if err == nil {
@@ -26,29 +29,29 @@ func NewWaker(r *Registry, token Token) (*Waker, error) {
 }
 
 func newWaker(p *Poll, token Token) (*Waker, error) {
-	key, err := p.newPoster(token)
+	key, err := p.newLocal(token)
 	if err != nil {
 		return nil, err
 	}
-	return &Waker{poll: p, poster: poster{key: key}}, nil
+	return &Waker{poll: p, local: localSource{key: key}}, nil
 }
 
-// Wake gives one event, readable and with the Waker's token, to the Poll in
-// progress or else to the next one. Wakes before that event is delivered
-// coalesce into it. A Wake is never lost: whatever the caller did before is
-// visible to whoever handles the event.
+// Wake gives one event, readable and with the Waker's token, to the Poll in progress or
+// else to the next one. Wakes before that event is delivered coalesce into it. A Wake is
+// never lost: the goroutine that handles the event sees everything that the caller did
+// before it called Wake.
 //
-// It returns ErrClosed when the Waker or its Poll is closed. It does not block,
-// and when it coalesces, or no Poll is waiting, it makes no system call.
+// Wake fails with ErrClosed when the Waker or its Poll is closed. It does not block.
+// When it coalesces, or when no Poll is waiting, it makes no system call.
 func (w *Waker) Wake() error {
 	var err error
 	switch {
 	case w.poll == nil:
-		err = errMadeByHand
+		err = errZeroValue
 	case w.closed.Load() || w.poll.closed.Load():
 		err = ErrClosed
 	default:
-		err = w.poll.post(&w.poster)
+		err = w.poll.post(&w.local)
 	}
 	if err != nil {
 		return &OpError{"wake", "a Waker", err}
@@ -56,17 +59,17 @@ func (w *Waker) Wake() error {
 	return nil
 }
 
-// Close removes the Waker: its events are no longer delivered, not even one that
-// is in the batch in hand. Closing again does nothing.
+// Close removes the Waker. Its events are no longer delivered, not even one that is in
+// the batch in hand. Closing again does nothing.
 func (w *Waker) Close() error {
 	if w.poll == nil {
-		return &OpError{"close", "a Waker", errMadeByHand}
+		return &OpError{"close", "a Waker", errZeroValue}
 	}
-	t := &w.poll.table
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t := &w.poll.slots
+	t.Lock()
+	defer t.Unlock()
 	if !w.closed.Swap(true) {
-		t.remove(keyIndex(w.poster.key))
+		t.Remove(slots.Index(w.local.key))
 	}
 	return nil
 }

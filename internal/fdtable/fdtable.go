@@ -14,6 +14,9 @@ import "sync/atomic"
 // Callers serialize Add, Drop and All. Get of a number below Dense may run
 // concurrently with them.
 type Table[T any] struct {
+	// Init, if set, gives a new element its first value, instead of zero.
+	Init func(fd uintptr, e *T)
+
 	pages  atomic.Pointer[[]*[pageSize]T]
 	sparse map[uintptr]*T
 }
@@ -50,6 +53,9 @@ func (t *Table[T]) Add(fd uintptr) *T {
 			t.sparse = make(map[uintptr]*T)
 		}
 		e := new(T)
+		if t.Init != nil {
+			t.Init(fd, e)
+		}
 		t.sparse[fd] = e
 		return e
 	}
@@ -61,6 +67,11 @@ func (t *Table[T]) Add(fd uintptr) *T {
 	pages := make([]*[pageSize]T, max(len(old), int(fd/pageSize)+1))
 	copy(pages, old)
 	page := new([pageSize]T)
+	if t.Init != nil {
+		for i := range page {
+			t.Init(fd-fd%pageSize+uintptr(i), &page[i])
+		}
+	}
 	pages[fd/pageSize] = page
 	t.pages.Store(&pages)
 	return &page[fd%pageSize]

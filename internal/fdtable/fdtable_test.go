@@ -89,3 +89,11 @@ func TestTable_GetWhileAdding(t *testing.T) {
 	}
 	close(done)
 }
+
+func TestTable_InitGivesTheFirstValue(t *testing.T) {
+	table := Table[uintptr]{Init: func(fd uintptr, e *uintptr) { *e = fd }}
+	for _, fd := range []uintptr{0, 511, 512, 100_000, Dense, math.MaxUint} {
+		require.Equal(t, fd, *table.Add(fd))
+	}
+	table.All(func(fd uintptr, e *uintptr) { require.Equal(t, fd, *e) })
+}

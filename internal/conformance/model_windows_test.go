@@ -1,4 +1,4 @@
-package epore_test
+package conformance_test
 
 import (
 	"math"

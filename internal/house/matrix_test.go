@@ -1,4 +1,4 @@
-package epore_test
+package house_test
 
 import (
 	"go/build"
@@ -14,26 +14,26 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// README.md says which system gets which queue, with which tag. So do the select
-// files, to the compiler, and it must be the same.
-func TestPlatformsAreThoseOfTheREADME(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
+// README.md says which system gets which queue, with which tag. The default_*.go files say
+// the same to the compiler.
+func TestPlatforms_AreThoseOfTheREADME(t *testing.T) {
+	readme, err := os.ReadFile(root + "README.md")
 	if err != nil {
-		t.Skip("the documents are not here")
+		t.Skip("the documents are not available")
 	}
 	table := platformTable(t, string(readme))
-	files, err := filepath.Glob("default_*.go")
+	files, err := filepath.Glob(root + "default_*.go")
 	require.NoError(t, err)
 	for system, queues := range table {
 		for i, tags := range tagsOfTheTable {
 			var chosen []string
 			for _, file := range files {
-				// No architecture makes a difference, but one must be named.
+				// The architecture makes no difference, but one must be named.
 				c := build.Context{GOOS: system, GOARCH: "amd64", BuildTags: tags, Compiler: "gc"}
-				match, err := c.MatchFile(".", file)
+				match, err := c.MatchFile(root, filepath.Base(file))
 				require.NoError(t, err, file)
 				if match {
-					chosen = append(chosen, strings.TrimSuffix(strings.TrimPrefix(file, "default_"), ".go"))
+					chosen = append(chosen, strings.TrimSuffix(strings.TrimPrefix(filepath.Base(file), "default_"), ".go"))
 				}
 			}
 			assert.Equal(t, []string{strings.ReplaceAll(queues[i], "_", "")}, chosen, "%s with the tags %v: default_*.go, and README.md", system, tags)
@@ -42,7 +42,7 @@ func TestPlatformsAreThoseOfTheREADME(t *testing.T) {
 
 	out, err := exec.Command("go", "tool", "dist", "list").Output()
 	if err != nil {
-		t.Skipf("which systems there are, the go command would say: %v", err)
+		t.Skipf("the go command would list the systems: %v", err)
 	}
 	for pair := range strings.Lines(string(out)) {
 		system, _, _ := strings.Cut(pair, "/")
@@ -50,37 +50,36 @@ func TestPlatformsAreThoseOfTheREADME(t *testing.T) {
 	}
 }
 
-// tagsOfTheTable are its columns.
+// tagsOfTheTable are the columns of the table.
 var tagsOfTheTable = [][]string{nil, {"iouring"}, {"pollfd"}}
 
-// platformTable reads the table: for each GOOS the queues, in the order of the
-// columns.
+// platformTable reads the table: for each GOOS the queues, in the order of the columns.
 func platformTable(t *testing.T, readme string) map[string][]string {
 	table := make(map[string][]string)
 	quoted := regexp.MustCompile("`([a-z0-9]+)`")
 	row := regexp.MustCompile("(?m)^\\| (`[a-z0-9]+`(?:, `[a-z0-9]+`)*) \\| (\\w+) \\| (\\w+) \\| (\\w+) \\|")
 	for _, m := range row.FindAllStringSubmatch(readme, -1) {
 		for _, name := range quoted.FindAllStringSubmatch(m[1], -1) {
-			assert.NotContains(t, table, name[1], "it stands there twice")
+			assert.NotContains(t, table, name[1], "it is listed twice")
 			table[name[1]] = m[2:5]
 		}
 	}
-	require.Greater(t, len(table), 10, "README.md has no table of platforms any more")
+	require.Greater(t, len(table), 10, "README.md no longer has the table of platforms")
 	return table
 }
 
-// Both tags at once are one too many, and still make one choice.
-func TestTagsTogether(t *testing.T) {
-	files, err := filepath.Glob("default_*.go")
+// Both tags at once still select exactly one queue.
+func TestPlatforms_BothTagsSelectOneQueue(t *testing.T) {
+	files, err := filepath.Glob(root + "default_*.go")
 	require.NoError(t, err)
 	if len(files) == 0 {
-		t.Skip("the sources are not here")
+		t.Skip("the sources are not available")
 	}
 	for _, system := range []string{"linux", "freebsd", "windows"} {
 		matches := 0
 		for _, file := range files {
 			c := build.Context{GOOS: system, GOARCH: "amd64", BuildTags: slices.Concat(tagsOfTheTable...), Compiler: "gc"}
-			if match, err := c.MatchFile(".", file); err == nil && match {
+			if match, err := c.MatchFile(root, filepath.Base(file)); err == nil && match {
 				matches++
 			}
 		}

@@ -1,11 +1,10 @@
 //go:build unix || windows
 
-package epore_test
+package conformance_test
 
 import (
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -15,19 +14,17 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/queuetest"
 )
 
-// The same random sequence of everything that can be done to sources and
-// registrations, on each queue of this system, side by side, each with sources of
-// its own, against a model of the contract: what comes is allowed, and what must
-// come comes.
+// The same random sequence of everything that can be done to sources and registrations runs
+// on each queue of this system, each with its own sources, and is compared with a model of
+// the contract: every event is one that the model allows, and every event that the model
+// demands comes.
 
 func TestDifferential(t *testing.T) {
-	if os.Getenv(envQueue) != "" {
-		t.Skip("all queues have been compared already")
-	}
 	for _, w := range worlds(t, nil) {
-		t.Log("compared is", w.name)
+		t.Log("compared:", w.name)
 		require.NoError(t, w.close())
 	}
 	rounds := 2
@@ -36,7 +33,7 @@ func TestDifferential(t *testing.T) {
 	}
 	for round := range rounds {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			guard(t, "all queues behave alike, as the contract says: R1 to R7, M1 to M9, P5, S1 to S3, S6")
+			guard(t, "all queues behave in the same way, as the contract says: R1 to R7, M1 to M9, P5, S1 to S3, S6")
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			rapid.Check(t, func(r *rapid.T) { runSequence(t, r) })
@@ -44,12 +41,11 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
-// worlds opens one for each queue, and for each way of waiting that makes a
-// difference.
+// worlds opens a world for each queue and each strategy that it supports.
 func worlds(t *testing.T, kinds []*kind) (all []*world) {
-	for _, name := range queueNames {
+	for _, queue := range queuetest.All() {
 		for _, s := range []epore.Strategy{epore.Park, epore.Block} {
-			p, err := epore.NewWith(queues[name](), epore.WithStrategy(s))
+			p, err := epore.NewWith(queue.New(), epore.WithStrategy(s))
 			if errors.Is(err, errors.ErrUnsupported) {
 				continue // the others are compared without it
 			}
@@ -58,7 +54,7 @@ func worlds(t *testing.T, kinds []*kind) (all []*world) {
 				require.NoError(t, p.Close())
 				continue
 			}
-			all = append(all, newWorld(t, fmt.Sprint(name, ", ", s), p, kinds))
+			all = append(all, newWorld(t, fmt.Sprint(queue.Name, ", ", s), p, kinds))
 		}
 	}
 	return all
@@ -79,7 +75,7 @@ func runSequence(t *testing.T, r *rapid.T) {
 	}()
 	token := epore.Token(0)
 
-	// each does the same in every world.
+	// each does the same thing in every world.
 	each := func(do func(w *world) error) {
 		for _, w := range all {
 			if err := do(w); err != nil {
@@ -88,18 +84,18 @@ func runSequence(t *testing.T, r *rapid.T) {
 		}
 	}
 	anySource := rapid.IntRange(0, sources-1)
-	// on does something to the same file in every world, if it can be done.
+	// on does something to the same file in every world, if it can be done there.
 	on := func(do func(s *modelled) bool) func(r *rapid.T) {
 		return func(r *rapid.T) {
 			i := anySource.Draw(r, "source")
 			for _, w := range all {
 				if !do(w.sources[i]) {
-					r.Skip("it cannot be done to this one")
+					r.Skip("it cannot be done to this file")
 				}
 			}
 		}
 	}
-	// interest draws one that makes sense.
+	// interest draws an interest that makes sense.
 	interest := func(r *rapid.T, k *kind) (in epore.Interest) {
 		if k.reads && (!k.writes || rapid.Bool().Draw(r, "readable")) {
 			in |= epore.Readable
@@ -173,11 +169,8 @@ func runSequence(t *testing.T, r *rapid.T) {
 	each(func(w *world) error { return w.poll(16, false) })
 }
 
-// Sequences in which a queue, or the model, was once wrong.
-func TestSequences(t *testing.T) {
-	if os.Getenv(envQueue) != "" {
-		t.Skip("all queues have been compared already")
-	}
+// TestDifferential_Sequences repeats sequences in which a queue, or the model, was once wrong.
+func TestDifferential_Sequences(t *testing.T) {
 	type step = func(w *world, s *modelled) error
 	register := func(in epore.Interest) step {
 		return func(w *world, s *modelled) error { return w.register(s, 1, in) }
@@ -185,7 +178,7 @@ func TestSequences(t *testing.T) {
 	do := func(op func(*modelled) bool) step {
 		return func(w *world, s *modelled) error {
 			if !op(s) {
-				return w.mismatch("it cannot be done")
+				return w.mismatch("the step is impossible")
 			}
 			return nil
 		}
@@ -195,7 +188,7 @@ func TestSequences(t *testing.T) {
 		kind  *kind
 		steps []step
 	}{
-		"an edge whose error has been fetched": {kindTCP, []step{ // io_uring tells of it all the same
+		"an edge whose error has been fetched": {kindTCP, []step{ // io_uring reports it all the same
 			register(epore.Writable | epore.Edge), poll, poll,
 			do((*modelled).peerResets), do((*modelled).drain), poll, poll,
 		}},
@@ -223,7 +216,7 @@ func TestSequences(t *testing.T) {
 			do((*modelled).shutdown), do((*modelled).peerHalfCloses), register(epore.Writable), poll,
 			do((*modelled).peerCloses), poll,
 		}},
-		"news of a reset after a half-close": {kindTCP, []step{
+		"a reset reported after a half-close": {kindTCP, []step{
 			do((*modelled).peerHalfCloses), do((*modelled).peerResets), register(epore.Readable), poll,
 			do((*modelled).drain), poll,
 		}},
@@ -234,7 +227,7 @@ func TestSequences(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			guard(t, "all queues behave alike, as the contract says")
+			guard(t, "all queues behave in the same way, as the contract says")
 			runtime.LockOSThread()
 			defer runtime.UnlockOSThread()
 			for _, w := range worlds(t, []*kind{c.kind}) {

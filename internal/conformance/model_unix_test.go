@@ -1,6 +1,6 @@
 //go:build unix
 
-package epore_test
+package conformance_test
 
 import (
 	"math"

@@ -1,6 +1,7 @@
-package epore_test
+package house_test
 
 import (
+	"bytes"
 	"go/ast"
 	"go/format"
 	"go/parser"
@@ -17,41 +18,44 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// looked are the tests that have looked at the sources.
+// root is the top of the tree, as seen from this package.
+const root = "../../"
+
+// looked holds the names of the tests that have read the sources.
 var looked sync.Map
 
-// goFiles returns the Go files of the module. On a bare machine, where a test
-// binary runs without its sources, there are none; and when tests are repeated,
-// the sources are as they were.
+// goFiles returns the Go files of the module. It skips the test if there are none, because a
+// test binary runs on a machine without the sources, and if the test is repeated, because
+// the sources have not changed.
 func goFiles(t *testing.T) (paths []string) {
 	if _, again := looked.LoadOrStore(t.Name(), true); again {
-		t.Skip("looked at already")
+		t.Skip("the sources were checked already")
 	}
-	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && !d.IsDir() && strings.HasSuffix(path, ".go") {
 			paths = append(paths, path)
 		}
 		return err
 	}))
 	if len(paths) == 0 {
-		t.Skip("the sources are not here")
+		t.Skip("the sources are not available")
 	}
 	return paths
 }
 
-func TestSourcesAreFormatted(t *testing.T) {
+func TestSources_AreFormatted(t *testing.T) {
 	for _, path := range goFiles(t) {
 		src, err := os.ReadFile(path)
 		require.NoError(t, err)
 		want, err := format.Source(src)
 		require.NoError(t, err, path)
-		assert.Equal(t, string(want), string(src), "%s: run gofmt", path)
+		assert.True(t, bytes.Equal(want, src), "%s: run gofmt", path)
 	}
 }
 
-// Which system gets which queue is said in default_*.go, and nowhere else: other
-// files may be for one system, or for all but one.
-func TestPlatformListsStandOnce(t *testing.T) {
+// The default_*.go files say which system gets which queue, and nothing else does. Other
+// files may be for one system, or for all except one.
+func TestSources_PlatformListsStandOnce(t *testing.T) {
 	constraint := regexp.MustCompile(`(?m)^//go:build .*$`)
 	system := regexp.MustCompile(`\b(aix|darwin|dragonfly|freebsd|illumos|linux|netbsd|openbsd|plan9|solaris|windows|js|wasip1)\b`)
 	for _, path := range goFiles(t) {
@@ -67,23 +71,23 @@ func TestPlatformListsStandOnce(t *testing.T) {
 	}
 }
 
-// Every exported symbol says what it means.
-func TestEverythingIsDocumented(t *testing.T) {
+// Every exported name has a doc comment.
+func TestSources_ExportedNamesAreDocumented(t *testing.T) {
 	for _, path := range goFiles(t) {
-		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, "examples") {
+		if strings.HasSuffix(path, "_test.go") || strings.HasPrefix(path, root+"examples") {
 			continue
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.SkipObjectResolution)
 		require.NoError(t, err)
 		for _, decl := range file.Decls {
 			for name, doc := range exported(decl) {
-				assert.NotEmpty(t, strings.TrimSpace(doc.Text()), "%s: %s has no comment", path, name)
+				assert.NotEmpty(t, strings.TrimSpace(doc.Text()), "%s: %s has no doc comment", path, name)
 			}
 		}
 	}
 }
 
-// exported returns the exported names of a declaration with their comments.
+// exported returns the exported names of a declaration with their doc comments.
 func exported(decl ast.Decl) map[string]*ast.CommentGroup {
 	found := make(map[string]*ast.CommentGroup)
 	switch d := decl.(type) {
@@ -125,11 +129,11 @@ func either(a, b *ast.CommentGroup) *ast.CommentGroup {
 	return b
 }
 
-// docs/contract.md names the tests that hold each rule; they must exist.
-func TestTheContractNamesItsTests(t *testing.T) {
-	doc, err := os.ReadFile("docs/contract.md")
+// docs/contract.md names the tests that hold each rule. They exist.
+func TestContract_NamesItsTests(t *testing.T) {
+	doc, err := os.ReadFile(root + "docs/contract.md")
 	if err != nil {
-		t.Skip("the documents are not here")
+		t.Skip("the documents are not available")
 	}
 	var sources strings.Builder
 	for _, path := range goFiles(t) {
@@ -144,13 +148,13 @@ func TestTheContractNamesItsTests(t *testing.T) {
 	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
 		rules++
 		names := quoted.FindAllStringSubmatch(m[2], -1)
-		assert.NotEmpty(t, names, "%s is held by nothing", m[1])
+		assert.NotEmpty(t, names, "no test holds %s", m[1])
 		for _, name := range names {
 			definition := `name: "` + name[1] + `",`
 			if regexp.MustCompile(`^(Test|Benchmark)\w+$`).MatchString(name[1]) {
 				definition = "func " + name[1] + "("
 			}
-			assert.True(t, strings.Contains(text, definition), "%s: there is no %s", m[1], name[1])
+			assert.True(t, strings.Contains(text, definition), "%s: %s does not exist", m[1], name[1])
 		}
 	}
 	assert.GreaterOrEqual(t, rules, 40)

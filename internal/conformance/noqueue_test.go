@@ -1,6 +1,6 @@
 //go:build !unix && !windows
 
-package epore_test
+package conformance_test
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 	"github.com/epore/epore/backend/backendtest"
 )
 
-// Where there is no queue, New says so, and whose it would be; and NewWith works.
-func TestNoQueueOfItsOwn(t *testing.T) {
+// On a system without a queue New says so and names the system, and NewWith works.
+func TestNew_WithoutAQueue(t *testing.T) {
 	_, err := epore.New()
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	require.ErrorContains(t, err, runtime.GOOS)

@@ -1,58 +1,67 @@
 //go:build unix || windows
 
-package epore_test
+package conformance_test
 
 import (
 	"fmt"
+	"os"
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/queuetest"
 )
 
-// What holds for a backend holds for a Poll on it: the suite once more, through
-// the public API, for both ways of waiting.
+// The suite that holds every backend also holds a Poll on it, through the public API, on each
+// queue and with each strategy.
 func TestContract(t *testing.T) {
-	except := exceptions[open(t).Backend()]
-	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
-		t.Run(s.String(), func(t *testing.T) {
-			if open(t, epore.WithStrategy(s)).Strategy() != s {
-				t.Skip("it would be the same once more: this queue cannot park")
-			}
-			backendtest.Run(t, func() (backend.Backend, error) {
-				p, err := openBare(epore.WithStrategy(s))
-				if err != nil {
-					return nil, err
+	for _, queue := range queuetest.All() {
+		for _, strategy := range []epore.Strategy{epore.Park, epore.Block} {
+			t.Run(queue.Name+", "+strategy.String(), func(t *testing.T) {
+				p, err := epore.NewWith(queue.New(), epore.WithStrategy(strategy))
+				skipWithout(t, err)
+				name, same := p.Backend(), p.Strategy() != strategy
+				require.NoError(t, p.Close())
+				if same {
+					t.Skip("this queue cannot park, so it would be the same test again")
 				}
-				w, err := epore.NewWaker(p.Registry(), wakeToken)
-				return &pollAsBackend{p, w, nil, make(map[backend.Key]*epore.Process)}, err
-			}, except...)
-		})
+				backendtest.Run(t, func() (backend.Backend, error) {
+					p, err := epore.NewWith(queue.New(), epore.WithStrategy(strategy))
+					if err != nil {
+						return nil, err
+					}
+					w, err := epore.NewWaker(p.Registry(), wakeToken)
+					return &pollAsBackend{p, w, nil, make(map[backend.Key]*epore.Process)}, err
+				}, exceptions[name]...)
+			})
+		}
 	}
 }
 
-// exceptions are what queues cannot pass: see their packages.
+// exceptions lists the cases that a queue cannot pass: see the queues' packages.
 var exceptions = map[string][]backendtest.Exception{
 	"io_uring": {{
 		Case: "a closed number that others use",
-		Why:  "requests are made for a number, and know nothing of who had it before",
+		Why:  "a request names a number, and does not know which file had it before",
 	}},
 	"iocp": {{
 		Case: "both sides shut down",
-		Why:  "AFD does not tell that this side has shut down sending",
+		Why:  "AFD does not report that this side has shut down sending",
 	}},
 	"kqueue": {{
 		Case: "a datagram nobody wants",
-		Why:  "a kqueue tells a pending error together with the end of a stream only",
+		Why:  "a kqueue reports a pending error only together with the end of a stream",
 	}},
 }
 
-// wakeToken is free: the suite registers nothing under zero.
+// wakeToken is free, because the suite registers nothing under zero.
 const wakeToken = 0
 
-// pollAsBackend is a Poll behind the interface of what stands below it.
+// pollAsBackend gives a Poll the interface of a backend.
 type pollAsBackend struct {
 	*epore.Poll
 	waker     *epore.Waker
@@ -77,7 +86,11 @@ func (p *pollAsBackend) Delete(h backend.Handle) error {
 }
 
 func (p *pollAsBackend) WatchProcess(pid int, k backend.Key) (err error) {
-	p.processes[k], err = epore.NewProcess(p.Registry(), epore.Token(k), pid)
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	p.processes[k], err = epore.NewProcess(p.Registry(), epore.Token(k), process)
 	return err
 }
 
@@ -89,7 +102,7 @@ func (p *pollAsBackend) Wait(dst []backend.Event, timeout time.Duration) (n int,
 	}
 	for n == 0 {
 		if err := p.Poll.Poll(p.events, timeout); err != nil {
-			// Not unwrapped: a backend may say EINTR, which the suite bears; a Poll
+			// Not wrapped: a backend may return EINTR, which the suite accepts, but a Poll
 			// may not.
 			return 0, fmt.Errorf("a Poll failed: %v", err)
 		}
@@ -102,7 +115,7 @@ func (p *pollAsBackend) Wait(dst []backend.Event, timeout time.Duration) (n int,
 				n++
 			}
 		}
-		timeout = 0 // it was the wake, which is an event here: what else is there?
+		timeout = 0 // that was the wake, which is an event here: look for others
 	}
 	return n, nil
 }

@@ -1,4 +1,4 @@
-package epore
+package process
 
 import (
 	"errors"
@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openProcess returns a pidfd, which is readable when the process has ended: see
-// pidfd_open(2). It needs Linux 5.3. Containers may forbid it, and on Android that
-// ends the program.
-func openProcess(pid int) (fd int, err error) {
+// Open returns a pidfd, which becomes readable when the process has ended: see
+// pidfd_open(2). The caller closes it. It needs Linux 5.3. Containers may forbid it, and on
+// Android the attempt would end the program.
+func Open(pid int) (fd int, err error) {
 	if runtime.GOOS == "android" {
 		return -1, fmt.Errorf("pidfd_open is not allowed on Android: %w", errors.ErrUnsupported)
 	}
@@ -28,7 +28,7 @@ func openProcess(pid int) (fd int, err error) {
 	return -1, fmt.Errorf("pidfd_open: %w", err)
 }
 
-// childEnded reports whether a child has ended, and leaves it to be waited for.
+// childEnded reports whether a child has ended. The child can still be waited for.
 func childEnded(pid int) (ended bool, err error) {
 	for {
 		var info unix.Siginfo
