@@ -17,14 +17,14 @@ import (
 	"github.com/epore/epore/backend/internal/posix"
 )
 
-// Epoll is an epoll instance and the eventfd that wakes it.
+// Epoll is an epoll instance and the eventfd that wakes it. Create it with [New]. It
+// serves one Poll.
 type Epoll struct {
-	open   bool
-	epfd   int
-	wakefd int
-	buf    []unix.EpollEvent // what the kernel writes into; belongs to Wait
+	epfd   int               // -1 after Close
+	wakefd int               // likewise
+	buf    []unix.EpollEvent // the kernel writes into it; only Wait uses it
 
-	// nanoseconds says that epoll_pwait2 is there.
+	// nanoseconds reports that epoll_pwait2 works.
 	nanoseconds bool
 	// timespec is the timeout of the wait in progress, as epoll_pwait2 takes it:
 	// a struct __kernel_timespec, two 64-bit words on every architecture (which
@@ -32,8 +32,8 @@ type Epoll struct {
 	timespec [2]int64
 }
 
-// New returns an epoll queue that is not open yet: epore.NewWith opens it.
-func New() *Epoll { return new(Epoll) }
+// New returns a queue that is not open yet. epore.NewWith opens it.
+func New() *Epoll { return &Epoll{epfd: -1, wakefd: -1} }
 
 var (
 	_ backend.Backend  = (*Epoll)(nil)
@@ -45,9 +45,6 @@ func (e *Epoll) Name() string { return "epoll" }
 
 // Open implements [backend.Backend].
 func (e *Epoll) Open(backend.Config) error {
-	if e.open {
-		return fmt.Errorf("it is open already, and serves one Poll: %w", unix.EBUSY)
-	}
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return linux.OpenError("epoll_create1", err)
@@ -57,17 +54,17 @@ func (e *Epoll) Open(backend.Config) error {
 		unix.Close(epfd)
 		return linux.OpenError("eventfd", err)
 	}
-	// Edge-triggered, the eventfd need never be read: each write is an edge, and
-	// the counter does not overflow within 2^64 wakes. Its key is zero.
+	// The eventfd is edge-triggered, so it need never be read: each write is an edge,
+	// and the counter overflows after 2^64 wakes only. Its key is zero.
 	if err := linux.Ctl(epfd, unix.EPOLL_CTL_ADD, backend.Handle(wakefd), unix.EPOLLIN|unix.EPOLLET, 0); err != 0 {
 		unix.Close(wakefd)
 		unix.Close(epfd)
 		return linux.OpenError("epoll_ctl of the eventfd", err)
 	}
-	e.open, e.epfd, e.wakefd = true, epfd, wakefd
+	e.epfd, e.wakefd = epfd, wakefd
 	e.grow(1)
-	// Asked, not derived from a version: seccomp filters refuse it too, with
-	// EPERM or ENOSYS, on kernels that have it.
+	// A trial call, not the kernel's version, decides: seccomp filters refuse
+	// epoll_pwait2 with EPERM or ENOSYS on kernels that have it.
 	_, errno := e.pwait2(1, 0)
 	e.nanoseconds = errno == 0
 	return nil
@@ -110,8 +107,8 @@ func (e *Epoll) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 			return linux.CtlError(errno)
 		}
 	}
-	// The kernel refuses to modify to or from EPOLLEXCLUSIVE, so that takes two
-	// calls. Nothing is lost between them: adding reports what is ready now.
+	// The kernel refuses EPOLL_CTL_MOD to or from EPOLLEXCLUSIVE, so this takes two
+	// calls. No event is lost between them: EPOLL_CTL_ADD reports what is ready now.
 	if errno := e.ctl(unix.EPOLL_CTL_DEL, h, 0, 0); errno != 0 {
 		return linux.CtlError(errno)
 	}
@@ -153,14 +150,14 @@ func (e *Epoll) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 		if !woken || n < room {
 			return out, nil
 		}
-		// The eventfd took the place of an event; less than what there is room
-		// for would say that nothing more is ready.
+		// The eventfd took the place of an event. Returning fewer events than fit would
+		// mean that no more are ready, so look again.
 		timeout = 0
 	}
 }
 
-// maxEvents is what the kernel takes for maxevents: EP_MAX_EVENTS of
-// fs/eventpoll.c, with the larger of the two layouts of epoll_event.
+// maxEvents is the kernel's limit for maxevents: EP_MAX_EVENTS of fs/eventpoll.c,
+// with the larger of the two layouts of epoll_event.
 const maxEvents = math.MaxInt32 / 16
 
 // grow makes room for n kernel events.
@@ -170,8 +167,8 @@ func (e *Epoll) grow(n int) {
 	}
 }
 
-// wait is the system call: raw when it cannot block, and announced to the
-// scheduler when it can.
+// wait makes the system call: a raw one if it cannot block, or else one that tells
+// Go's scheduler.
 func (e *Epoll) wait(room int, timeout time.Duration) (int, unix.Errno) {
 	if timeout == 0 {
 		n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
@@ -186,9 +183,9 @@ func (e *Epoll) wait(room int, timeout time.Duration) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// pwait2 waits by epoll_pwait2, whose timeout has nanoseconds.
+// pwait2 waits with epoll_pwait2, whose timeout is in nanoseconds.
 func (e *Epoll) pwait2(room int, timeout time.Duration) (int, unix.Errno) {
-	var ts *[2]int64 // none: for ever
+	var ts *[2]int64 // nil: wait indefinitely
 	if timeout >= 0 {
 		e.timespec = [2]int64{int64(timeout / time.Second), int64(timeout % time.Second)}
 		ts = &e.timespec
@@ -203,14 +200,13 @@ func (e *Epoll) Wake() error { return linux.Wake(e.wakefd) }
 
 // Close implements [backend.Backend].
 func (e *Epoll) Close() error {
-	if !e.open {
-		return nil
-	}
-	e.open = false
-	return errors.Join(unix.Close(e.wakefd), unix.Close(e.epfd))
+	epfd, wakefd := e.epfd, e.wakefd
+	e.epfd, e.wakefd = -1, -1 // a late call must not reach the next owner of a number
+	return errors.Join(unix.Close(wakefd), unix.Close(epfd))
 }
 
-// ctl changes what this epoll watches. The eventfd is not for others to change.
+// ctl changes what this epoll watches. It refuses the eventfd, which must not be
+// registered by anybody else.
 func (e *Epoll) ctl(op int, h backend.Handle, bits uint32, k backend.Key) unix.Errno {
 	if h == backend.Handle(e.wakefd) {
 		return unix.EINVAL
@@ -218,7 +214,7 @@ func (e *Epoll) ctl(op int, h backend.Handle, bits uint32, k backend.Key) unix.E
 	return linux.Ctl(e.epfd, op, h, bits, uint64(k))
 }
 
-// kernelBits translates an interest.
+// kernelBits translates an interest into epoll's event bits and flags.
 func kernelBits(in backend.Interest) (uint32, error) {
 	bits := posix.Bits(in)
 	if in.Has(backend.Edge) {
@@ -229,15 +225,15 @@ func kernelBits(in backend.Interest) (uint32, error) {
 	}
 	if in.Has(backend.Exclusive) {
 		if in.Has(backend.Priority) {
-			return 0, fmt.Errorf("epoll has no Exclusive for Priority: %w", errors.ErrUnsupported)
+			return 0, fmt.Errorf("epoll supports no Exclusive with Priority: %w", errors.ErrUnsupported)
 		}
-		bits &^= unix.EPOLLRDHUP // refused beside EPOLLEXCLUSIVE: EPOLLEXCLUSIVE_OK_BITS
+		bits &^= unix.EPOLLRDHUP // not among EPOLLEXCLUSIVE_OK_BITS
 		bits |= unix.EPOLLEXCLUSIVE
 	}
 	return bits, nil
 }
 
-// keyOf is the data word of a kernel event.
+// keyOf returns the data word of a kernel event.
 func keyOf(ev *unix.EpollEvent) backend.Key {
 	return backend.Key(uint32(ev.Fd)) | backend.Key(uint32(ev.Pad))<<32
 }
