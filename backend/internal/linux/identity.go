@@ -14,41 +14,44 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Identities is the account of registered files of a queue whose kernel keeps none: it
-// tells whether a descriptor still is the file that it was. For numbers are closed
-// and reused behind a queue's back.
+// Identities records which files the registered descriptors of a queue are. It detects
+// whether a descriptor still is the file that was registered: a program may close a
+// descriptor without telling the queue, and the kernel reuses its number. Queues need it
+// if their kernel interface does not detect this itself. The zero value is ready to use.
+// Its methods are not safe for concurrent use.
 //
-// Sockets have an identity of their own. The kernel numbers them, and never gives a
-// number twice (SO_COOKIE, socket(7)), and a socket can always be polled: one
-// system call answers for all. Other files have nothing of the kind. Device and
-// inode are the same for all eventfds and timerfds, and for both ends of a pipe.
-// Those are entered into an epoll that nobody waits on: the kernel keeps in it which
-// files are there, by number and file, forgets them when they are closed, and
-// refuses what cannot be polled.
+// The kernel numbers sockets and never reuses such a number (SO_COOKIE, socket(7)). All
+// sockets can be polled, so one system call answers everything. Other files lack such a
+// number: device and inode are the same for all eventfds and timerfds, and for both ends
+// of a pipe. Identities adds them to an epoll instance that nothing waits on. The kernel
+// keeps its entries by descriptor number and file, removes them when the file is closed,
+// and refuses files that cannot be polled.
 type Identities struct {
-	epfd int // 0: none yet; the number is one of ours plus 1
+	epfd int // the descriptor of the epoll instance plus 1; 0: none yet
 }
 
-// FileID is the identity of a file; NotSocket that of all that have none.
+// FileID is the identity of a file: the number of a socket, or NotSocket.
 type FileID uint64
 
-// NotSocket is the identity of the files that are in the epoll.
+// NotSocket is the identity of all files that are not sockets. The epoll instance
+// distinguishes them.
 const NotSocket FileID = 0
 
-// MaxDescriptor is the greatest number that a descriptor can have.
+// MaxDescriptor is the largest possible descriptor.
 const MaxDescriptor = math.MaxInt32
 
-// Record records what h is now, and returns its identity. known says that was is
-// entered for h; EEXIST, that it still is what h is. EBADF and EPERM (it cannot be
-// polled) mean that nothing is, whatever was before.
-func (b *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
+// Record records which file h is now, and returns its identity. known means that was is
+// recorded for h. EEXIST means that h still is that file. EBADF (h is closed) and EPERM
+// (it cannot be polled) mean that nothing is recorded for h any more, whatever was
+// recorded before.
+func (i *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
 	id, errno := identify(h)
 	known = known && was == id
 	switch {
 	case errno != 0:
 	case id == NotSocket:
-		if errno = b.add(h); errno == unix.EEXIST && !known {
-			errno = 0 // ours, of a time before the number was closed and came back by dup2
+		if errno = i.add(h); errno == unix.EEXIST && !known {
+			errno = 0 // a stale entry: the number was closed, and dup2 brought the file back to it
 		}
 	case known:
 		errno = unix.EEXIST
@@ -56,27 +59,28 @@ func (b *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, u
 	return id, errno
 }
 
-// RecordError translates what Enter answers.
+// RecordError translates the result of Record into an error.
 func RecordError(errno unix.Errno) error {
 	switch errno {
 	case 0, unix.EEXIST, unix.EBADF, unix.EPERM:
 		return CtlError(errno)
 	}
-	return fmt.Errorf("the account of files that are no sockets, an epoll: %w", CtlError(errno))
+	return fmt.Errorf("record the identity of a file in an epoll instance: %w", CtlError(errno))
 }
 
-// Check looks whether h still is what was entered for it: if not, it answers
-// ENOENT, or EBADF.
-func (b *Identities) Check(h backend.Handle, was FileID) unix.Errno {
-	return b.look(h, was, unix.EPOLL_CTL_MOD)
+// Check returns 0 if h still is the file that was recorded for it. Otherwise it returns
+// ENOENT, or EBADF if h is closed.
+func (i *Identities) Check(h backend.Handle, was FileID) unix.Errno {
+	return i.look(h, was, unix.EPOLL_CTL_MOD)
 }
 
-// Forget is Check, and strikes the entry out.
-func (b *Identities) Forget(h backend.Handle, was FileID) unix.Errno {
-	return b.look(h, was, unix.EPOLL_CTL_DEL)
+// Forget is Check, and removes the record.
+func (i *Identities) Forget(h backend.Handle, was FileID) unix.Errno {
+	return i.look(h, was, unix.EPOLL_CTL_DEL)
 }
 
-// Unknown is the answer for h when nothing is entered for it: ENOENT, or EBADF.
+// Unknown returns the error for h if nothing is recorded for it: ENOENT, or EBADF if h is
+// closed.
 func Unknown(h backend.Handle) unix.Errno {
 	if _, errno := identify(h); errno != 0 {
 		return errno
@@ -84,24 +88,24 @@ func Unknown(h backend.Handle) unix.Errno {
 	return unix.ENOENT
 }
 
-// Owns reports that h is the book itself.
-func (b *Identities) Owns(h backend.Handle) bool { return b.epfd != 0 && h == backend.Handle(b.epfd-1) }
+// Owns reports whether h is the descriptor of the epoll instance.
+func (i *Identities) Owns(h backend.Handle) bool { return i.epfd != 0 && h == backend.Handle(i.epfd-1) }
 
-// Close closes the book.
-func (b *Identities) Close() error {
-	if b.epfd == 0 {
+// Close closes the epoll instance and forgets all records. Closing again does nothing.
+func (i *Identities) Close() error {
+	if i.epfd == 0 {
 		return nil
 	}
-	fd := b.epfd - 1
-	b.epfd = 0
+	fd := i.epfd - 1
+	i.epfd = 0
 	return unix.Close(fd)
 }
 
-func (b *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {
+func (i *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {
 	if was == NotSocket {
-		errno := Ctl(b.epfd-1, op, h, nothing, 0)
+		errno := Ctl(i.epfd-1, op, h, nothing, 0)
 		if errno == unix.EPERM {
-			errno = unix.ENOENT // it is a regular file now
+			errno = unix.ENOENT // h is a regular file now
 		}
 		return errno
 	}
@@ -112,24 +116,24 @@ func (b *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {
 	return errno
 }
 
-// nothing is asked for in the epoll, and after the first hang-up or error, which
-// come unasked, not even those.
+// nothing requests no events. One-shot and edge also silence errors and hang-ups, which
+// epoll reports unasked, after the first.
 const nothing = unix.EPOLLONESHOT | unix.EPOLLET
 
-func (b *Identities) add(h backend.Handle) unix.Errno {
-	if b.epfd == 0 {
+func (i *Identities) add(h backend.Handle) unix.Errno {
+	if i.epfd == 0 {
 		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 		if err != nil {
 			var errno unix.Errno
 			errors.As(err, &errno)
 			return errno
 		}
-		b.epfd = fd + 1
+		i.epfd = fd + 1
 	}
-	return Ctl(b.epfd-1, unix.EPOLL_CTL_ADD, h, nothing, 0)
+	return Ctl(i.epfd-1, unix.EPOLL_CTL_ADD, h, nothing, 0)
 }
 
-// identify asks the kernel who h is.
+// identify asks the kernel for the identity of h.
 func identify(h backend.Handle) (FileID, unix.Errno) {
 	if uint64(h) > MaxDescriptor {
 		return 0, unix.EBADF

@@ -16,42 +16,42 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// What is struck out of the book is out: its epoll is not to fill up.
-func TestIdentities(t *testing.T) {
-	var b linux.Identities
-	defer b.Close()
+// Forget removes the record, so that the epoll instance does not fill up.
+func TestIdentities_RecordAndForget(t *testing.T) {
+	var ids linux.Identities
+	defer ids.Close()
 	pipe, _ := fixture.Pipe(t)
 	socket, _ := fixture.Pair(t)
 	for _, e := range []*fixture.End{pipe, socket} {
 		h := e.Handle()
-		id, errno := b.Record(h, 0, false)
+		id, errno := ids.Record(h, 0, false)
 		require.Zero(t, errno)
-		_, errno = b.Record(h, id, true)
+		_, errno = ids.Record(h, id, true)
 		require.Equal(t, unix.EEXIST, errno)
-		require.Zero(t, b.Check(h, id))
-		require.Zero(t, b.Forget(h, id))
+		require.Zero(t, ids.Check(h, id))
+		require.Zero(t, ids.Forget(h, id))
 	}
-	require.Equal(t, unix.ENOENT, b.Check(pipe.Handle(), linux.NotSocket))
-	require.Zero(t, entries(t, &b))
+	require.Equal(t, unix.ENOENT, ids.Check(pipe.Handle(), linux.NotSocket))
+	require.Zero(t, entries(t, &ids))
 
-	// A number that was a pipe's, or a socket's, and is a file's now.
+	// A number that was a pipe's is a regular file's now.
 	f := fixture.RegularFile(t)
-	_, errno := b.Record(pipe.Handle(), 0, false)
+	_, errno := ids.Record(pipe.Handle(), 0, false)
 	require.Zero(t, errno)
-	require.Equal(t, 1, entries(t, &b))
+	require.Equal(t, 1, entries(t, &ids))
 	number := pipe.FD
 	pipe.Close()
 	f = f.MoveTo(number)
-	require.Equal(t, unix.ENOENT, b.Check(f.Handle(), linux.NotSocket))
-	_, errno = b.Record(f.Handle(), linux.NotSocket, true)
+	require.Equal(t, unix.ENOENT, ids.Check(f.Handle(), linux.NotSocket))
+	_, errno = ids.Record(f.Handle(), linux.NotSocket, true)
 	require.Equal(t, unix.EPERM, errno)
-	require.Zero(t, entries(t, &b), "closed, and so forgotten")
+	require.Zero(t, entries(t, &ids), "the kernel removes the entry of a closed file")
 }
 
-// entries counts what is in the epoll of b.
-func entries(t *testing.T, b *linux.Identities) int {
+// entries counts the entries in the epoll instance of ids.
+func entries(t *testing.T, ids *linux.Identities) int {
 	fd := 0
-	for !b.Owns(backend.Handle(fd)) {
+	for !ids.Owns(backend.Handle(fd)) {
 		fd++
 	}
 	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))

@@ -11,7 +11,7 @@ import (
 	"github.com/epore/epore/backend/internal/linux"
 )
 
-func TestErrorsNameTheLimit(t *testing.T) {
+func TestOpenError_NamesTheLimit(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.ENOMEM} {
 		err := linux.OpenError("epoll_create1", errno)
 		require.ErrorIs(t, err, errno)
