@@ -12,7 +12,7 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// What AFD polls for: the AFD_POLL_ bits.
+// The events that AFD polls for: the AFD_POLL_ bits.
 const (
 	afdReceive     = 0x1
 	afdExpedited   = 0x2 // urgent data
@@ -42,11 +42,11 @@ type afdPoll struct {
 	socket    afdPollHandle
 }
 
-// afdPollSize is the size that it has in C, which rounds it up to the alignment of
-// timeout, 8 bytes, also where a handle has 4.
+// afdPollSize is the size of AFD_POLL_INFO in C, which rounds it up to the alignment of
+// timeout: 8 bytes, on 32-bit systems, too.
 const afdPollSize = (unsafe.Sizeof(afdPoll{}) + 7) &^ 7
 
-// noTimeout is a point in time that does not come.
+// noTimeout is a point in time that never comes.
 const noTimeout = 1<<63 - 1
 
 // statusBlock is IO_STATUS_BLOCK.
@@ -55,7 +55,7 @@ type statusBlock struct {
 	information uintptr
 }
 
-// packet is OVERLAPPED_ENTRY: what comes out of a port.
+// packet is OVERLAPPED_ENTRY: one completion out of a port.
 type packet struct {
 	key      uintptr
 	context  uintptr // of the request
@@ -63,7 +63,7 @@ type packet struct {
 	bytes    uint32
 }
 
-// What golang.org/x/sys has not. What is called often is called by SyscallN, because
+// Functions that golang.org/x/sys lacks. Frequent calls use SyscallN, because
 // LazyProc.Call allocates.
 var (
 	ntdll                        = windows.NewLazySystemDLL("ntdll.dll")
@@ -78,17 +78,18 @@ var (
 	procUnregisterWaitEx         = kernel32.NewProc("UnregisterWaitEx")
 )
 
-// findProcs says what this Windows lacks.
+// findProcs returns an error that names the first function that this Windows lacks.
 func findProcs() error {
 	for _, proc := range []*windows.LazyProc{procNtDeviceIoControlFile, procNtCancelIoFileEx, procGetQueuedCompletionsEx} {
 		if err := proc.Find(); err != nil {
-			return fmt.Errorf("this Windows lacks %s, which Vista has: %w", proc.Name, err)
+			return fmt.Errorf("this Windows lacks %s, which exists since Vista: %w", proc.Name, err)
 		}
 	}
 	return nil
 }
 
-// openAFD returns a handle of AFD that is no socket: to make polls on.
+// openAFD returns a helper handle: a handle of AFD that is not a socket, to make polls
+// on.
 func openAFD() (h windows.Handle, err error) {
 	name, err := windows.NewNTUnicodeString(`\Device\Afd\Epore`)
 	if err != nil {
@@ -100,26 +101,26 @@ func openAFD() (h windows.Handle, err error) {
 	err = windows.NtCreateFile(&h, windows.SYNCHRONIZE, &attributes, &status, nil, 0,
 		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE, windows.FILE_OPEN, 0, 0, 0)
 	if err != nil {
-		return 0, fmt.Errorf(`open \Device\Afd, the driver of sockets: %w`, plain(err))
+		return 0, fmt.Errorf(`open \Device\Afd, the driver that implements sockets: %w`, toErrno(err))
 	}
 	return h, nil
 }
 
-// startPoll makes the poll in s on afd; its packet will have the context. After an
-// error no packet comes.
+// startPoll starts the poll in s on the helper handle afd. Its packet carries context.
+// After an error no packet comes.
 func startPoll(afd windows.Handle, s *slot, context uintptr) error {
 	s.status.status = uintptr(windows.STATUS_PENDING)
 	r, _, _ := syscall.SyscallN(procNtDeviceIoControlFile.Addr(), uintptr(afd), 0, 0, context,
 		uintptr(unsafe.Pointer(&s.status)), ioctlAFDPoll,
 		uintptr(unsafe.Pointer(&s.poll)), afdPollSize, uintptr(unsafe.Pointer(&s.poll)), afdPollSize)
 	if status := windows.NTStatus(r); failed(status) {
-		return plain(status)
+		return toErrno(status)
 	}
 	return nil
 }
 
-// cancelPoll ends the poll in s, if it has not ended. Either way its packet comes, and
-// says which.
+// cancelPoll cancels the poll in s, unless it has completed. A packet comes in both
+// cases, and says which of them it was.
 func cancelPoll(afd windows.Handle, s *slot) {
 	var status statusBlock
 	_, _, _ = syscall.SyscallN(procNtCancelIoFileEx.Addr(), uintptr(afd), uintptr(unsafe.Pointer(&s.status)), uintptr(unsafe.Pointer(&status)))
@@ -128,7 +129,7 @@ func cancelPoll(afd windows.Handle, s *slot) {
 // failed is NT_ERROR: neither success, information nor warning.
 func failed(s windows.NTStatus) bool { return s>>30 == 3 }
 
-// dequeue takes packets out of the port, for at most milliseconds.
+// dequeue takes packets out of the port. It waits at most milliseconds for the first.
 func dequeue(port windows.Handle, dst []packet, milliseconds uint32) (int, error) {
 	var n uint32
 	ok, _, errno := syscall.SyscallN(procGetQueuedCompletionsEx.Addr(), uintptr(port), uintptr(unsafe.Pointer(&dst[0])), uintptr(len(dst)),
@@ -142,25 +143,25 @@ func dequeue(port windows.Handle, dst []packet, milliseconds uint32) (int, error
 	return 0, errno
 }
 
-// plain turns an NTSTATUS into the error number that the rest of Windows speaks.
-func plain(err error) error {
+// toErrno translates an NTSTATUS into the error number of the Windows API.
+func toErrno(err error) error {
 	if status, ok := err.(windows.NTStatus); ok {
 		return status.Errno()
 	}
 	return err
 }
 
-// Controls of Winsock that tell the handle of AFD below those that other providers
-// have put on top of it.
+// Winsock controls that return the handle of AFD below the handles of layered service
+// providers.
 const (
 	sioBaseHandle    = 0x48000022 // SIO_BASE_HANDLE
-	sioBSPHandlePoll = 0x4800001D // SIO_BSP_HANDLE_POLL, for providers that hide the former
+	sioBSPHandlePoll = 0x4800001D // SIO_BSP_HANDLE_POLL, for providers that hide the base handle
 )
 
-// baseHandle returns AFD's handle of a socket, mostly the socket itself.
+// baseHandle returns AFD's handle of a socket. Usually that is the socket itself.
 func baseHandle(h backend.Handle) (base windows.Handle, err error) {
-	// Windows looks at 30 bits of a handle only, so one socket has many. One of them
-	// can be registered, and no other may be taken for another socket.
+	// Windows ignores all but 30 bits of a handle, so one socket has several numbers. Only
+	// one of them can be registered: the others would look like different sockets.
 	if h != h&0xFFFFFFFC {
 		return 0, errClosedHandle
 	}
@@ -174,10 +175,11 @@ func baseHandle(h backend.Handle) (base windows.Handle, err error) {
 			return 0, notASocket(windows.Handle(h))
 		}
 	}
-	return 0, fmt.Errorf("the handle below the socket (SIO_BASE_HANDLE): %w", err)
+	return 0, fmt.Errorf("ask the socket for its base handle (SIO_BASE_HANDLE): %w", err)
 }
 
-// notASocket says what h is instead: Winsock does not distinguish.
+// notASocket returns the error for a handle that is not a socket: it is closed, or
+// something else. Winsock does not distinguish the two.
 func notASocket(h windows.Handle) error {
 	if _, err := windows.GetFileType(h); err != nil {
 		return errClosedHandle
@@ -185,10 +187,10 @@ func notASocket(h windows.Handle) error {
 	return fmt.Errorf("%w; on Windows only sockets have readiness: %w", backend.ErrNotPollable, windows.WSAENOTSOCK)
 }
 
-// asked are the bits to poll for, for conditions. Closing and failing are always
-// asked for, except that the end of the stream is a matter of reading: it stays, and
-// would be reported again and again to someone who waits for room to write.
-func asked(in backend.Interest) (events uint32) {
+// pollEvents returns the bits to poll for. They always include closing and failing. They
+// include the end of the stream only with Readable: it is permanent, so it would be
+// reported again and again to a program that waits for room to write.
+func pollEvents(in backend.Interest) (events uint32) {
 	events = afdAbort | afdLocalClose | afdConnectFail
 	if in&backend.Readable != 0 {
 		events |= afdReceive | afdAccept | afdDisconnect
@@ -202,8 +204,8 @@ func asked(in backend.Interest) (events uint32) {
 	return events
 }
 
-// readiness is what AFD's bits say. A failed connection is not called closed: nothing
-// was open.
+// readiness translates AFD's bits. A failed connect is not reported as closed, because
+// no connection was open.
 func readiness(events uint32) (r backend.Readiness) {
 	for _, bit := range [...]struct {
 		event uint32

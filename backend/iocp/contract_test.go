@@ -11,7 +11,7 @@ import (
 
 var exceptions = []backendtest.Exception{{
 	Case: "both sides shut down",
-	Why:  "AFD does not tell that this side has shut down sending",
+	Why:  "AFD does not report that this side has shut down sending",
 }}
 
 func TestContract(t *testing.T) {
@@ -21,9 +21,9 @@ func TestContract(t *testing.T) {
 	}, exceptions...)
 }
 
-// Windows before 10, version 1803, has no timers of high resolution: the same
-// contract, by milliseconds.
-func TestContractWithoutTimer(t *testing.T) {
+// Windows before 10, version 1803, has no high-resolution timers: the same contract,
+// with a resolution of a millisecond.
+func TestContract_WithoutTimer(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()
 		q.timer.once.Do(func() {}) // never opened

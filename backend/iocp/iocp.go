@@ -17,39 +17,38 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// IOCP is a completion port. Make it with New; it serves one Poll. Its methods may be
-// called from any goroutine, as far as [backend.Backend] allows.
+// IOCP is a queue on an I/O completion port. Create it with [New]. It serves one Poll.
+// Its methods may be called concurrently as far as [backend.Backend] allows.
 type IOCP struct {
-	mu       sync.Mutex
-	port     windows.Handle // 0: not open
-	requests requests
-	socks    map[backend.Handle]*sock
-	lists    [states]list
-	unused   *sock // socks to use again
+	mu          sync.Mutex
+	port        windows.Handle // 0: not open
+	requests    requestPool
+	sources     map[backend.Handle]*source
+	lists       [states]list
+	freeSources *source // sources to use again, linked by next
 
 	processes map[backend.Key]*process
-	ending    map[uint32]*process // those whose end was not told yet, by id
+	ending    map[uint32]*process // by id; those whose end has not been reported
 
-	waiting   bool      // a Wait is at the port
-	collected sync.Cond // on mu: it is not there any more
-	woken     bool      // the next Wait does not block
-	waking    atomic.Bool
-	packets   [256]packet // of the Wait
-	few       [64]packet  // of a change
+	waiting       bool      // a Wait is in GetQueuedCompletionStatusEx, without mu
+	waitReturned  sync.Cond // on mu: that call has returned
+	woken         bool      // the next Wait does not block
+	wakePosted    atomic.Bool
+	waitPackets   [256]packet // buffer of Wait
+	changePackets [64]packet  // buffer of changes
 
 	timer timer
 }
 
-// The keys of packets.
+// The completion keys: what a packet is about.
 const (
-	keyPoll = iota // of a request
+	keyPoll = iota // a request
 	keyWake
-	keyTick // the timer's
-	keyExit // of a process
+	keyTick // the timer
+	keyExit // a process
 )
 
-// New returns a queue on a completion port that is not open yet: epore.NewWith opens
-// it.
+// New returns a queue that is not open yet. epore.NewWith opens it.
 func New() *IOCP { return new(IOCP) }
 
 var (
@@ -59,8 +58,7 @@ var (
 )
 
 var (
-	errNotOpen = fmt.Errorf("the completion port is not open: %w", syscall.EBADF)
-	// On Windows EEXIST is not fs.ErrExist, and an invalid handle not EBADF.
+	// On Windows, EEXIST is not fs.ErrExist, and ERROR_INVALID_HANDLE is not EBADF.
 	errWatched      = fmt.Errorf("%w: %w", syscall.EEXIST, fs.ErrExist)
 	errClosedHandle = fmt.Errorf("%w (%w)", windows.ERROR_INVALID_HANDLE, syscall.EBADF)
 )
@@ -70,31 +68,28 @@ func (q *IOCP) Name() string { return "iocp" }
 
 // Open implements [backend.Backend].
 func (q *IOCP) Open(backend.Config) error {
-	if q.port != 0 {
-		return fmt.Errorf("it is open already, and serves one Poll: %w", syscall.EBUSY)
-	}
 	if err := findProcs(); err != nil {
 		return err
 	}
-	// As many threads as there may be: the port would not give packets to a change
-	// while the thread that waited last is running, if there were a limit.
+	// The concurrency limit is off. With a limit, the port would withhold packets from a
+	// change while the thread that waited last is running.
 	port, err := windows.CreateIoCompletionPort(windows.InvalidHandle, 0, 0, math.MaxInt32)
 	if err != nil {
 		return fmt.Errorf("CreateIoCompletionPort: %w", err)
 	}
-	q.requests = requests{port: port}
-	q.socks = make(map[backend.Handle]*sock)
+	q.requests = requestPool{port: port}
+	q.sources = make(map[backend.Handle]*source)
 	q.processes, q.ending = make(map[backend.Key]*process), make(map[uint32]*process)
-	q.collected.L = &q.mu
+	q.waitReturned.L = &q.mu
 	q.woken = false
-	q.waking.Store(false)
+	q.wakePosted.Store(false)
 	q.port = port
-	// AFD is asked now, so that it is Open that fails if it cannot be had.
-	r, err := q.requests.take()
+	// The first helper handle is opened now, so that Open fails if AFD is unavailable.
+	r, err := q.requests.get()
 	if err != nil {
 		return errors.Join(err, q.Close())
 	}
-	q.requests.give(r)
+	q.requests.put(r)
 	return nil
 }
 
@@ -110,10 +105,7 @@ func (q *IOCP) Capabilities() backend.Capabilities {
 func (q *IOCP) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.port == 0 {
-		return errNotOpen
-	}
-	if s := q.socks[h]; s != nil {
+	if s := q.sources[h]; s != nil {
 		switch same, err := q.verify(s); {
 		case err != nil:
 			return err
@@ -121,13 +113,13 @@ func (q *IOCP) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 			return errWatched
 		}
 	}
-	s, err := q.enter(h)
+	s, err := q.track(h)
 	if err != nil {
 		return err
 	}
 	s.key, s.mode, s.want = k, in, in&backend.Conditions
 	if err := q.arm(s); err != nil {
-		_, ending := q.leave(s)
+		_, ending := q.untrack(s)
 		return errors.Join(err, ending)
 	}
 	return nil
@@ -137,7 +129,7 @@ func (q *IOCP) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 func (q *IOCP) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.socks[h]
+	s := q.sources[h]
 	if s == nil {
 		return syscall.ENOENT
 	}
@@ -158,7 +150,7 @@ func (q *IOCP) Modify(h backend.Handle, k backend.Key, in backend.Interest) erro
 	err := q.arm(s)
 	if err != nil {
 		s.key, s.mode, s.want = was.key, was.mode, was.mode&backend.Conditions
-		q.turn(s, due)
+		q.setState(s, due)
 	}
 	return err
 }
@@ -167,11 +159,11 @@ func (q *IOCP) Modify(h backend.Handle, k backend.Key, in backend.Interest) erro
 func (q *IOCP) Delete(h backend.Handle) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.socks[h]
+	s := q.sources[h]
 	if s == nil {
 		return syscall.ENOENT
 	}
-	closed, err := q.leave(s)
+	closed, err := q.untrack(s)
 	if err == nil && closed {
 		err = syscall.ENOENT
 	}
@@ -182,7 +174,7 @@ func (q *IOCP) Delete(h backend.Handle) error {
 func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	s := q.socks[h]
+	s := q.sources[h]
 	if s == nil || s.mode&(backend.Edge|backend.OneShot) != backend.Edge {
 		return
 	}
@@ -192,7 +184,7 @@ func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) {
 	}
 	s.want |= more
 	if s.state == due || s.state == ready {
-		return // the next Wait sees to it
+		return // the next Wait arms it, for all conditions in want
 	}
 	err := q.disarm(s)
 	if s.lost {
@@ -201,8 +193,8 @@ func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) {
 	if err == nil {
 		err = q.arm(s)
 	}
-	if err != nil { // the next Wait tries again, and reports it
-		q.turn(s, due)
+	if err != nil { // the next Wait tries again, and reports a failure
+		q.setState(s, due)
 		_ = q.Wake()
 	}
 }
@@ -211,45 +203,41 @@ func (q *IOCP) Rearm(h backend.Handle, in backend.Interest) {
 func (q *IOCP) Wait(dst []backend.Event, timeout time.Duration) (n int, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.port == 0 {
-		return 0, errNotOpen
-	}
 	q.armDue()
-	// All packets are taken, however little room there is: that a socket was closed may
-	// be the last of them, and then what came before of it is not delivered.
-	for got := len(q.packets); got == len(q.packets); timeout = 0 {
+	// All packets are taken, even if dst is small: the last of them may say that a
+	// socket was closed, and then its earlier events must not be delivered.
+	for got := len(q.waitPackets); got == len(q.waitPackets); timeout = 0 {
 		if q.woken || q.lists[ready].first != nil {
 			timeout = 0
 		}
-		if got, err = q.dequeue(q.packets[:], timeout); err != nil {
+		if got, err = q.dequeue(q.waitPackets[:], timeout); err != nil {
 			err = fmt.Errorf("GetQueuedCompletionStatusEx: %w", err)
 			break
 		}
-		q.collect(q.packets[:got])
+		q.dispatch(q.waitPackets[:got])
 	}
 	q.woken = false
 	if n = q.deliver(dst); n > 0 {
-		err = nil // it will come again
+		err = nil // the next Wait meets it again
 	}
 	return n, err
 }
 
-// armDue arms what had an event that the last Waits delivered, and is to be asked for
-// again.
+// armDue arms the sources whose events earlier Waits delivered.
 func (q *IOCP) armDue() {
 	for s := q.lists[due].first; s != nil; s = q.lists[due].first {
 		switch err := q.arm(s); {
 		case err == nil:
-		case noSocket(err):
-			q.turn(s, idle) // watch will say it
+		case handleChanged(err):
+			q.setState(s, idle) // closePoll reports it
 		default:
-			s.bits = backend.ReadyError // so that somebody looks
-			q.turn(s, ready)
+			s.bits = backend.ReadyError // the program sees the cause when it uses the socket
+			q.setState(s, ready)
 		}
 	}
 }
 
-// deliver stores the events that are ready in dst.
+// deliver stores the events of ready sources in dst and returns their number.
 func (q *IOCP) deliver(dst []backend.Event) (n int) {
 	for s := q.lists[ready].first; s != nil && n < len(dst); s = q.lists[ready].first {
 		dst[n] = backend.Event{Key: s.key, Ready: s.bits}
@@ -261,15 +249,15 @@ func (q *IOCP) deliver(dst []backend.Event) (n int) {
 			s.want &^= backend.Interest(s.bits.For(s.mode)) & backend.Conditions
 		}
 		if s.want == 0 {
-			q.turn(s, idle)
+			q.setState(s, idle)
 		} else {
-			q.turn(s, due)
+			q.setState(s, due)
 		}
 	}
 	return n
 }
 
-// dequeue takes packets out of the port, for which it lets go of mu.
+// dequeue takes packets out of the port. It unlocks mu while it waits.
 func (q *IOCP) dequeue(dst []packet, timeout time.Duration) (int, error) {
 	milliseconds := uint32(windows.INFINITE)
 	switch {
@@ -283,18 +271,18 @@ func (q *IOCP) dequeue(dst []packet, timeout time.Duration) (int, error) {
 	n, err := dequeue(q.port, dst, milliseconds)
 	q.mu.Lock()
 	q.waiting = false
-	q.collected.Broadcast() // what this got is collected before anybody has mu
+	q.waitReturned.Broadcast() // Wait dispatches these packets before it unlocks mu
 	return n, err
 }
 
 // Wake implements [backend.Backend].
 func (q *IOCP) Wake() error {
-	if q.waking.Swap(true) {
+	if q.wakePosted.Swap(true) {
 		return nil
 	}
 	err := windows.PostQueuedCompletionStatus(q.port, 0, keyWake, nil)
 	if err != nil {
-		q.waking.Store(false)
+		q.wakePosted.Store(false)
 		return fmt.Errorf("PostQueuedCompletionStatus: %w", err)
 	}
 	return nil
@@ -304,29 +292,26 @@ func (q *IOCP) Wake() error {
 func (q *IOCP) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.port == 0 {
-		return errNotOpen
-	}
 	err := q.timer.close()
 	for _, p := range q.processes {
 		err = errors.Join(err, p.close())
 	}
-	for _, s := range q.socks {
-		q.lose(s)
+	for _, s := range q.sources {
+		q.dropClosed(s)
 	}
-	// What the kernel may still write to is given back only when it has done so.
+	// Memory that the kernel may still write to is freed only after the packet has come.
 	for begin := time.Now(); q.requests.release() > 0; {
-		if e := q.progress(); e != nil {
+		if e := q.awaitPackets(); e != nil {
 			err = errors.Join(err, e)
 			break
 		}
-		if time.Since(begin) > patience {
-			err = errors.Join(err, errStuck)
+		if time.Since(begin) > cancelTimeout {
+			err = errors.Join(err, errCancelStuck)
 			break
 		}
 	}
 	err = errors.Join(err, windows.CloseHandle(q.port))
-	q.port, q.socks, q.unused, q.processes, q.ending = 0, nil, nil, nil, nil
+	q.port, q.sources, q.freeSources, q.processes, q.ending = 0, nil, nil, nil, nil
 	q.lists = [states]list{}
 	return err
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What the kernel reads and writes lies where it does in C, on each architecture.
-func TestLayout(t *testing.T) {
+// The structures that the kernel reads and writes have the layout of their C
+// counterparts, on each architecture.
+func TestLayout_MatchesC(t *testing.T) {
 	word := unsafe.Sizeof(uintptr(0))
 	wide := word == 8
 	pick := func(bits64, bits32 uintptr) uintptr {
@@ -45,8 +46,8 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// The same for compilers of architectures that the tests do not run on: an index out
-// of range does not compile.
+// The same for architectures that the tests do not run on: with a wrong layout an index
+// is out of range, and this does not compile.
 const wide = unsafe.Sizeof(uintptr(0)) / 8 // 0 or 1
 
 var (

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// slot is the memory of a request that the kernel writes to, at any time until the
-// request's packet has come. It is not Go's: nothing in it moves or is collected.
+// slot is the part of a request that the kernel writes to, at any time until the
+// request's packet has come. It lies outside Go's heap, so it never moves and is never
+// collected.
 type slot struct {
 	status statusBlock
 	poll   afdPoll
@@ -20,26 +21,26 @@ type slot struct {
 
 const slotSize = 64
 
-// request is a poll of AFD. It is in use from take to the coming of its packet, also
-// when it was cancelled before.
+// request is a poll of AFD. It stays in use until its packet has come, also if it was
+// canceled before.
 type request struct {
-	slot    *slot
-	group   *group
-	number  uint32
-	turn    uint32 // how often it was used: part of the context
-	sock    *sock
-	pending bool // its packet has not come
-	ended   bool // cancelled by us: the packet's news are old
-	closed  bool // the packet said that the socket is closed
+	slot       *slot
+	group      *group
+	number     uint32
+	generation uint32 // how often it was used: part of the context
+	source     *source
+	pending    bool // its packet has not come
+	canceled   bool // by cancel, which ignores the events in its packet
+	closed     bool // its packet said that the socket is closed
 }
 
-// group is a page of slots and a helper handle. Groups are small because cancelling a
-// request takes a walk over all of its handle.
+// group is a page of slots and a helper handle. Groups are small because the kernel
+// cancels a request by walking over all requests of its handle.
 type group struct {
 	afd      windows.Handle
 	memory   uintptr
 	requests [groupSize]request
-	free     uint64 // a bit for each
+	free     uint64 // a bit for each request that is not in use
 }
 
 const (
@@ -47,37 +48,37 @@ const (
 	groupFree = 1<<groupSize - 1
 )
 
-// The context of a request, which its packet brings back, is its number and its turn.
-// It may not be zero.
+// The context of a request, which its packet carries, is made of its number and its
+// generation. Zero is not allowed.
 const (
-	wordBits = 8 * unsafe.Sizeof(uintptr(0))
-	turnBits = 12 + (wordBits-32)*5/8 // 12 or 32
-	turnMask = 1<<turnBits - 1
-	maximum  = 1<<(wordBits-turnBits) - 2
+	wordBits       = 8 * unsafe.Sizeof(uintptr(0))
+	generationBits = 12 + (wordBits-32)*5/8 // 12 or 32
+	generationMask = 1<<generationBits - 1
+	maxRequests    = 1<<(wordBits-generationBits) - 2
 )
 
 func (r *request) context() uintptr {
-	return uintptr(r.number+1)<<turnBits | uintptr(r.turn)&turnMask
+	return uintptr(r.number+1)<<generationBits | uintptr(r.generation)&generationMask
 }
 
-// requests are all requests of a queue.
-type requests struct {
-	port   windows.Handle
-	groups []*group // nil: given back
-	roomy  int      // below it, all groups are full
-	spare  int      // groups without a request in use: one is kept
+// requestPool has all requests of a queue, in groups.
+type requestPool struct {
+	port        windows.Handle
+	groups      []*group // nil where a group was released
+	firstFree   int      // all groups before this one are full
+	emptyGroups int      // groups without a request in use; at most one is kept
 }
 
-// take returns a request that is not in use.
-func (q *requests) take() (*request, error) {
-	i := q.roomy
+// get returns a request that is not in use.
+func (q *requestPool) get() (*request, error) {
+	i := q.firstFree
 	for i < len(q.groups) && (q.groups[i] == nil || q.groups[i].free == 0) {
 		i++
 	}
-	q.roomy = i
+	q.firstFree = i
 	if i == len(q.groups) {
-		if i = q.place(); uint64(i)*groupSize+groupSize > maximum {
-			return nil, fmt.Errorf("%d requests are as many as there can be: %w", maximum, windows.ERROR_NO_SYSTEM_RESOURCES)
+		if i = q.freeIndex(); uint64(i)*groupSize+groupSize > maxRequests {
+			return nil, fmt.Errorf("limit of %d requests to AFD reached: %w", maxRequests, windows.ERROR_NO_SYSTEM_RESOURCES)
 		}
 		g, err := newGroup(q.port, uint32(i))
 		if err != nil {
@@ -86,20 +87,20 @@ func (q *requests) take() (*request, error) {
 		if i == len(q.groups) {
 			q.groups = append(q.groups, nil)
 		}
-		q.groups[i], q.roomy = g, i
-		q.spare++
+		q.groups[i], q.firstFree = g, i
+		q.emptyGroups++
 	}
 	g := q.groups[i]
 	if g.free == groupFree {
-		q.spare--
+		q.emptyGroups--
 	}
 	n := bits.TrailingZeros64(g.free)
 	g.free &^= 1 << n
 	return &g.requests[n], nil
 }
 
-// place is where the next group goes.
-func (q *requests) place() int {
+// freeIndex returns the index for the next group.
+func (q *requestPool) freeIndex() int {
 	for i, g := range q.groups {
 		if g == nil {
 			return i
@@ -108,25 +109,25 @@ func (q *requests) place() int {
 	return len(q.groups)
 }
 
-// give ends the use of r.
-func (q *requests) give(r *request) {
+// put ends the use of r.
+func (q *requestPool) put(r *request) {
 	g, i := r.group, int(r.number/groupSize)
-	r.sock = nil
+	r.source = nil
 	g.free |= 1 << (r.number % groupSize)
-	q.roomy = min(q.roomy, i)
+	q.firstFree = min(q.firstFree, i)
 	if g.free != groupFree {
 		return
 	}
-	if q.spare++; q.spare > 1 {
-		q.spare--
+	if q.emptyGroups++; q.emptyGroups > 1 {
+		q.emptyGroups--
 		q.groups[i] = nil
 		g.release()
 	}
 }
 
-// find returns the request that a packet is of.
-func (q *requests) find(context uintptr) *request {
-	number := uint32(context>>turnBits) - 1
+// find returns the request that a packet belongs to, or nil if there is none.
+func (q *requestPool) find(context uintptr) *request {
+	number := uint32(context>>generationBits) - 1
 	i := int(number / groupSize)
 	if i >= len(q.groups) || q.groups[i] == nil {
 		return nil
@@ -138,9 +139,9 @@ func (q *requests) find(context uintptr) *request {
 	return r
 }
 
-// release gives back what no request uses, and returns how many are in use still:
-// their groups are not given back, since the kernel may write to them.
-func (q *requests) release() (used int) {
+// release frees the groups without requests in use. It returns how many requests are in
+// use: their groups remain, because the kernel may write to them.
+func (q *requestPool) release() (used int) {
 	for i, g := range q.groups {
 		switch {
 		case g == nil:
@@ -154,7 +155,8 @@ func (q *requests) release() (used int) {
 	return used
 }
 
-// newGroup opens a helper handle on the port.
+// newGroup returns the group with index i: a helper handle that is associated with the
+// port, and memory for its requests.
 func newGroup(port windows.Handle, i uint32) (*group, error) {
 	afd, err := openAFD()
 	if err != nil {
@@ -165,14 +167,14 @@ func newGroup(port windows.Handle, i uint32) (*group, error) {
 		_ = windows.CloseHandle(afd)
 		return nil, fmt.Errorf("associate a helper handle with the port: %w", err)
 	}
-	// Nobody waits for the handle itself: not to signal it saves the kernel work.
+	// Nothing waits for the handle itself, so the kernel need not signal it.
 	_ = windows.SetFileCompletionNotificationModes(afd, windows.FILE_SKIP_SET_EVENT_ON_HANDLE)
 	g.memory, err = windows.VirtualAlloc(0, groupSize*slotSize, windows.MEM_RESERVE|windows.MEM_COMMIT, windows.PAGE_READWRITE)
 	if err != nil {
 		_ = windows.CloseHandle(afd)
 		return nil, fmt.Errorf("memory for requests: %w", err)
 	}
-	// The address of memory that is not Go's, made a pointer.
+	// A conversion from uintptr that go vet accepts: the memory is not Go's.
 	slots := *(**[groupSize]slot)(unsafe.Pointer(&g.memory))
 	for n := range g.requests {
 		g.requests[n] = request{slot: &slots[n], group: g, number: i*groupSize + uint32(n)}
@@ -180,7 +182,7 @@ func newGroup(port windows.Handle, i uint32) (*group, error) {
 	return g, nil
 }
 
-// release gives back the handle and the memory.
+// release closes the handle and frees the memory.
 func (g *group) release() {
 	_ = windows.CloseHandle(g.afd)
 	_ = windows.VirtualFree(g.memory, 0, windows.MEM_RELEASE)

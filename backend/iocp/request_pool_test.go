@@ -22,35 +22,36 @@ func openQueue(t *testing.T) *IOCP {
 	return q
 }
 
-// Requests come in groups, which are given back when nobody uses them, but for one.
-func TestRequestsAreGivenBack(t *testing.T) {
+// Requests come in groups. A group without requests in use is released, except that one
+// such group is kept.
+func TestRequestPool_ReleasesGroups(t *testing.T) {
 	q := openQueue(t)
-	require.Equal(t, 1, q.groups(), "from Open on")
+	require.Equal(t, 1, q.groups(), "Open makes the first")
 	var taken []*request
 	for n := range 10*groupSize + 1 {
-		r, err := q.requests.take()
+		r, err := q.requests.get()
 		require.NoError(t, err)
-		require.EqualValues(t, n, r.number, "the lowest that is free")
+		require.EqualValues(t, n, r.number, "the lowest free one")
 		taken = append(taken, r)
 	}
 	require.Equal(t, 11, q.groups())
 	// A hole in the middle is filled first.
 	hole := taken[5*groupSize+3]
-	q.requests.give(hole)
-	r, err := q.requests.take()
+	q.requests.put(hole)
+	r, err := q.requests.get()
 	require.NoError(t, err)
 	require.Same(t, hole, r)
-	// A group in the middle is given back, and its place used again.
-	q.requests.give(taken[10*groupSize])
+	// A group in the middle is released, and its index is used again.
+	q.requests.put(taken[10*groupSize])
 	for _, r := range taken[5*groupSize : 6*groupSize] {
-		q.requests.give(r)
+		q.requests.put(r)
 	}
-	require.Equal(t, 10, q.groups(), "one group without a user is kept")
-	r, err = q.requests.take()
+	require.Equal(t, 10, q.groups(), "one group without requests in use is kept")
+	r, err = q.requests.get()
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, r.number, uint32(10*groupSize), "the group that was kept")
 	for n := range groupSize {
-		more, err := q.requests.take()
+		more, err := q.requests.get()
 		require.NoError(t, err)
 		if n == groupSize-1 {
 			require.EqualValues(t, 5*groupSize, more.number)
@@ -59,30 +60,30 @@ func TestRequestsAreGivenBack(t *testing.T) {
 	}
 	for i, r := range append(taken, r) {
 		if i < 5*groupSize || i >= 6*groupSize && i != 10*groupSize {
-			q.requests.give(r)
+			q.requests.put(r)
 		}
 	}
 	require.Equal(t, 1, q.groups())
 	require.Zero(t, q.requests.release())
 }
 
-// The context finds the request, and no other: not an earlier use of it.
-func TestContextIsOfOneUse(t *testing.T) {
+// A context finds its request, but not after the request was used again.
+func TestRequestPool_ContextNamesOneUse(t *testing.T) {
 	q := openQueue(t)
-	r, err := q.requests.take()
+	r, err := q.requests.get()
 	require.NoError(t, err)
 	require.Nil(t, q.requests.find(r.context()), "not pending")
 	r.pending = true
-	r.turn = turnMask
+	r.generation = generationMask
 	old := r.context()
 	require.NotZero(t, old)
 	require.Same(t, r, q.requests.find(old))
-	r.turn++
+	r.generation++
 	require.Nil(t, q.requests.find(old))
-	require.Same(t, r, q.requests.find(r.context()), "the count starts anew")
-	for _, wrong := range []uintptr{0, 1, ^uintptr(0), r.context() + 1<<turnBits} {
+	require.Same(t, r, q.requests.find(r.context()), "the generation wraps around")
+	for _, wrong := range []uintptr{0, 1, ^uintptr(0), r.context() + 1<<generationBits} {
 		require.Nil(t, q.requests.find(wrong))
 	}
 	r.pending = false
-	q.requests.give(r)
+	q.requests.put(r)
 }

@@ -12,40 +12,41 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// sock is a registered socket. Of its two requests, main asks for what the
-// registration is about, and is there in the state armed only. The other, watch, asks
-// for closing alone and is there always: it tells a handle's new owner from the one
-// before. There is no other way to ask Windows who a handle is.
-type sock struct {
-	handle backend.Handle
-	base   windows.Handle // AFD's
-	key    backend.Key
-	mode   backend.Interest  // as registered
-	want   backend.Interest  // the conditions that main is to ask for
-	bits   backend.Readiness // in the state ready: its event
-	main   *request
-	watch  *request
-	lost   bool // its socket was closed: not registered any more
+// source is a registered socket, or a watched process. A socket has up to two requests.
+// poll asks AFD for the conditions of the registration, and exists in the state armed
+// only. closePoll asks only whether the socket was closed, and exists for as long as the
+// socket is registered: it distinguishes a new owner of the handle from the previous
+// one. Windows offers no other way to ask for the identity of a handle.
+type source struct {
+	handle    backend.Handle
+	base      windows.Handle // AFD's
+	key       backend.Key
+	mode      backend.Interest  // as registered
+	want      backend.Interest  // the conditions that poll must ask for
+	bits      backend.Readiness // in the state ready: its event
+	poll      *request
+	closePoll *request
+	lost      bool // the socket was closed, so it is no longer registered
 
 	state      state
-	prev, next *sock // in the list of that state
+	prev, next *source // in the list of that state
 }
 
-// state is where a sock stands between two events.
+// state is what a source waits for between two events.
 type state uint8
 
 const (
-	idle  state = iota // a one-shot that had its event, an edge that had all of them
-	due                // to be armed by the next Wait
-	armed              // main is with AFD
-	ready              // has an event for a Wait
+	idle  state = iota // nothing: a one-shot after its event, or an edge after all of its events
+	due                // the next Wait arms it
+	armed              // AFD has its poll
+	ready              // it has an event that a Wait delivers
 	states
 )
 
-// list is a queue of socks, first come first served.
-type list struct{ first, last *sock }
+// list is a first-in, first-out queue of sources.
+type list struct{ first, last *source }
 
-func (l *list) push(s *sock) {
+func (l *list) push(s *source) {
 	s.prev, s.next = l.last, nil
 	if l.last == nil {
 		l.first = s
@@ -55,7 +56,7 @@ func (l *list) push(s *sock) {
 	l.last = s
 }
 
-func (l *list) remove(s *sock) {
+func (l *list) remove(s *source) {
 	if s.prev == nil {
 		l.first = s.next
 	} else {
@@ -69,134 +70,136 @@ func (l *list) remove(s *sock) {
 	s.prev, s.next = nil, nil
 }
 
-// turn puts s into a state, at the end of its list.
-func (q *IOCP) turn(s *sock, to state) {
+// setState moves s to the end of the list of a state.
+func (q *IOCP) setState(s *source, to state) {
 	q.lists[s.state].remove(s)
 	s.state = to
 	q.lists[to].push(s)
 }
 
-// enter makes a sock of h, under no key so far.
-func (q *IOCP) enter(h backend.Handle) (*sock, error) {
+// track makes a source of the socket h. The caller sets its key and interest.
+func (q *IOCP) track(h backend.Handle) (*source, error) {
 	base, err := baseHandle(h)
 	if err != nil {
 		return nil, err
 	}
-	s := q.unused
+	s := q.freeSources
 	if s == nil {
-		s = new(sock)
+		s = new(source)
 	} else {
-		q.unused = s.next
+		q.freeSources = s.next
 	}
-	*s = sock{handle: h, base: base}
+	*s = source{handle: h, base: base}
 	q.lists[idle].push(s)
-	if s.watch, err = q.ask(s, afdLocalClose); err != nil {
-		q.discard(s)
+	if s.closePoll, err = q.submit(s, afdLocalClose); err != nil {
+		q.recycle(s)
 		return nil, err
 	}
-	q.socks[h] = s
+	q.sources[h] = s
 	return s, nil
 }
 
-// leave ends what is asked for s, and forgets it. closed reports that its socket was
-// closed before.
-func (q *IOCP) leave(s *sock) (closed bool, err error) {
-	main, watch := s.main, s.watch
-	s.main, s.watch = nil, nil
-	delete(q.socks, s.handle)
-	q.discard(s)
-	return q.end(watch, main)
+// untrack cancels the requests of s and forgets it. closed reports that its socket had
+// been closed before.
+func (q *IOCP) untrack(s *source) (closed bool, err error) {
+	poll, closePoll := s.poll, s.closePoll
+	s.poll, s.closePoll = nil, nil
+	delete(q.sources, s.handle)
+	q.recycle(s)
+	return q.cancel(closePoll, poll)
 }
 
-// lose is leave for a socket that was found closed. Nobody waits for its packets.
-func (q *IOCP) lose(s *sock) {
-	for _, r := range []*request{s.main, s.watch} {
+// dropClosed forgets s, whose socket was found closed. It does not wait for the packets
+// of the requests.
+func (q *IOCP) dropClosed(s *source) {
+	for _, r := range []*request{s.poll, s.closePoll} {
 		if r != nil {
-			r.sock = nil
+			r.source = nil
 			cancelPoll(r.group.afd, r.slot)
 		}
 	}
-	s.main, s.watch, s.lost = nil, nil, true
-	delete(q.socks, s.handle)
-	q.discard(s)
+	s.poll, s.closePoll, s.lost = nil, nil, true
+	delete(q.sources, s.handle)
+	q.recycle(s)
 }
 
-// discard makes s available for another socket.
-func (q *IOCP) discard(s *sock) {
+// recycle makes s available for another socket.
+func (q *IOCP) recycle(s *source) {
 	q.lists[s.state].remove(s)
-	s.next, q.unused = q.unused, s
+	s.next, q.freeSources = q.freeSources, s
 }
 
-// ask makes a request about s.
-func (q *IOCP) ask(s *sock, events uint32) (*request, error) {
-	r, err := q.requests.take()
+// submit starts a request about s.
+func (q *IOCP) submit(s *source, events uint32) (*request, error) {
+	r, err := q.requests.get()
 	if err != nil {
 		return nil, err
 	}
 	r.slot.poll = afdPoll{timeout: noTimeout, count: 1, socket: afdPollHandle{handle: s.base, events: events}}
-	r.turn++
-	r.sock, r.pending, r.ended, r.closed = s, true, false, false
+	r.generation++
+	r.source, r.pending, r.canceled, r.closed = s, true, false, false
 	if err := startPoll(r.group.afd, r.slot, r.context()); err != nil {
 		r.pending = false
-		q.requests.give(r)
-		if err == windows.ERROR_INVALID_HANDLE { // Wine finds out only here
+		q.requests.put(r)
+		if err == windows.ERROR_INVALID_HANDLE { // Wine detects a wrong handle only here
 			err = notASocket(s.base)
 		}
-		return nil, fmt.Errorf("ask AFD about it: %w", err)
+		return nil, fmt.Errorf("poll request to AFD: %w", err)
 	}
 	return r, nil
 }
 
-// noSocket reports that it was the handle that was wrong: it was closed, or has become
-// something else.
-func noSocket(err error) bool {
+// handleChanged reports that a request failed because of the handle: it was closed, or
+// it belongs to something else by now.
+func handleChanged(err error) bool {
 	return errors.Is(err, errClosedHandle) || errors.Is(err, backend.ErrNotPollable)
 }
 
-// arm asks for what s wants.
-func (q *IOCP) arm(s *sock) (err error) {
-	if s.main, err = q.ask(s, asked(s.want)); err == nil {
-		q.turn(s, armed)
+// arm starts the poll for the conditions that s waits for.
+func (q *IOCP) arm(s *source) (err error) {
+	if s.poll, err = q.submit(s, pollEvents(s.want)); err == nil {
+		q.setState(s, armed)
 	}
 	return err
 }
 
-// disarm ends that, if it was asked for; then s is idle.
-func (q *IOCP) disarm(s *sock) error {
-	main := s.main
-	s.main = nil
+// disarm cancels that poll, if one is pending, and leaves s idle.
+func (q *IOCP) disarm(s *source) error {
+	poll := s.poll
+	s.poll = nil
 	if s.state != idle {
-		q.turn(s, idle)
+		q.setState(s, idle)
 	}
-	_, err := q.end(main)
+	_, err := q.cancel(poll)
 	return err
 }
 
-// verify reports whether s is still the socket that was registered. It replaces watch,
-// because what became of the old one is the answer: cancelled or closed.
-func (q *IOCP) verify(s *sock) (same bool, err error) {
-	watch, err := q.ask(s, afdLocalClose) // of whom the handle has now
-	if err != nil && !noSocket(err) {
+// verify reports whether s still is the socket that was registered. It cancels closePoll
+// and starts a new one, because the result of the old one is the answer: canceled, or
+// closed.
+func (q *IOCP) verify(s *source) (same bool, err error) {
+	closePoll, err := q.submit(s, afdLocalClose) // about the present owner of the handle
+	if err != nil && !handleChanged(err) {
 		return false, err
 	}
-	old := s.watch
-	s.watch = watch
-	closed, err := q.end(old)
+	old := s.closePoll
+	s.closePoll = closePoll
+	closed, err := q.cancel(old)
 	if err != nil {
 		return false, err
 	}
-	if (closed || watch == nil) && !s.lost {
-		q.lose(s)
+	if (closed || closePoll == nil) && !s.lost {
+		q.dropClosed(s)
 	}
 	return !s.lost, nil
 }
 
-// end cancels requests, which may be nil, waits until their packets have come, and
-// reports whether one says that its socket was closed.
-func (q *IOCP) end(rs ...*request) (closed bool, err error) {
+// cancel cancels requests, which may be nil, waits until their packets have come, and
+// reports whether one of the packets says that its socket was closed.
+func (q *IOCP) cancel(rs ...*request) (closed bool, err error) {
 	for _, r := range rs {
 		if r != nil {
-			r.ended = true
+			r.canceled = true
 			cancelPoll(r.group.afd, r.slot)
 		}
 	}
@@ -205,42 +208,42 @@ func (q *IOCP) end(rs ...*request) (closed bool, err error) {
 			continue
 		}
 		for begin := time.Now(); r.pending; {
-			if err := q.progress(); err != nil {
+			if err := q.awaitPackets(); err != nil {
 				return false, err
 			}
-			if time.Since(begin) > patience {
-				return false, errStuck
+			if time.Since(begin) > cancelTimeout {
+				return false, errCancelStuck
 			}
 		}
 		closed = closed || r.closed
-		q.requests.give(r)
+		q.requests.put(r)
 	}
 	return closed, nil
 }
 
-// patience is for what the kernel does at once.
-const patience = 10 * time.Second
+// cancelTimeout bounds the wait for a canceled request, which the kernel ends at once.
+const cancelTimeout = 10 * time.Second
 
-var errStuck = errors.New("AFD does not end a request that was cancelled")
+var errCancelStuck = fmt.Errorf("AFD did not end a canceled request within %v", cancelTimeout)
 
-// progress waits until packets have been collected: by the Wait in progress, which
-// gets them first, or here.
-func (q *IOCP) progress() error {
+// awaitPackets waits until some packets have been dispatched: by the Wait in progress,
+// which takes them out of the port first, or else by this call.
+func (q *IOCP) awaitPackets() error {
 	if q.waiting {
-		q.collected.Wait()
+		q.waitReturned.Wait()
 		return nil
 	}
-	n, err := dequeue(q.port, q.few[:], 10)
-	q.collect(q.few[:n])
+	n, err := dequeue(q.port, q.changePackets[:], 10)
+	q.dispatch(q.changePackets[:n])
 	return err
 }
 
-// collect does what packets say.
-func (q *IOCP) collect(packets []packet) {
+// dispatch acts on packets.
+func (q *IOCP) dispatch(packets []packet) {
 	for i := range packets {
 		switch p := &packets[i]; p.key {
 		case keyWake:
-			q.waking.Store(false)
+			q.wakePosted.Store(false)
 			q.woken = true
 		case keyTick:
 			q.woken = true
@@ -254,39 +257,39 @@ func (q *IOCP) collect(packets []packet) {
 	}
 }
 
-// complete does what the packet of r says.
+// complete acts on the packet of r.
 func (q *IOCP) complete(r *request, status windows.NTStatus) {
 	var events uint32
 	if status == windows.STATUS_SUCCESS && r.slot.poll.count > 0 {
 		events = r.slot.poll.socket.events
 	}
 	r.pending, r.closed = false, events&afdLocalClose != 0
-	s := r.sock
+	s := r.source
 	switch {
-	case r.ended: // whoever ended it waits for this
+	case r.canceled: // the caller of cancel waits for this
 		return
 	case s == nil:
-	case r == s.watch:
-		s.watch = nil
-		if !r.closed { // cancelled, but not by us
-			s.watch, _ = q.ask(s, afdLocalClose)
+	case r == s.closePoll:
+		s.closePoll = nil
+		if !r.closed { // canceled, but not by this package
+			s.closePoll, _ = q.submit(s, afdLocalClose)
 		}
-		if s.watch == nil {
-			q.lose(s)
+		if s.closePoll == nil {
+			q.dropClosed(s)
 		}
-	case r.closed: // watch will say the same
-		s.main = nil
-		q.turn(s, idle)
+	case r.closed: // closePoll reports it as well, and acts on it
+		s.poll = nil
+		q.setState(s, idle)
 	default:
-		s.main = nil
+		s.poll = nil
 		if s.bits = readiness(events); failed(status) && status != windows.STATUS_CANCELLED {
 			s.bits = backend.ReadyError
 		}
 		if s.bits == 0 {
-			q.turn(s, due)
+			q.setState(s, due)
 		} else {
-			q.turn(s, ready)
+			q.setState(s, ready)
 		}
 	}
-	q.requests.give(r)
+	q.requests.put(r)
 }

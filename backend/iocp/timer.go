@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// timer ends waits whose timeout is too short for the port's, which goes by the tick
-// of the system's clock: a waitable timer of high resolution, for which a thread of
-// the system's pool waits, and posts a packet.
+// timer ends waits with short timeouts, which the port would round up to the next tick of
+// the system clock. It is a high-resolution waitable timer. A thread of the system's pool
+// waits for it and posts a packet.
 type timer struct {
 	once   sync.Once
-	handle windows.Handle // 0: there is none
-	waiter windows.Handle // of the pool
+	handle windows.Handle // 0: none
+	waiter windows.Handle // the pool's
 }
 
-// precise is the timeout below which a timer is used: two ticks of the clock.
-const precise = 32 * time.Millisecond
+// timerLimit is the timeout below which the timer is used: two ticks of the clock.
+const timerLimit = 32 * time.Millisecond
 
-// createTimer makes a timer of high resolution, which resets itself when it was
-// waited for; from Windows 10, version 1803, on.
+// createTimer returns a high-resolution timer, which exists since Windows 10, version
+// 1803. A wait for it resets it.
 func createTimer() (windows.Handle, error) {
 	const (
 		highResolution = 2        // CREATE_WAITABLE_TIMER_HIGH_RESOLUTION
@@ -40,7 +40,7 @@ func createTimer() (windows.Handle, error) {
 	return windows.Handle(h), nil
 }
 
-// hasTimer reports whether there are such timers.
+// hasTimer reports whether this Windows has such timers.
 var hasTimer = sync.OnceValue(func() bool {
 	h, err := createTimer()
 	if err != nil {
@@ -50,7 +50,7 @@ var hasTimer = sync.OnceValue(func() bool {
 	return true
 })
 
-// resolution is that of timeouts.
+// resolution returns the unit that timeouts are rounded up to.
 func (t *timer) resolution() time.Duration {
 	if hasTimer() {
 		return 100 * time.Nanosecond
@@ -58,7 +58,7 @@ func (t *timer) resolution() time.Duration {
 	return time.Millisecond
 }
 
-// onTick is called by the pool: it posts a packet to the port.
+// onTick is the callback that the pool calls. It posts a packet to the port.
 var onTick = sync.OnceValue(func() uintptr {
 	return syscall.NewCallback(func(port uintptr, _ uintptr) uintptr {
 		_ = windows.PostQueuedCompletionStatus(windows.Handle(port), 0, keyTick, nil)
@@ -66,13 +66,13 @@ var onTick = sync.OnceValue(func() uintptr {
 	})
 })
 
-// open makes the timer, when it is first needed: many a queue never does.
+// open makes the timer when it is first needed; many queues never need it.
 func (t *timer) open(port windows.Handle) {
 	h, err := createTimer()
 	if err != nil {
 		return
 	}
-	const inWaitThread = 4 // WT_EXECUTEINWAITTHREAD: it does not block
+	const inWaitThread = 4 // WT_EXECUTEINWAITTHREAD: onTick does not block
 	ok, _, _ := procRegisterWaitSingleObject.Call(uintptr(unsafe.Pointer(&t.waiter)), uintptr(h), onTick(), uintptr(port), windows.INFINITE, inWaitThread)
 	if ok == 0 {
 		_ = windows.CloseHandle(h)
@@ -81,10 +81,10 @@ func (t *timer) open(port windows.Handle) {
 	t.handle = h
 }
 
-// start has a packet come after timeout, if that is worth it. One that comes too late
-// for this wait ends the next one early, which costs a turn of the core's loop.
+// start sets the timer if timeout is short, and reports whether it did. A packet that
+// comes after this wait has ended ends the next one early, which the core allows.
 func (t *timer) start(port windows.Handle, timeout time.Duration) bool {
-	if timeout == 0 || timeout >= precise {
+	if timeout == 0 || timeout >= timerLimit {
 		return false
 	}
 	t.once.Do(func() { t.open(port) })
@@ -96,12 +96,12 @@ func (t *timer) start(port windows.Handle, timeout time.Duration) bool {
 	return ok != 0
 }
 
-// stop takes that back.
+// stop cancels the timer.
 func (t *timer) stop() {
 	_, _, _ = syscall.SyscallN(procCancelWaitableTimer.Addr(), uintptr(t.handle))
 }
 
-// close ends the pool's wait, also one that is just posting.
+// close ends the pool's wait. It returns when onTick is not running any more.
 func (t *timer) close() error {
 	if t.handle == 0 {
 		return nil
