@@ -5,24 +5,24 @@ import (
 	"encoding/binary"
 )
 
-// From Go 1.22 on, a program needs the function ProcessPrng of the library
-// bcryptprimitives.dll, and loads that from the system's folder only. Wine has
-// had it since version 9. For an older one the library is made here: it has no
-// code, because it forwards its one function to one that does the same.
+// Since Go 1.22, programs need the function ProcessPrng of bcryptprimitives.dll, and load
+// that library from the system folder only. Wine has it since version 9. For older
+// versions winetest makes the library. It contains no code: it forwards its one function
+// to another one that does the same.
 const (
 	libraryName    = "bcryptprimitives.dll"
 	libraryExport  = "ProcessPrng"
 	libraryForward = "ADVAPI32.SystemFunction036" // RtlGenRandom
 )
 
-// The layout of the library, a "portable executable" for 64 bits as in
-// https://learn.microsoft.com/windows/win32/debug/pe-format: headers, and one
-// section, which is nothing but the export directory.
+// The layout of the library, a 64-bit "portable executable" as described in
+// https://learn.microsoft.com/windows/win32/debug/pe-format: headers, and one section,
+// which contains only the export directory.
 const (
 	fileAlign    = 0x200
 	sectionAlign = 0x1000
-	sectionRVA   = sectionAlign // where the section is in memory, from the start of the image
-	peOffset     = 0x40         // of the signature, in the file: right after the DOS header
+	sectionRVA   = sectionAlign // address of the section, relative to the start of the image
+	peOffset     = 0x40         // offset of the signature in the file: right after the DOS header
 	directories  = 16
 )
 
@@ -32,11 +32,11 @@ func library(name, export, forward string) []byte {
 	var b bytes.Buffer
 	put := func(fields ...any) {
 		for _, f := range fields {
-			_ = binary.Write(&b, binary.LittleEndian, f) // a Buffer takes everything
+			_ = binary.Write(&b, binary.LittleEndian, f) // writing to a Buffer never fails
 		}
 	}
 
-	// The DOS header: its magic, and where the real one is.
+	// The DOS header: its magic, and the offset of the PE header.
 	put([]byte("MZ"), make([]byte, 58), uint32(peOffset))
 
 	// The COFF header.
@@ -65,9 +65,9 @@ func library(name, export, forward string) []byte {
 		uint32(0),
 		uint32(sectionRVA+sectionAlign), // SizeOfImage
 		uint32(fileAlign),               // SizeOfHeaders
-		uint32(0),                       // CheckSum: not looked at
+		uint32(0),                       // CheckSum: not checked
 		uint16(3),                       // Subsystem: console
-		uint16(0x0140),                  // DllCharacteristics: may be moved, no executable data
+		uint16(0x0140),                  // DllCharacteristics: relocatable, no executable data
 		uint64(0x100000), uint64(0x1000), uint64(0x100000), uint64(0x1000),
 		uint32(0),
 		uint32(directories),
@@ -79,16 +79,16 @@ func library(name, export, forward string) []byte {
 		uint32(len(section)), uint32(sectionRVA),
 		uint32(fileAlign), uint32(fileAlign), // size and place in the file
 		make([]byte, 12),
-		uint32(0x40000040)) // initialized data, to be read
+		uint32(0x40000040)) // initialized data, readable
 
 	put(make([]byte, fileAlign-b.Len()), section)
 	put(make([]byte, 2*fileAlign-b.Len()))
 	return b.Bytes()
 }
 
-// exportSection returns the export directory, its three tables of one entry
-// each, and the strings that these refer to. An address of a function within the
-// directory is that of a string: who to forward to.
+// exportSection returns the export directory, its three tables of one entry each, and
+// the strings that these refer to. A function address that lies within the directory is
+// the address of a string: the name of the function to forward to.
 func exportSection(name, export, forward string) []byte {
 	const (
 		functions = sectionRVA + 40 // after the directory

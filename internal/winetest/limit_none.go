@@ -2,5 +2,5 @@
 
 package main
 
-// allowDescriptors has nothing to do where there is no such limit, nor Wine.
+// allowDescriptors does nothing on systems without such a limit, which lack Wine, too.
 func allowDescriptors() error { return nil }

@@ -7,25 +7,25 @@ import (
 	"syscall"
 )
 
-// leastDescriptors is how many one process must be allowed to have. The server of
-// Wine holds those of every process of the prefix. A hundred and eighty are too few
-// to make one, and with 256 a second program started at the wrong moment fails.
+// leastDescriptors is the smallest limit of descriptors that Wine works with. Its server
+// process holds descriptors for every process of the prefix. With 180, making a prefix
+// fails; with 256, a second program that is started at the wrong moment fails.
 const leastDescriptors = 1024
 
-// allowDescriptors allows the programs that we start as many as the hard limit does,
-// and fails if that is not enough. Go has done so for us, but not for them.
+// allowDescriptors raises the limit of descriptors to the hard limit, and fails if that
+// is not enough. Go's runtime does so for this process, but not for those it starts.
 func allowDescriptors() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot ask how many descriptors a process may have: %w", err)
+		return fmt.Errorf("get the limit of descriptors: %w", err)
 	}
 	if limit.Max < leastDescriptors {
-		return fmt.Errorf("no Wine here: a process may have %d descriptors, and Wine takes %d; raise the hard limit (ulimit -H -n)",
+		return fmt.Errorf("Wine is not available: it needs %[2]d descriptors, and the limit is %[1]d descriptors: raise the hard limit (ulimit -H -n)",
 			limit.Max, leastDescriptors)
 	}
 	limit.Cur = limit.Max
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
-		return fmt.Errorf("cannot allow a process %d descriptors: %w", limit.Max, err)
+		return fmt.Errorf("raise the limit of descriptors to %d: %w", limit.Max, err)
 	}
 	return nil
 }

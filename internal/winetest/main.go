@@ -1,25 +1,26 @@
-// Winetest runs a command such that the go command builds and tests for Windows,
-// and runs what it has built under Wine, on a system that is not Windows:
+// Winetest runs a command in an environment in which the go command builds for Windows
+// and runs the programs that it has built under Wine, on a system that is not Windows:
 //
 //	go run ./internal/winetest go test ./...
 //	go run ./internal/winetest go test -race ./...
 //	go run ./internal/winetest go run ./examples/delayed
 //	go run ./internal/winetest ./delayed.exe -n 3
 //
-// Each run has a Wine of its own, and a Windows without any trace of an earlier
-// run: a prefix in a temporary folder, which takes some seconds to make. It is
-// removed when the command is over, and whatever still runs in it is ended.
+// Each run makes a new Wine prefix in a temporary folder, without any trace of an
+// earlier run. That takes some seconds. When the command has ended, winetest ends all
+// processes that still run in the prefix, and removes it.
 //
-// The command runs here, with its environment changed: GOOS, GOARCH, GOFLAGS with
-// -exec and -overlay, and what Wine wants to know. A command whose name ends in
-// .exe runs under Wine. The race detector needs a C compiler for Windows: where
-// mingw-w64 is installed, cgo is turned on with it, unless CC names another.
+// The command itself runs on this system. Its environment is changed: GOOS, GOARCH,
+// GOFLAGS with -exec and -overlay, and the variables of Wine. A command whose name ends
+// in .exe runs under Wine. The race detector needs a C compiler for Windows: if
+// mingw-w64 is installed, winetest turns cgo on with it, unless CC names another.
 //
-// On Debian, Wine is the package wine64, the compiler gcc-mingw-w64-x86-64-win32.
-// What Go needs and an old Wine lacks is added: see library.go and overlay.go.
+// On Debian, Wine is the package wine64, and the compiler is
+// gcc-mingw-w64-x86-64-win32. Winetest adds what Go needs and an old Wine lacks: see
+// library.go and overlay.go.
 //
-// The exit status is that of the command; 2 when there is none; 77 when Wine is
-// not to be had here; 1 when something else failed.
+// The exit status is that of the command; 2 if there is no command; 77 if Wine is not
+// available; 1 if something else failed.
 package main
 
 import (
@@ -38,7 +39,7 @@ import (
 const (
 	statusFailed = 1
 	statusUsage  = 2
-	statusNoWine = 77 // the custom of test programs that are skipped
+	statusNoWine = 77 // conventional for skipped tests
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
@@ -58,7 +59,7 @@ func run(command []string, stderr io.Writer) (status int) {
 	return status
 }
 
-// runIn runs the command with a prefix of its own.
+// runIn runs the command with a new prefix.
 func runIn(ctx context.Context, command []string) (status int, err error) {
 	wine, err := findWine()
 	if err != nil {
@@ -79,7 +80,7 @@ func runIn(ctx context.Context, command []string) (status int, err error) {
 	case err == nil:
 		return 0, nil
 	case errors.As(err, &exit) && exit.ExitCode() > 0 && ctx.Err() == nil:
-		return exit.ExitCode(), nil // the command has said why
+		return exit.ExitCode(), nil // the command has reported why
 	}
 	return statusFailed, err
 }

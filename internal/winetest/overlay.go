@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// patch is a change to a file of Go's own library, which a build gets to see in
-// place of the file: the installation stays as it is.
+// patch is a change to a file of Go's standard library. Builds read the changed copy
+// instead of the file; the installation is not modified.
 type patch struct {
 	file     string // below GOROOT
 	why      string
 	old, new string
-	needless string // a Go whose file has this needs no change
+	needless string // a Go version whose file contains this needs no change
 }
 
-// patches are for what Go's library asks of Windows and Wine 8 does not have.
-// Each tolerates that, and changes nothing where it is there.
+// patches make Go's standard library tolerate what Wine 8 lacks. They change nothing on a
+// system that has it.
 var patches = []patch{
 	{
 		file: "src/net/fd_windows.go",
@@ -37,27 +37,27 @@ var patches = []patch{
 	},
 }
 
-// apply returns src with the change made that it needs.
+// apply returns src, with the change if it needs it.
 func (p patch) apply(src string) (string, error) {
 	if p.needless != "" && strings.Contains(src, p.needless) {
 		return src, nil
 	}
 	if n := strings.Count(src, p.old); n != 1 {
-		return "", fmt.Errorf("%s of this Go has %d places to change, not one (%s): see overlay.go of winetest", p.file, n, p.why)
+		return "", fmt.Errorf("%s of this Go version has %d places to change instead of one (%s): adapt overlay.go of winetest", p.file, n, p.why)
 	}
 	return strings.Replace(src, p.old, p.new, 1), nil
 }
 
-// toolchain is the go command that builds, with its library.
+// toolchain is the go command to build with.
 type toolchain struct {
 	command string   // its path
-	goroot  string   // where its library is
-	env     []string // what it needs in its environment
+	goroot  string   // the folder of its standard library
+	env     []string // environment variables that it needs
 }
 
-// findToolchain returns the go command of PATH, as it is in this folder. One that
-// was downloaded as a module has a library that the go command does not let
-// itself be told to change. It does by another path: a link in dir.
+// findToolchain returns the go command that PATH and the current folder select. If it
+// was downloaded as a module, the go command accepts no overlay for its standard library,
+// because that lies in the module cache. It does so for another path: a link in dir.
 func findToolchain(dir string) (toolchain, error) {
 	out, err := exec.Command("go", "env", "GOROOT", "GOMODCACHE").Output()
 	if err != nil {
@@ -77,9 +77,9 @@ func findToolchain(dir string) (toolchain, error) {
 	}, os.Symlink(goroot, link)
 }
 
-// writeOverlay writes the changed files of the library in goroot to dir, and the
-// list of them that the flag -overlay of the go command takes. It returns the
-// path of the list.
+// writeOverlay writes the changed files of the standard library in goroot to dir, and the
+// list of them that the -overlay flag of the go command reads. It returns the path of
+// the list.
 func writeOverlay(dir, goroot string) (string, error) {
 	changed := make(map[string]string)
 	for _, p := range patches {

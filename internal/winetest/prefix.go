@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// wineFolders are where Wine may be beside the folders of PATH: Debian has it
-// outside, unless its package wine is installed, too, for programs of 32 bits.
+// wineFolders are the folders to look for Wine in after those of PATH. Debian installs it
+// outside PATH, unless its package wine, for 32-bit programs, is installed, too.
 var wineFolders = []string{"/usr/lib/wine", "/usr/lib64/wine", "/opt/wine-stable/bin"}
 
-// wine are the two programs that Wine is, as far as this one is concerned.
+// wine has the paths of the two programs of Wine that winetest uses.
 type wine struct{ program, server string }
 
-// findWine fails when Wine is not installed here, or cannot run.
+// findWine returns an error if Wine is not installed, or cannot run.
 func findWine() (w wine, err error) {
 	if err := allowDescriptors(); err != nil {
 		return w, err
@@ -29,12 +29,12 @@ func findWine() (w wine, err error) {
 		w.server, err = find("wineserver")
 	}
 	if err != nil {
-		return w, fmt.Errorf("no Wine here: %w; on Debian, install the package wine64", err)
+		return w, fmt.Errorf("Wine is not available: %w: on Debian, install the package wine64", err)
 	}
 	return w, nil
 }
 
-// find returns the path of a program, by the first name that there is one of.
+// find returns the path of the first program with one of the names.
 func find(names ...string) (path string, err error) {
 	for _, name := range names {
 		for _, candidate := range append([]string{name}, inFolders(name)...) {
@@ -43,7 +43,7 @@ func find(names ...string) (path string, err error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("there is no %s, neither in PATH nor in %s", strings.Join(names, " or "), strings.Join(wineFolders, ", "))
+	return "", fmt.Errorf("%s not found, neither in PATH nor in %s", strings.Join(names, " or "), strings.Join(wineFolders, ", "))
 }
 
 func inFolders(name string) (paths []string) {
@@ -53,15 +53,15 @@ func inFolders(name string) (paths []string) {
 	return paths
 }
 
-// prefix is a Windows of its own: a folder with its drive C and its registry,
-// and a server process.
+// prefix is a Wine prefix, a separate Windows installation: a folder with drive C and the
+// registry, and a server process.
 type prefix struct {
 	wine wine
-	dir  string // a temporary folder, with the prefix and more
+	dir  string // a temporary folder, which contains the prefix
 	env  []string
 }
 
-// newPrefix makes one, ready to run the programs of Go.
+// newPrefix makes a prefix that is ready to run programs written in Go.
 func newPrefix(ctx context.Context, w wine) (p *prefix, err error) {
 	dir, err := os.MkdirTemp("", "winetest-")
 	if err != nil {
@@ -76,7 +76,7 @@ func newPrefix(ctx context.Context, w wine) (p *prefix, err error) {
 	return made, made.make(ctx)
 }
 
-// make fills the folder: what a failure leaves is for close.
+// make fills the folder. After a failure, close removes what is left of it.
 func (p *prefix) make(ctx context.Context) error {
 	w := p.wine
 	if err := os.Mkdir(p.path(), 0o700); err != nil {
@@ -89,16 +89,16 @@ func (p *prefix) make(ctx context.Context) error {
 		"DISPLAY=", "WAYLAND_DISPLAY=",
 		"WINEDLLOVERRIDES=mscoree,mshtml,winemenubuilder.exe=", // no questions, no traces in the user's menu
 	)
-	// Nothing of these may have our standard files: the processes of the system
-	// that come with them stay, and a pipe that they hold does not end.
+	// None of these commands may inherit our standard files: they start services that
+	// stay, and a pipe that a service holds open never ends.
 	for _, command := range [][]string{
-		{w.server, "-p"}, // stays until it is ended, however long it has nothing to do
+		{w.server, "-p"}, // does not exit when idle
 		{w.program, "wineboot", "-i"},
 		{w.program, "winecfg", "-v", "win10"},
 	} {
 		cmd := p.command(ctx, p.env, command...)
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("cannot make a Wine prefix: %s: %w", strings.Join(command, " "), errors.Join(err, ctx.Err()))
+			return fmt.Errorf("make a Wine prefix: %s: %w", strings.Join(command, " "), errors.Join(err, ctx.Err()))
 		}
 	}
 	return p.addLibrary()
@@ -106,7 +106,7 @@ func (p *prefix) make(ctx context.Context) error {
 
 func (p *prefix) path() string { return filepath.Join(p.dir, "prefix") }
 
-// addLibrary adds the library that Go needs, where Wine does not have it.
+// addLibrary adds the library that Go needs, unless Wine has it.
 func (p *prefix) addLibrary() error {
 	path := filepath.Join(p.path(), "drive_c", "windows", "system32", libraryName)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -120,25 +120,25 @@ func (p *prefix) addLibrary() error {
 	return errors.Join(err, f.Close())
 }
 
-// endAll ends everything that runs in the prefix, the server at last. There is
-// no error when nothing does.
+// endAll ends all processes in the prefix, the server last. It is no error if nothing
+// runs.
 func (p *prefix) endAll() {
 	cmd := exec.Command(p.wine.server, "-k")
 	cmd.Env = p.env
 	_ = cmd.Run()
 }
 
-// close ends everything in the prefix and removes it.
+// close ends all processes in the prefix and removes it.
 func (p *prefix) close() error {
 	p.endAll()
 	return os.RemoveAll(p.dir)
 }
 
-// mingw is the C compiler that makes programs for Windows, as Debian calls it.
+// mingw is Debian's name of the C compiler that makes programs for Windows.
 const mingw = "x86_64-w64-mingw32-gcc"
 
-// run runs a command with the files of this process, such that the go command
-// builds for Windows and runs under Wine what it has built.
+// run runs a command with the standard files of this process, in an environment in which
+// the go command builds for Windows and runs under Wine what it has built.
 func (p *prefix) run(ctx context.Context, command []string) error {
 	tool, err := findToolchain(p.dir)
 	if err != nil {
@@ -167,8 +167,8 @@ func (p *prefix) run(ctx context.Context, command []string) error {
 	return nil
 }
 
-// command returns a command that ends when ctx does: together with everything
-// that runs under Wine, for which it may be waiting.
+// command returns a command that ends when ctx does, together with all processes in the
+// prefix, because the command may be waiting for one of them.
 func (p *prefix) command(ctx context.Context, env []string, command ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, command[0], command[1:]...)
 	cmd.Env = env

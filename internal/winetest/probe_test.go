@@ -1,4 +1,4 @@
 package main
 
-// envHang, set in the environment, has a test hang under Wine.
+// envHang, set in the environment, makes TestHang hang.
 const envHang = "EPORE_TEST_WINETEST_HANG"

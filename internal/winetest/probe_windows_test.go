@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What winetest sees to: that a program starts at all, and finds random numbers;
-// that package net has UDP; that folders with something in them are removed.
+// The remedies of winetest work: programs start, and get random numbers; package net has
+// UDP; folders that are not empty can be removed.
 func TestProbe(t *testing.T) {
 	if os.Getenv("EPORE_TEST_WINETEST_CHILD") != "" {
 		return
@@ -47,11 +47,11 @@ func TestProbe(t *testing.T) {
 	require.NoError(t, err, "%s", out)
 }
 
-// TestHang hangs, to be interrupted.
+// TestHang hangs until it is interrupted.
 func TestHang(t *testing.T) {
 	if os.Getenv(envHang) == "" {
-		t.Skip("only for TestUnderWine")
+		t.Skip("only for TestWinetest_RunsPrograms")
 	}
 	fmt.Println("hangs in", os.Getenv("WINEPREFIX"))
-	<-time.After(time.Hour) // alone, a select without cases is found out
+	<-time.After(time.Hour) // the runtime would report a select without cases as a deadlock
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// asProgram, set in the environment, makes the test binary the program.
+// asProgram, set in the environment, makes the test binary behave as winetest.
 const asProgram = "EPORE_TEST_RUN_WINETEST"
 
 func TestMain(m *testing.M) {
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// winetest returns the program, to be run in a process of its own.
+// winetest returns a command that runs winetest in another process.
 func winetest(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -41,8 +41,8 @@ func winetest(t *testing.T, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// One function, and it is somebody else's.
-func TestLibrary(t *testing.T) {
+// The library has one function, which it forwards to another library.
+func TestLibrary_ForwardsOneFunction(t *testing.T) {
 	b := library("some.dll", "Function", "OTHER.Function2")
 	require.Len(t, b, 1024)
 	f, err := pe.NewFile(bytes.NewReader(b))
@@ -59,7 +59,7 @@ func TestLibrary(t *testing.T) {
 
 	exports := header.DataDirectory[pe.IMAGE_DIRECTORY_ENTRY_EXPORT]
 	require.Equal(t, section.VirtualAddress, exports.VirtualAddress)
-	require.Equal(t, section.VirtualSize, exports.Size, "what lies in it is a forwarder")
+	require.Equal(t, section.VirtualSize, exports.Size, "an address within it is a forwarder")
 	data, err := section.Data()
 	require.NoError(t, err)
 	at := func(rva uint32) []byte { return data[rva-section.VirtualAddress:] }
@@ -77,8 +77,8 @@ func TestLibrary(t *testing.T) {
 	require.Zero(t, binary.LittleEndian.Uint16(at(number(d+36))), "the first function has that name")
 }
 
-// The patches fit the Go that is here; and a Go that they do not fit is an error.
-func TestOverlay(t *testing.T) {
+// The patches fit the installed Go version. One that they do not fit is an error.
+func TestOverlay_FitsThisGo(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("no go command here")
 	}
@@ -114,7 +114,7 @@ func TestOverlay(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestRun_PrintsUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"-h"}} {
 		var stderr strings.Builder
 		require.Equal(t, statusUsage, run(args, &stderr))
@@ -122,17 +122,17 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestNoWine(t *testing.T) {
+func TestRun_WithoutWine(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	defer func(was []string) { wineFolders = was }(wineFolders)
 	wineFolders = []string{t.TempDir()}
 	var stderr strings.Builder
 	require.Equal(t, statusNoWine, run([]string{"go", "version"}, &stderr))
-	require.Contains(t, stderr.String(), "no Wine here")
+	require.Contains(t, stderr.String(), "Wine is not available")
 }
 
-// A Wine that fails leaves nothing, and the error says which of its programs did.
-func TestBrokenWine(t *testing.T) {
+// If Wine fails, nothing is left behind, and the error names the program that failed.
+func TestNewPrefix_BrokenWine(t *testing.T) {
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
 	p, err := newPrefix(t.Context(), wine{program: filepath.Join(tmp, "no-wine"), server: filepath.Join(tmp, "no-server")})
@@ -144,8 +144,9 @@ func TestBrokenWine(t *testing.T) {
 	require.Empty(t, left)
 }
 
-// With few descriptors Wine fails now and then, and says nothing of them.
-func TestFewDescriptors(t *testing.T) {
+// With too few descriptors Wine fails now and then, without naming the cause. Winetest
+// names it.
+func TestRun_FewDescriptors(t *testing.T) {
 	cmd := winetest(t, "sh", "-c", "exit 7")
 	out, err := exec.Command("sh", append([]string{"-c", `ulimit -n 256 && export "$1=1" && shift && exec "$@"`, "sh", asProgram}, cmd.Args...)...).CombinedOutput()
 	var exit *exec.ExitError
@@ -156,10 +157,10 @@ func TestFewDescriptors(t *testing.T) {
 
 var tried atomic.Bool
 
-// Programs of Go run, and what their library lacked on Wine is there: see
-// TestProbe. The exit status comes through; and interrupted, winetest ends what
-// runs and leaves nothing.
-func TestUnderWine(t *testing.T) {
+// Winetest runs programs written in Go, with its remedies for what Wine lacks (see
+// TestProbe), and returns their exit status. When it is interrupted, it ends all processes
+// and leaves nothing behind.
+func TestWinetest_RunsPrograms(t *testing.T) {
 	if _, err := findWine(); err != nil {
 		t.Skip(err)
 	}
@@ -167,11 +168,11 @@ func TestUnderWine(t *testing.T) {
 		t.Skip("no go command here")
 	}
 	if tried.Swap(true) {
-		t.Skip("tried already: it takes seconds, and a repetition shows nothing new")
+		t.Skip("already run: it takes seconds, and a repetition shows nothing new")
 	}
 	exe := filepath.Join(t.TempDir(), "probe.test.exe")
 	cmd := winetest(t, "sh", "-c", `[ "$(ulimit -n)" != 256 ] && go test -c -o "$0" . && go test -v -run '^TestProbe$' . && exit 7`, exe)
-	// A soft limit that is too low does no harm.
+	// A soft limit that is too low is raised.
 	cmd.Args = append([]string{"sh", "-c", `ulimit -S -n 256 && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	out, err := cmd.CombinedOutput()
