@@ -1,38 +1,41 @@
-// Package kqueue is the backend for kqueue(2): macOS, FreeBSD, NetBSD, OpenBSD and
-// DragonFly, where it is the default.
+// Package kqueue implements a queue on kqueue(2). It is the default queue on macOS,
+// FreeBSD, NetBSD, OpenBSD and DragonFly.
 //
-// # What it can do
+// # Capabilities
 //
-// Level, edge (EV_CLEAR), one-shot, and urgent data where the kernel tells of it
-// (EVFILT_EXCEPT: macOS, OpenBSD, DragonFly). Timeouts are given in nanoseconds, and as
-// exact as the kernel's clock. Not Exclusive. A waiting Poll holds its thread, whatever its strategy: the Go runtime
-// watches descriptors for reading and for writing, and a kqueue can be watched for
-// reading only.
+// The queue supports level-triggered, edge-triggered (EV_CLEAR) and one-shot
+// registrations. It reports urgent data where the kernel does (EVFILT_EXCEPT: macOS,
+// OpenBSD, DragonFly). It does not support Exclusive. Timeouts are passed to the kernel in
+// nanoseconds, and are as exact as its clock.
 //
-// The end of a process (EVFILT_PROC) needs no descriptor. Kernels may tell it a moment
-// before the process can be waited for.
+// A waiting Poll holds its thread, whatever its strategy: the Go runtime watches
+// descriptors for reading and for writing, and a kqueue can be watched for reading only.
 //
-// Each condition is a knote of its own in the kernel; what they say in one wait comes
-// as one event. A registration that has had its one shot keeps its knotes, disabled, so
-// that it is the kernel which knows that it is registered.
+// The queue watches a process (EVFILT_PROC) without a descriptor. A kernel may report
+// the end of a process a moment before the process can be reaped.
 //
-// # What to know
+// Each condition is a separate knote in the kernel. What the knotes of a registration
+// report in one wait is returned as one event. A one-shot registration that has had its
+// event keeps its knotes, disabled, so that the kernel knows that it is registered.
 //
-// Closing a descriptor ends its registration, also when a duplicate of it is open.
+// # Behavior to know
 //
-// Whether a descriptor is registered, the kernel is asked by enabling a knote that is
-// enabled. On most systems that reports readiness anew: a second Register, which fails
-// with fs.ErrExist, may have an edge of the first one repeated.
+// Closing a descriptor ends its registration, even if a duplicate of it is open.
 //
-// A kernel tells the pending error of a socket with the end of its stream (EV_EOF). An
-// error without an end, that of a datagram socket, is Readable only: reading says what it
-// is. ReadClosed comes with Readable, WriteClosed with Writable; a socket whose writing
-// half was closed here is WriteClosed, which epoll does not tell.
+// To find out whether a descriptor is registered, this package enables a knote that is
+// enabled. On most systems that reports readiness again: when a second Register fails
+// with fs.ErrExist, an edge of the existing registration may be repeated.
 //
-// Kernels refuse to watch a pipe for writing that nobody reads any more. Such a
-// registration has its events (WriteClosed) from this package, and a disabled knote for
-// reading, by which the kernel knows it.
+// A kernel reports the pending error of a socket together with the end of its stream
+// (EV_EOF). An error without an end, such as that of a datagram socket, is reported as
+// Readable only; the next read returns it. ReadClosed comes with Readable, and
+// WriteClosed with Writable. A socket that was shut down for writing locally is reported
+// as WriteClosed, which epoll does not do.
 //
-// What a kernel does not take, as some versions of macOS FIFOs and terminals, is
-// ErrNotPollable.
+// Kernels refuse to watch the writing end of a pipe without a reader. For such a
+// registration this package makes the events (WriteClosed) itself, and the kernel knows
+// it by a disabled knote for reading.
+//
+// A descriptor that the kernel does not take is ErrNotPollable. Some versions of macOS do
+// not take FIFOs and terminals.
 package kqueue

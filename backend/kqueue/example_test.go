@@ -12,8 +12,8 @@ import (
 	"github.com/epore/epore/backend/pollfd"
 )
 
-// On macOS and the BSDs epore.New opens a kqueue by itself. By hand, with poll(2)
-// where there is none:
+// On macOS and the BSDs, epore.New opens a kqueue. This example opens one explicitly, and
+// uses poll(2) where the system has no kqueue.
 func Example() {
 	p, err := epore.NewWith(kqueue.New())
 	if errors.Is(err, errors.ErrUnsupported) {

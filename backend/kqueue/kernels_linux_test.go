@@ -5,7 +5,7 @@ import (
 	"github.com/epore/epore/internal/kqsim"
 )
 
-// kernels are the simulated ones.
+// kernels returns how to make the simulated kernels, by name.
 func kernels() map[string]func() kq.Kernel {
 	all := make(map[string]func() kq.Kernel)
 	for _, p := range kqsim.Profiles {

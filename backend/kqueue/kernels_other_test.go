@@ -8,10 +8,10 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// kernels is the system's own, if it has kqueue.
+// kernels returns how to make the system's kernel, if it has kqueue.
 func kernels() map[string]func() kq.Kernel {
-	if newNative == nil {
+	if kq.Native() == nil {
 		return nil
 	}
-	return map[string]func() kq.Kernel{runtime.GOOS: newNative}
+	return map[string]func() kq.Kernel{runtime.GOOS: kq.Native}
 }

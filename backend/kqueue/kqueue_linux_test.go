@@ -12,7 +12,7 @@ func TestContractSimulated(t *testing.T) {
 	for _, profile := range kqsim.Profiles {
 		t.Run(profile.Name, func(t *testing.T) {
 			if profile.Name != kqsim.FreeBSD.Name {
-				t.Setenv(backendtest.EnvLong, "") // a million operations on one of them
+				t.Setenv(backendtest.EnvLong, "") // the long run of one kernel is enough
 			}
 			backendtest.Run(t, func() (backend.Backend, error) {
 				q := NewOn(kqsim.New(profile))

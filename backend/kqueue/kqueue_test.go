@@ -7,11 +7,12 @@ import (
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/kq"
 )
 
-// On the system's own kernel.
+// TestContract runs on the system's kernel.
 func TestContract(t *testing.T) {
-	if newNative == nil {
+	if kq.Native() == nil {
 		t.Skip("this system has no kqueue: see TestContractSimulated")
 	}
 	backendtest.Run(t, func() (backend.Backend, error) {
@@ -20,8 +21,8 @@ func TestContract(t *testing.T) {
 	}, exceptions...)
 }
 
-// exceptions is what no kqueue tells.
+// exceptions are the cases that no kqueue passes.
 var exceptions = []backendtest.Exception{{
 	Case: "a datagram nobody wants",
-	Why:  "a kqueue tells a pending error together with the end of a stream only",
+	Why:  "a kqueue reports a pending error only together with the end of a stream",
 }}

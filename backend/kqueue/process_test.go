@@ -3,8 +3,6 @@
 package kqueue
 
 import (
-	"errors"
-	"os"
 	"testing"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// renamed is a kernel in which a process has another number.
+// renamed is a kernel in which a process has another PID.
 type renamed struct {
 	kq.Kernel
 	pid, as uint64
@@ -37,8 +35,8 @@ func (k *renamed) Kevent(fd int, changes, events []kq.Event, timeout time.Durati
 	return n, err
 }
 
-// A process may have the number of any descriptor, also of those that wake the queue.
-func TestNumbersOfProcesses(t *testing.T) {
+// A process may have the number of any descriptor, including those of the waker.
+func TestProcess_PIDEqualsDescriptor(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			k := &renamed{Kernel: kernel()}
@@ -63,14 +61,14 @@ func TestNumbersOfProcesses(t *testing.T) {
 				require.Equal(t, []backend.Event{{Key: 2, Ready: backend.ReadyReadable}}, wait(t, q, 4, 0))
 				require.NoError(t, q.UnwatchProcess(number, 2))
 				require.NoError(t, q.Wake())
-				require.Empty(t, wait(t, q, 4, time.Hour), "it still can be woken")
+				require.Empty(t, wait(t, q, 4, time.Hour), "it cannot be woken")
 			}
 		})
 	}
 }
 
-// What a Wait has got from the kernel, and not reported yet, is stale by then.
-func TestProcessUnwatchedDuringAWait(t *testing.T) {
+// A Wait that has received the event, and has not reported it yet, drops it.
+func TestProcess_UnwatchedDuringWait(t *testing.T) {
 	eachHooked(t, func(t *testing.T, k *hooked, q *Kqueue) {
 		child, p := fixture.NewChild(t)
 		require.NoError(t, q.WatchProcess(p.Pid, 1))
@@ -81,7 +79,7 @@ func TestProcessUnwatchedDuringAWait(t *testing.T) {
 				return nil
 			}
 			require.ErrorIs(t, q.WatchProcess(p.Pid, 2), unix.EEXIST)
-			require.NoError(t, q.UnwatchProcess(p.Pid, 2), "of another key")
+			require.NoError(t, q.UnwatchProcess(p.Pid, 2), "with another key")
 			require.NoError(t, q.UnwatchProcess(p.Pid, 1))
 			return nil
 		}
@@ -91,8 +89,8 @@ func TestProcessUnwatchedDuringAWait(t *testing.T) {
 	})
 }
 
-// The next one of that number has nothing of it.
-func TestProcessAfterAnother(t *testing.T) {
+// The next process with that PID does not get the event of the first.
+func TestProcess_NextProcessWithPID(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			h := &hooked{Kernel: kernel()}
@@ -105,13 +103,13 @@ func TestProcessAfterAnother(t *testing.T) {
 			k.pid = uint64(p.Pid)
 			require.NoError(t, q.WatchProcess(7, 1))
 			first.End()
-			h.after = func(events []kq.Event) error { // got, and not reported
+			h.after = func(events []kq.Event) error { // received, and not reported yet
 				h.after = nil
 				require.NoError(t, q.UnwatchProcess(7, 1))
 				first.Wait(p.Pid)
 				k.pid = uint64(s.Pid)
 				require.NoError(t, q.WatchProcess(7, 2))
-				k.pid = uint64(p.Pid) // for the event on its way
+				k.pid = uint64(p.Pid) // for the event that was received
 				return nil
 			}
 			require.Empty(t, wait(t, q, 4, 0))
@@ -122,8 +120,8 @@ func TestProcessAfterAnother(t *testing.T) {
 	}
 }
 
-// Nor has the end of the first one to do with it, when it comes after all.
-func TestProcessUnwatchedAfterAnother(t *testing.T) {
+// An UnwatchProcess for the first process leaves the next one with that PID alone.
+func TestProcess_LateUnwatch(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			k := &renamed{Kernel: kernel(), as: 7}
@@ -142,8 +140,7 @@ func TestProcessUnwatchedAfterAnother(t *testing.T) {
 	}
 }
 
-// Nothing of it stays in the kernel.
-func TestProcessUnwatched(t *testing.T) {
+func TestProcess_UnwatchDeletesKnote(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		_, p := fixture.NewChild(t)
 		require.NoError(t, q.WatchProcess(p.Pid, 1))
@@ -154,17 +151,8 @@ func TestProcessUnwatched(t *testing.T) {
 	})
 }
 
-func TestProcessOfAClosedQueue(t *testing.T) {
-	each(t, func(t *testing.T, q *Kqueue) {
-		_, p := fixture.NewChild(t)
-		require.NoError(t, q.Close())
-		require.ErrorIs(t, q.WatchProcess(p.Pid, 1), unix.EBADF)
-		require.ErrorIs(t, q.UnwatchProcess(p.Pid, 1), unix.EBADF)
-	})
-}
-
-// A kernel that has no memory for it, or does not let: nothing is left.
-func TestProcessRefused(t *testing.T) {
+// A kernel that refuses: nothing stays registered.
+func TestProcess_Refused(t *testing.T) {
 	eachHooked(t, func(t *testing.T, k *hooked, q *Kqueue) {
 		child, p := fixture.NewChild(t)
 		k.before = func(changes, _ []kq.Event) error {
@@ -179,44 +167,4 @@ func TestProcessRefused(t *testing.T) {
 		child.End()
 		require.Equal(t, []backend.Event{{Key: 2, Ready: backend.ReadyReadable}}, wait(t, q, 4, 0))
 	})
-}
-
-// A descriptor for one process, for another queue or poll(2).
-func TestOpenProcess(t *testing.T) {
-	each(t, func(t *testing.T, q *Kqueue) {
-		child, p := fixture.NewChild(t)
-		fd, err := openProcess(q.kernel, p.Pid)
-		require.NoError(t, err)
-		defer q.kernel.Close(fd)
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := unix.Poll(fds, 0)
-		require.NoError(t, err)
-		require.Zero(t, n)
-		require.NoError(t, q.Add(backend.Handle(fd), 1, backend.Readable|backend.OneShot))
-		require.NoError(t, q.WatchProcess(p.Pid, 2), "whatever watches it elsewhere")
-		require.Empty(t, wait(t, q, 4, 0))
-		child.End()
-		for range 2 { // and for good
-			n, err = unix.Poll(fds, int(fixture.Soon.Milliseconds()))
-			require.NoError(t, err)
-			require.Equal(t, 1, n)
-		}
-		require.ElementsMatch(t, []backend.Event{
-			{Key: 1, Ready: backend.ReadyReadable}, {Key: 2, Ready: backend.ReadyReadable},
-		}, wait(t, q, 4, 0))
-		child.Wait(p.Pid)
-
-		limit := min(fixture.DescriptorLimit(t), 1024)
-		before := fixture.OpenDescriptors(limit)
-		for range 20 {
-			_, err = openProcess(q.kernel, p.Pid)
-			require.ErrorIs(t, err, os.ErrProcessDone)
-			require.ErrorIs(t, err, unix.ESRCH)
-		}
-		require.Less(t, fixture.OpenDescriptors(limit), before+20)
-	})
-	if newNative == nil {
-		_, err := OpenProcess(1)
-		require.ErrorIs(t, err, errors.ErrUnsupported)
-	}
 }

@@ -12,20 +12,24 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// waker wakes a kqueue: by a user event, or, where the kernel has none, by a pipe.
+// waker ends a wait in the kernel: by a user event, or by a pipe where the kernel has
+// no user events.
 type waker interface {
 	wake() error
-	// woken reports that ev is the waker's, and settles it.
-	woken(ev *kq.Event) bool
+	// consume reports whether ev is an event of the waker. If it is, the waker is ready
+	// to wake again.
+	consume(ev *kq.Event) bool
+	// has reports whether h is a descriptor of the waker.
 	has(h backend.Handle) bool
 	close() error
 }
 
-// newWaker asks the kernel what it has: headers know more than older kernels.
+// newWaker tries a user event even if it may fail: the headers of a system may be newer
+// than its kernel.
 func newWaker(k kq.Kernel, sys kq.System, fd int) (waker, error) {
 	if sys.HasUser {
 		u := &userEvent{k, fd, sys.User, []kq.Event{{Filter: sys.User, Fflags: kq.Trigger}}}
-		// Added first and triggered later: FreeBSD forgets a trigger that comes along.
+		// It is triggered later: FreeBSD ignores a trigger in the change that adds.
 		add := []kq.Event{{Filter: sys.User, Flags: kq.Add | kq.Clear}}
 		if _, err := k.Kevent(fd, add, nil, 0); err == nil {
 			return u, nil
@@ -33,22 +37,23 @@ func newWaker(k kq.Kernel, sys kq.System, fd int) (waker, error) {
 	}
 	p, err := pipe.Open()
 	if err != nil {
-		return nil, fmt.Errorf("the pipe to wake it: %w", err)
+		return nil, fmt.Errorf("pipe that wakes the kqueue: %w", err)
 	}
 	w := &pipeWaker{p}
 	change := kq.Event{Ident: uint64(p.Reader), Filter: sys.Read, Flags: kq.Add}
 	if _, err := k.Kevent(fd, []kq.Event{change}, nil, 0); err != nil {
 		_ = p.Close()
-		return nil, fmt.Errorf("kevent of the pipe to wake it: %w", err)
+		return nil, fmt.Errorf("kevent for the pipe that wakes the kqueue: %w", err)
 	}
 	return w, nil
 }
 
+// userEvent is a waker that uses EVFILT_USER.
 type userEvent struct {
 	kernel kq.Kernel
 	fd     int
 	filter int32
-	// trigger is the change that wakes: the same each time, and for many at once.
+	// trigger is the change that wakes. It never changes, so goroutines share it.
 	trigger []kq.Event
 }
 
@@ -60,15 +65,16 @@ func (u *userEvent) wake() error {
 	return nil
 }
 
-func (u *userEvent) woken(ev *kq.Event) bool { return ev.Filter == u.filter }
-func (u *userEvent) has(backend.Handle) bool { return false }
-func (u *userEvent) close() error            { return nil }
+func (u *userEvent) consume(ev *kq.Event) bool { return ev.Filter == u.filter }
+func (u *userEvent) has(backend.Handle) bool   { return false }
+func (u *userEvent) close() error              { return nil }
 
+// pipeWaker is a waker that uses a pipe.
 type pipeWaker struct{ pipe.Pipe }
 
 func (w *pipeWaker) wake() error { return w.Write() }
 
-func (w *pipeWaker) woken(ev *kq.Event) bool {
+func (w *pipeWaker) consume(ev *kq.Event) bool {
 	if ev.Ident != uint64(w.Reader) {
 		return false
 	}

@@ -1,14 +1,14 @@
 //go:build unix
 
-// Package kq is a kernel's kqueue as the backend on it sees it: three calls and
-// what differs from one system to the next. It is a BSD's own, or a simulated one
-// for tests.
+// Package kq is the interface between the code that uses a kqueue and the kernel that
+// has it: three system calls, and a description of what differs between systems. The
+// kernel is the one that the program runs on ([Native]), or a simulated one for tests.
 package kq
 
 import "time"
 
-// Event is a kevent: a change, or what came of one. Its fields are those of
-// kevent(2), in one layout; numbers of filters and flags are the system's.
+// Event is a kevent: a change, or an event that the kernel reports. Its fields are those
+// of kevent(2), in one layout. The numbers of the filters are the system's.
 type Event struct {
 	Ident  uint64
 	Filter int32
@@ -18,35 +18,36 @@ type Event struct {
 	Udata  uint32
 }
 
-// Kernel is the three calls.
+// Kernel is the system calls of kqueue.
 type Kernel interface {
-	// Kqueue makes a queue, which no child process inherits.
+	// Kqueue creates a queue, which child processes do not inherit.
 	Kqueue() (int, error)
-	// Kevent is kevent(2): it makes the changes, then waits for events, for as long as
-	// there is room for any; a negative timeout has no end. Errors are errnos.
+	// Kevent calls kevent(2). It applies the changes, and then waits for events, unless
+	// events has no room. A negative timeout waits indefinitely. Errors are errnos.
 	Kevent(kq int, changes, events []Event, timeout time.Duration) (int, error)
 	// Close closes a queue.
 	Close(kq int) error
-	// System tells what there is.
+	// System describes the kqueue of this kernel.
 	System() System
 }
 
-// System is what differs.
+// System is what differs between systems.
 type System struct {
-	Name string // GOOS
-	// The filters that all have.
+	Name string // the GOOS
+	// Read, Write and Proc are the filters that all systems have.
 	Read, Write, Proc int32
-	// User is EVFILT_USER where the headers know it: HasUser. The kernel may still
-	// refuse it.
+	// User is EVFILT_USER, if HasUser: the system's headers define it. The kernel may
+	// be older than they are, and refuse it.
 	User    int32
 	HasUser bool
-	// Except is EVFILT_EXCEPT, for urgent data, with the flag NOTE_OOB: HasExcept.
+	// Except is EVFILT_EXCEPT, which reports urgent data, and OOB its flag NOTE_OOB, if
+	// HasExcept.
 	Except    int32
 	OOB       uint32
 	HasExcept bool
 }
 
-// The flags, which are the same on all.
+// These flags are the same on all systems.
 const (
 	Add      = 0x1
 	Delete   = 0x2
@@ -64,3 +65,15 @@ const (
 	// Exit is NOTE_EXIT of EVFILT_PROC.
 	Exit = 0x80000000
 )
+
+// newNative returns the kernel of this system. It is nil where there is no kqueue.
+var newNative func() Kernel
+
+// Native returns the kernel of the system that the program runs on, or nil if that has
+// no kqueue. One Kernel serves one goroutine that waits; changes may come from any.
+func Native() Kernel {
+	if newNative == nil {
+		return nil
+	}
+	return newNative()
+}

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"runtime"
 
-	"github.com/epore/epore/backend/kqueue"
+	"github.com/epore/epore/internal/kq"
 )
 
 // Open returns a kqueue that watches the process and becomes readable when the process has
 // ended. Any queue can watch that kqueue. The caller closes it.
-func Open(pid int) (fd int, err error) { return kqueue.OpenProcess(pid) }
+func Open(pid int) (fd int, err error) { return kq.OpenProcess(pid) }
 
 // childEnded would need waitid(2), which Go can call on Linux only. Most other systems have
 // kqueue.
