@@ -8,7 +8,7 @@ import (
 	"github.com/epore/epore/internal/kqsim"
 )
 
-func TestContractSimulated(t *testing.T) {
+func TestContract_Simulated(t *testing.T) {
 	for _, profile := range kqsim.Profiles {
 		t.Run(profile.Name, func(t *testing.T) {
 			if profile.Name != kqsim.FreeBSD.Name {

@@ -13,7 +13,7 @@ import (
 // TestContract runs on the system's kernel.
 func TestContract(t *testing.T) {
 	if kq.Native() == nil {
-		t.Skip("this system has no kqueue: see TestContractSimulated")
+		t.Skip("this system has no kqueue: see TestContract_Simulated")
 	}
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()

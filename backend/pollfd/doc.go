@@ -1,59 +1,62 @@
-// Package pollfd is the backend for poll(2), which every Unix has: for systems
-// that no other backend is for (illumos, Solaris, AIX), and to compare others with,
-// since there is no simpler one.
+// Package pollfd implements a queue on poll(2), which every Unix has. It is the default
+// queue on systems that have no better one (illumos, Solaris, AIX). It also serves as
+// the reference to compare other queues with, because it is the simplest.
 //
 //	p, err := epore.NewWith(pollfd.New())
 //
-// makes a Poll on it; the build tag pollfd makes it the default of epore.New.
+// creates a Poll on it. The build tag pollfd makes it the default of epore.New.
 //
-// # What it can do
+// # Capabilities
 //
-// Level, one-shot and urgent data (POLLPRI). Timeouts are exact to the nanosecond on
-// Linux, and rounded up to the millisecond elsewhere.
+// The queue supports level-triggered and one-shot registrations, and urgent data
+// (POLLPRI). Timeouts are exact to the nanosecond on Linux, and rounded up to the
+// millisecond elsewhere.
 //
-// Not Edge: poll tells what is, not what happened. A source that was drained and has
-// new data looks to it like one that nobody touched, and for the first an event must
-// come, and for the second none may. Not Exclusive. A waiting Poll holds its thread,
-// whatever its strategy: an array is no descriptor that a goroutine could be parked on.
+// It does not support Edge: poll(2) reports the state of a source, not what happened to
+// it. A source that was drained and then received data looks the same as a source that
+// nobody touched. The first must have an event, and the second must not. It does not
+// support Exclusive.
 //
-// # What it costs
+// A waiting Poll holds its thread, whatever its strategy: an array is not a descriptor
+// that the Go runtime could watch.
 //
-// Each wait hands the whole array to the system, which asks every file in it: 75 to
-// 150 ns for each registered socket, ready or not, on the machine that we measured
-// (docs/benchmarks.md). A look that finds one of them ready takes 2 times as long as
-// on epoll if it is the only one, 5 times with 30 registered, some 12 times with 100 (9 µs),
-// more than 100 times with 1,000 (90 µs), and more than 1,000 times with 9,000 (1 ms). From a
-// few hundred on, it is most of what a program does.
+// # Cost
 //
-// A change by another goroutine, while a Poll waits, calls that back: the system has
-// the array, and holds its files open. So it costs a change of thread, and the wait
-// begins anew.
+// Each wait passes the whole array to the system, which asks every file in it. That takes
+// 75 to 150 ns for each registered socket, ready or not, on the machine of
+// docs/benchmarks.md. Compared with epoll, a look that finds one ready socket takes 2
+// times as long if it is the only one registered, 5 times with 30 registered, about 12
+// times with 100 (9 µs), more than 100 times with 1,000 (90 µs), and more than 1,000 times
+// with 9,000 (1 ms). From a few hundred on, it is most of what a program does.
 //
-// # What to know
+// A change by another goroutine wakes a waiting Poll, because the system has the array
+// and holds its files open. It costs a change of thread, and the wait begins again.
 //
-// poll(2) keeps no account of what is registered, so this package does. Descriptors
-// that were closed without Deregister are dropped when a wait comes upon them. Every
-// event is held against the account before it is reported, so that the new owner of a
-// number is not taken for the one before. On Linux that is exact (SO_COOKIE for
-// sockets, and for other files an epoll that nobody waits on, which costs the first of
-// them one descriptor). One case is not: a number that is put over by dup2 while it is
-// registered, registered again, and then gets its first file back by dup2: that one's
-// events come under the second one's token.
+// # Behavior to know
 //
-// Elsewhere it is fstat that tells files apart, and it is as exact as the system's
-// inode numbers are. illumos has 16 bits for sockets, made from an address that the
-// next socket mostly gets. There, a socket that was closed without Deregister and the
-// next one under its number may be taken for the same: Register then says
-// fs.ErrExist (Reregister helps), or the old token is reported for the new socket. So:
-// deregister before closing.
+// poll(2) keeps no record of registrations, so this package does. A descriptor that was
+// closed without Deregister is dropped when a wait meets it. Before an event is reported,
+// the record is consulted, so that the new owner of a descriptor number is not taken for
+// the previous one.
 //
-// ReadClosed when the peer only half-closes is told on Linux; on other systems it
-// needs both directions to be down, and reading to find out before that.
+// On Linux the record is exact. It uses SO_COOKIE for sockets, and for other files an
+// epoll instance that nobody waits on, which the first of them creates; it is one
+// descriptor. There is one exception: a number is registered, dup2 puts another file over
+// it, that is registered, and dup2 brings the first file back. Events of the first file
+// then come under the token of the second.
 //
-// A Poll that sleeps holds what it watches open: a descriptor that is closed without
-// Deregister is open to its peer until that Poll wakes.
+// On other systems the record uses fstat(2), and is as exact as the inode numbers of the
+// system are. illumos has 16 bits for those of sockets, made from an address that the next
+// socket often gets. There, a socket that was closed without Deregister and the next one
+// with its number may be taken for the same: Register returns fs.ErrExist (Reregister
+// helps), or the old token is reported for the new socket. Deregister before closing.
 //
-// An array may have as many elements as a process may have descriptors
-// (RLIMIT_NOFILE). What was closed without Deregister has its place in it until the
-// next wait.
+// ReadClosed for a peer that only half-closes is reported on Linux. Other systems report
+// it when both directions are down; before that, only a read finds out.
+//
+// While a Poll sleeps, the system holds what it watches open: a descriptor that was closed
+// without Deregister stays open to its peer until the Poll wakes.
+//
+// An array may have as many elements as a process may have descriptors (RLIMIT_NOFILE).
+// A descriptor that was closed without Deregister keeps its element until the next wait.
 package pollfd

@@ -11,29 +11,30 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// A book is the account of what is registered, which poll(2) has not: it tells
-// whether a descriptor still is the file that it was. Numbers are closed and
-// reused behind a queue's back.
+// identities tells whether a descriptor is still the file that was registered. poll(2)
+// keeps no record of that, and descriptors are closed and their numbers reused at any
+// time.
 type identities interface {
-	// enter enters what h is now. known says that was is entered for h; EEXIST,
-	// that h still is that. EBADF and ErrNotPollable: it is not, whatever it is.
+	// record records the file that h is now. known says that was is recorded for h; the
+	// error is EEXIST if h is still that file. After EBADF or ErrNotPollable nothing is
+	// recorded for h.
 	record(h backend.Handle, was fileID, known bool) (fileID, error)
-	// check looks whether h still is what was entered: ENOENT or EBADF if not.
-	check(h backend.Handle, was fileID) error
-	// strike is check, and strikes the entry out.
-	forget(h backend.Handle, was fileID) error
-	// unknown is the answer for what was never entered, or struck out: ENOENT, or
+	// check reports whether h is still the recorded file. If not, the error is ENOENT or
 	// EBADF.
+	check(h backend.Handle, was fileID) error
+	// forget is check, and deletes what is recorded for h.
+	forget(h backend.Handle, was fileID) error
+	// unknown returns the error for an h for which nothing is recorded: ENOENT or EBADF.
 	unknown(h backend.Handle) error
 	close() error
 }
 
-// fileID is the identity of a file, as far as the system tells one.
+// fileID is the identity of a file, as far as the system has one.
 type fileID struct{ device, inode, kind uint64 }
 
-// statIdentities asks fstat: device, inode, and what kind of file it is, which for the
-// ends of a pipe includes who may read and who may write. It is as good as the
-// system's inode numbers.
+// statIdentities uses fstat(2): the device, the inode number and the kind of file, which
+// for the ends of a pipe includes the access mode. It is as exact as the inode numbers of
+// the system are.
 type statIdentities struct{}
 
 func (statIdentities) record(h backend.Handle, was fileID, known bool) (fileID, error) {
@@ -48,7 +49,7 @@ func (statIdentities) record(h backend.Handle, was fileID, known bool) (fileID, 
 	if known && was == id {
 		return id, unix.EEXIST
 	}
-	// Some devices are open and not for poll (those of macOS).
+	// poll(2) does not take every open descriptor: on macOS, not those of some devices.
 	probe := []unix.PollFd{pollFd(int(h), 0)}
 	if _, err := unix.Poll(probe, 0); err == nil && revents(&probe[0])&unix.POLLNVAL != 0 {
 		return id, fmt.Errorf("poll(2) does not take it: %w: %w", backend.ErrNotPollable, unix.EINVAL)
@@ -75,10 +76,10 @@ func (statIdentities) unknown(h backend.Handle) error {
 
 func (statIdentities) close() error { return nil }
 
-// identify asks the system who h is.
+// identify returns the identity of h.
 func identify(h backend.Handle) (fileID, error) {
 	if uint64(h) > math.MaxInt32 {
-		return fileID{}, unix.EBADF // the system would look at the lower half only
+		return fileID{}, unix.EBADF // the system would use the lower half only
 	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(h), &st); err != nil {

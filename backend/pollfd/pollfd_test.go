@@ -5,8 +5,12 @@ package pollfd
 import (
 	"testing"
 
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/fixture"
 )
 
 func TestContract(t *testing.T) {
@@ -16,13 +20,35 @@ func TestContract(t *testing.T) {
 	})
 }
 
-// What other Unixes have: milliseconds, and fstat to tell files apart.
-func TestContractOfPOSIX(t *testing.T) {
+// TestContract_POSIX tests what other Unixes have: milliseconds, and fstat(2) for
+// identities.
+func TestContract_POSIX(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		p := &Pollfd{system: posixSystem}
 		return p, p.Open(backend.Config{})
 	}, backendtest.Exception{
 		Case: "an eventfd's number goes to another eventfd",
-		Why:  "fstat says the same of all eventfds",
+		Why:  "fstat(2) returns the same for all eventfds",
 	})
+}
+
+func TestOpen_DescriptorLimit(t *testing.T) {
+	restore := fixture.LowerDescriptorLimit(t)
+	err := New().Open(backend.Config{})
+	restore()
+	require.ErrorIs(t, err, unix.EMFILE)
+	require.ErrorContains(t, err, "pipe")
+}
+
+func TestClose_LeaksNothing(t *testing.T) {
+	r, _ := fixture.Pipe(t)
+	limit := min(fixture.DescriptorLimit(t), 1024)
+	before := fixture.OpenDescriptors(limit)
+	for range 20 {
+		p := New()
+		require.NoError(t, p.Open(backend.Config{}))
+		require.NoError(t, p.Add(r.Handle(), 1, backend.Readable)) // which opens a descriptor for identities
+		require.NoError(t, p.Close())
+	}
+	require.Less(t, fixture.OpenDescriptors(limit), before+20)
 }

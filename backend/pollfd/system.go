@@ -10,7 +10,7 @@ import (
 	"github.com/epore/epore/backend/internal/posix"
 )
 
-// posixSystem is what every Unix has.
+// posixSystem uses what every Unix has.
 var posixSystem = system{
 	resolution: time.Millisecond,
 	poll: func(fds []unix.PollFd, timeout time.Duration) (int, error) {

@@ -10,15 +10,15 @@ import (
 	"github.com/epore/epore/backend/internal/linux"
 )
 
-// native is Linux, which waits for nanoseconds and tells files apart.
+// native is Linux, which has timeouts in nanoseconds and exact identities.
 var native = system{
 	resolution:    time.Nanosecond,
 	poll:          ppoll,
 	newIdentities: func() identities { return new(linuxIdentities) },
 }
 
-// ppoll is ppoll(2). Seconds have 32 bits on some architectures: what is more is
-// cut to 68 years.
+// ppoll calls ppoll(2). It cuts the timeout to 68 years, because seconds have 32 bits on
+// some architectures.
 func ppoll(fds []unix.PollFd, timeout time.Duration) (int, error) {
 	if timeout < 0 {
 		return unix.Ppoll(fds, nil, nil)
@@ -27,7 +27,7 @@ func ppoll(fds []unix.PollFd, timeout time.Duration) (int, error) {
 	return unix.Ppoll(fds, &ts, nil)
 }
 
-// linuxIdentities is a linux.Identities.
+// linuxIdentities adapts linux.Identities.
 type linuxIdentities struct{ linux.Identities }
 
 func (b *linuxIdentities) record(h backend.Handle, was fileID, known bool) (fileID, error) {

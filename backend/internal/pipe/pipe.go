@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package pipe wakes queues that have no means of their own.
+// Package pipe provides a pipe that wakes a queue, for systems without a better means.
 package pipe
 
 import (
@@ -13,11 +13,11 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Pipe is a pipe, the same on every Unix.
+// Pipe holds the descriptors of the two ends of a pipe.
 type Pipe struct{ Reader, Writer int }
 
-// Open makes both ends non-blocking, and such that no child inherits them:
-// not all systems can make it so at once, hence the lock.
+// Open returns a pipe whose ends are non-blocking and closed on exec. Not every system can
+// create it so in one call. The lock keeps package os from starting programs in between.
 func Open() (Pipe, error) {
 	var fds [2]int
 	syscall.ForkLock.RLock()
@@ -37,7 +37,7 @@ func Open() (Pipe, error) {
 	return p, nil
 }
 
-// Write puts one byte in. A pipe that is full has woken its reader already.
+// Write writes one byte. A full pipe is not an error: its reader has been woken.
 func (p Pipe) Write() error {
 	for {
 		switch _, err := unix.Write(p.Writer, []byte{0}); err {
@@ -50,7 +50,7 @@ func (p Pipe) Write() error {
 	}
 }
 
-// Drain takes all out that was put in before.
+// Drain reads everything that was written before the call.
 func (p Pipe) Drain() {
 	var buf [512]byte
 	for {
@@ -61,7 +61,7 @@ func (p Pipe) Drain() {
 	}
 }
 
-// Has reports that h is one of its ends.
+// Has reports whether h is an end of the pipe.
 func (p Pipe) Has(h backend.Handle) bool {
 	return h == backend.Handle(p.Reader) || h == backend.Handle(p.Writer)
 }

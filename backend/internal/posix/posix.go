@@ -1,8 +1,7 @@
 //go:build unix
 
-// Package posix is the vocabulary of poll(2), in which its heirs speak too: the
-// bits of epoll and of io_uring are the same, and so are timeouts in
-// milliseconds.
+// Package posix translates between package backend and poll(2): bits and timeouts. epoll
+// and io_uring use the same bits, and epoll the same timeouts in milliseconds.
 package posix
 
 import (
@@ -14,11 +13,11 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Bits translates an interest. The modes are the caller's to translate.
+// Bits translates the conditions of an interest. The caller translates the modes.
 func Bits(in backend.Interest) (bits uint32) {
 	if in.Has(backend.Readable) {
-		// Without Readable, the half-close is not asked for: level-triggered, a peer
-		// that half-closed would end every wait of a program that only writes.
+		// Only with Readable: level-triggered, a half-close by the peer would end every
+		// wait of a program that only writes.
 		bits |= unix.POLLIN | rdhup
 	}
 	if in.Has(backend.Writable) {
@@ -46,8 +45,8 @@ func Readiness(bits uint32) backend.Readiness {
 		r |= backend.ReadyPriority
 	}
 	if bits&unix.POLLERR != 0 {
-		// Not WriteClosed: the error of a datagram socket comes in the same bits
-		// as that of a pipe without a reader.
+		// Not WriteClosed: the error of a datagram socket has the same bits as that of a
+		// pipe without a reader.
 		r |= backend.ReadyError
 	}
 	if bits&rdhup != 0 {
@@ -59,8 +58,9 @@ func Readiness(bits uint32) backend.Readiness {
 	return r
 }
 
-// Milliseconds is a timeout as poll and epoll_pwait take it: rounded up, -1 for
-// ever, and at most the 24.8 days that an int holds.
+// Milliseconds translates a timeout for poll(2) and epoll_pwait(2): it is rounded up and
+// cut to the 24.8 days that an int holds. A negative timeout, which waits indefinitely,
+// becomes -1.
 func Milliseconds(timeout time.Duration) int32 {
 	if timeout < 0 {
 		return -1

@@ -12,7 +12,7 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-func TestReadinessOfKernelBits(t *testing.T) {
+func TestReadiness_AllBits(t *testing.T) {
 	const (
 		r, w, pri = backend.ReadyReadable, backend.ReadyWritable, backend.ReadyPriority
 		e, rc, wc = backend.ReadyError, backend.ReadyReadClosed, backend.ReadyWriteClosed
@@ -39,9 +39,9 @@ func TestReadinessOfKernelBits(t *testing.T) {
 	}
 }
 
-func TestBitsOfAnInterest(t *testing.T) {
+func TestBits_Interests(t *testing.T) {
 	require.EqualValues(t, unix.POLLIN|rdhup, Bits(backend.Readable))
-	require.EqualValues(t, unix.POLLOUT, Bits(backend.Writable), "and nothing of the end of reading")
+	require.EqualValues(t, unix.POLLOUT, Bits(backend.Writable), "the end of reading is not asked for")
 	require.EqualValues(t, unix.POLLPRI, Bits(backend.Priority))
 	require.EqualValues(t, unix.POLLIN|unix.POLLOUT|unix.POLLPRI|rdhup,
 		Bits(backend.Conditions|backend.OneShot|backend.Edge))

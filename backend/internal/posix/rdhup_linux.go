@@ -2,5 +2,5 @@ package posix
 
 import "golang.org/x/sys/unix"
 
-// rdhup tells of a peer that writes no more.
+// rdhup reports that the peer has shut down its writing side.
 const rdhup = unix.POLLRDHUP

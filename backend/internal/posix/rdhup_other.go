@@ -2,6 +2,6 @@
 
 package posix
 
-// rdhup tells of a peer that writes no more. POSIX has no such bit: what is
-// readable then has to be read, and ends.
+// rdhup would report that the peer has shut down its writing side. POSIX has no such bit:
+// the source becomes readable, and a read finds the end of the stream.
 const rdhup = 0

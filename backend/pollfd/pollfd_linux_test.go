@@ -12,8 +12,8 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// A file that says once that something changed, while there is no room to report it.
-func TestWhatIsSaidOnce(t *testing.T) {
+// A file reports only once that something changed, while there is no room for its event.
+func TestWait_UrgentReportedOnce(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can change the mounts")
 	}
@@ -44,9 +44,9 @@ func TestWhatIsSaidOnce(t *testing.T) {
 	require.Equal(t, 5, seen[1])
 }
 
-// A pipe's number that was closed and came back by dup2 may be registered again: the
-// book remembers it as long as the pipe lives.
-func TestAPipeComesBackToItsNumber(t *testing.T) {
+// The number of a pipe was closed and got the same pipe by dup2: it can be registered,
+// although the record has the pipe for as long as it lives.
+func TestAdd_PipeBackAtItsNumber(t *testing.T) {
 	p := opened(t)
 	r, w := fixture.Pipe(t)
 	kept := r.Dup()
@@ -61,9 +61,9 @@ func TestAPipeComesBackToItsNumber(t *testing.T) {
 	require.Equal(t, []backend.Event{{Key: 2, Ready: backend.ReadyReadable}}, wait(t, p, 0))
 }
 
-// Where there are descriptors that poll(2) does not take, Register says so. Here that
-// is one that is for paths only.
-func TestOpenAndNotForPoll(t *testing.T) {
+// A descriptor that is open and that poll(2) does not take is ErrNotPollable: on Linux
+// one that is for paths only.
+func TestAdd_OpenButNotPollable(t *testing.T) {
 	fd, err := unix.Open("/dev/null", unix.O_PATH|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(fd)
@@ -74,8 +74,8 @@ func TestOpenAndNotForPoll(t *testing.T) {
 	require.Equal(t, time.Millisecond, p.Capabilities().Resolution)
 }
 
-// More seconds than 32 bits hold.
-func TestLongerThanTheKernelCounts(t *testing.T) {
+// The timeout has more seconds than 32 bits hold.
+func TestWait_LongTimeout(t *testing.T) {
 	p := opened(t)
 	require.NoError(t, p.Wake())
 	require.Empty(t, wait(t, p, 3_000_000_000*time.Second))
