@@ -6,21 +6,21 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// kind is what a knote is on.
+// kind is the kind of object that a knote watches.
 type kind int
 
 const (
-	user    kind = iota // nothing but itself
-	process             // not a descriptor's, but a process's
+	user    kind = iota // none: EVFILT_USER
+	process             // a process
 	nested              // another queue
 	plain               // a regular file, or a directory
 	always              // a device that never blocks
-	device              // another one, not a terminal
+	device              // another device, except terminals
 	terminal
 	pipe
 	fifo
 	tcp
-	stream // a Unix stream, or another socket that needs a peer
+	stream // a Unix stream, or another socket with a peer
 	datagram
 	other
 )
@@ -28,7 +28,7 @@ const (
 func (k kind) isSocket() bool    { return k == tcp || k == stream || k == datagram }
 func (k kind) isConnected() bool { return k == tcp || k == stream }
 
-// file is what a descriptor stands for.
+// file is the file of a descriptor.
 type file struct {
 	kind     kind
 	unix     bool // a Unix stream
@@ -46,10 +46,10 @@ func isOpen(ident uint64) bool {
 	return err == nil
 }
 
-// pipefs is where pipes without a name live.
+// pipefs is the file system of pipes without a name.
 const pipefs = 0x50495045
 
-// identify tells what a descriptor stands for.
+// identify returns the file of a descriptor.
 func (k *Kernel) identify(ident uint64) (f file, errno unix.Errno) {
 	fd := int(ident)
 	var st unix.Stat_t
@@ -95,7 +95,8 @@ func (k *Kernel) identify(ident uint64) (f file, errno unix.Errno) {
 	return f, 0
 }
 
-// admit says whether a system takes a filter on a file.
+// admit returns the error of adding a knote, or 0 if the system takes its filter on its
+// file.
 func (kn *knote) admit(p *Profile) unix.Errno {
 	switch {
 	case kn.null && p.noNull:
@@ -110,7 +111,7 @@ func (kn *knote) admit(p *Profile) unix.Errno {
 	return 0
 }
 
-// condition says whether the condition of a knote holds, and the event of that.
+// condition reports whether the condition of a knote holds, and with which event.
 func (q *queue) condition(kn *knote) (e kq.Event, ok bool) {
 	p := &q.k.p
 	e = kq.Event{Ident: kn.ident, Filter: kn.filter, Flags: kn.flags, Udata: kn.udata}
@@ -155,19 +156,19 @@ func (q *queue) condition(kn *knote) (e kq.Event, ok bool) {
 	return e, ok || end
 }
 
-// exit says whether a process has ended.
+// exit reports whether a process has ended.
 func (kn *knote) exit(e kq.Event) (kq.Event, bool) {
 	if kn.fflags&kq.Exit == 0 || poll(kn.descriptor())&unix.POLLIN == 0 {
 		return e, false
 	}
-	// It happens once, asked for or not.
+	// The event comes once, whether EV_ONESHOT was requested or not.
 	kn.flags |= kq.OneShot | kq.EOF
 	e.Flags |= kq.OneShot | kq.EOF
 	e.Fflags = kq.Exit
 	return e, true
 }
 
-// fileCondition is that of what no epoll takes.
+// fileCondition is condition for files that epoll does not take.
 func (kn *knote) fileCondition(p *Profile, e *kq.Event) bool {
 	if kn.kind == always || kn.filter == p.sys.Write {
 		return true
@@ -181,7 +182,7 @@ func (kn *knote) fileCondition(p *Profile, e *kq.Event) bool {
 	return e.Data != 0
 }
 
-// readable says whether there is something to read, or the end of it.
+// readable reports whether there is data to read, or the end of it.
 func (kn *knote) readable(bits int16, e *kq.Event) (ok, end bool) {
 	ok = bits&unix.POLLIN != 0
 	if kn.kind.isConnected() && option(int(kn.ident), unix.SO_ACCEPTCONN) == 1 {
@@ -201,11 +202,11 @@ func (kn *knote) readable(bits int16, e *kq.Event) (ok, end bool) {
 	if !kn.kind.isSocket() {
 		return ok, bits&unix.POLLHUP != 0
 	}
-	// An error by itself is a passing one, as of a datagram that nobody wanted.
+	// An error without an end does not last, such as that of a refused datagram.
 	return ok || bits&unix.POLLERR != 0, bits&unix.POLLRDHUP != 0
 }
 
-// backlog counts the connections that wait to be accepted.
+// backlog returns the number of connections to accept.
 func (kn *knote) backlog() int64 {
 	if kn.kind == tcp {
 		info, err := unix.GetsockoptTCPInfo(int(kn.ident), unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -216,7 +217,7 @@ func (kn *knote) backlog() int64 {
 	return 1
 }
 
-// writable says whether there is room, or nobody who would read.
+// writable reports whether there is room to write, or no reader.
 func (kn *knote) writable(bits int16, e *kq.Event) (ok, end bool) {
 	ok = bits&unix.POLLOUT != 0
 	e.Data = kn.room()
@@ -225,12 +226,12 @@ func (kn *knote) writable(bits int16, e *kq.Event) (ok, end bool) {
 	}
 	hup, rdhup := bits&unix.POLLHUP != 0, bits&unix.POLLRDHUP != 0
 	if kn.kind.isConnected() && hup && !rdhup {
-		return false, false // it never had a peer
+		return false, false // it was never connected
 	}
 	return ok || bits&unix.POLLERR != 0, hup && rdhup || ok && kn.isShut()
 }
 
-// room is how much can be written, roughly.
+// room estimates how much can be written.
 func (kn *knote) room() int64 {
 	if !kn.kind.isSocket() {
 		return 4096
@@ -242,7 +243,7 @@ func (kn *knote) room() int64 {
 	return int64(max(1, option(int(kn.ident), unix.SO_SNDBUF)-out))
 }
 
-// States of TCP in which this side has sent, or will send, its FIN.
+// These are the TCP states in which this side has sent, or will send, its FIN.
 const (
 	tcpFinWait1 = 4
 	tcpFinWait2 = 5
@@ -251,7 +252,7 @@ const (
 	tcpClosing  = 11
 )
 
-// isShut reports that this side was shut down for writing.
+// isShut reports whether this side was shut down for writing.
 func (kn *knote) isShut() bool {
 	fd := int(kn.ident)
 	if kn.kind == tcp {
@@ -265,16 +266,16 @@ func (kn *knote) isShut() bool {
 		}
 		return false
 	}
-	// To send nothing sends nothing on a stream.
+	// On a stream, an empty send has no effect except its error.
 	return kn.unix && unix.Sendto(fd, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, nil) == unix.EPIPE
 }
 
-// pendingError guesses the error that a socket has: to ask for it would take it from
-// the application.
+// pendingError guesses the pending error of a socket: to read it would take it from the
+// application.
 func (kn *knote) pendingError() unix.Errno {
 	if kn.kind == tcp {
 		info, err := unix.GetsockoptTCPInfo(int(kn.ident), unix.IPPROTO_TCP, unix.TCP_INFO)
-		// Whatever was negotiated, or acknowledged, was so by a peer.
+		// If anything was negotiated or acknowledged, there was a peer.
 		if err == nil && info.Options == 0 && info.Bytes_acked == 0 && info.Bytes_received == 0 {
 			return unix.ECONNREFUSED
 		}
@@ -282,7 +283,7 @@ func (kn *knote) pendingError() unix.Errno {
 	return unix.ECONNRESET
 }
 
-// poll asks for everything that poll(2) says of a descriptor.
+// poll returns all conditions of a descriptor, from poll(2).
 func poll(ident uint64) int16 {
 	p := []unix.PollFd{{Fd: int32(ident), Events: unix.POLLIN | unix.POLLOUT | unix.POLLPRI | unix.POLLRDHUP}}
 	for {

@@ -11,14 +11,14 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// Kernel is a simulated kernel: the queues of one process. Its methods may be
-// called from any goroutine.
+// Kernel is a simulated kernel with the queues of one process. Its methods may be called
+// from any goroutine.
 type Kernel struct {
 	p Profile
 
-	mu     sync.RWMutex // after a queue's own, never around it
+	mu     sync.RWMutex // lock order: queue.mu before mu
 	queues map[int]*queue
-	stale  bool
+	stale  bool // see StaleOneShots
 }
 
 // New returns a kernel that behaves as p says.
@@ -33,17 +33,17 @@ func (k *Kernel) System() kq.System {
 	return sys
 }
 
-// StaleOneShots says whether one-shot events are delivered as they were when they
-// became due, though they may be over by now. All kernels but macOS's do that; here
-// the default is that they look again, which macOS does in any case.
+// StaleOneShots sets whether a one-shot event is delivered as it was when it became due,
+// although its condition may no longer hold. All kernels except that of macOS do so. The
+// default is to evaluate the condition again, as macOS always does.
 func (k *Kernel) StaleOneShots(on bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.stale = on && k.p.blindOneShot
 }
 
-// looksAgain is the opposite, for queues.
-func (k *Kernel) looksAgain() bool {
+// reevaluatesOneShots is the opposite of StaleOneShots.
+func (k *Kernel) reevaluatesOneShots() bool {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
 	return !k.stale
@@ -55,27 +55,27 @@ func (k *Kernel) queue(fd int) *queue {
 	return k.queues[fd]
 }
 
-// queue is a kqueue.
+// queue is a simulated kqueue.
 type queue struct {
 	k  *Kernel
-	fd int // its number: an epoll of those below, so that it can be polled
+	fd int // an epoll instance that has those below, so that it can be polled
 
 	mu   sync.Mutex
-	call int // an eventfd: look at the queue again
-	// watches are epolls, one for each filter of descriptors, so that what happens
-	// to one direction is no edge of the other.
+	call int // an eventfd that ends the sleep of waiters
+	// watches are epoll instances, one for each filter of descriptors, so that an event
+	// in one direction is not an edge of the other.
 	watches [watches]int
-	called  bool // there is something in the eventfd
+	called  bool // the eventfd is readable
 
 	knotes map[name]*knote
-	byKey  map[uint64]*knote // those in an epoll, by its data word
-	files  map[*knote]bool   // those that no epoll takes
-	key    uint64            // the last one
+	byKey  map[uint64]*knote // the knotes in an epoll instance, by its data word
+	files  map[*knote]bool   // the knotes that epoll does not take
+	key    uint64            // the latest one
 	due    list.List         // of *knote, in the order in which they became active
 	scans  uint64
 
 	interrupted bool
-	closed      bool // and released as soon as nobody waits
+	closed      bool // it is released when no call waits
 	released    bool
 	waiting     int
 	buf         [128]unix.EpollEvent
@@ -140,7 +140,7 @@ func (q *queue) open() (err error) {
 	return nil
 }
 
-// release closes what the queue has but its number.
+// release closes the descriptors of the queue except its number.
 func (q *queue) release() {
 	if q.released {
 		return
@@ -158,8 +158,8 @@ func (q *queue) release() {
 	}
 }
 
-// Close implements [kq.Kernel]. What waits on the queue gets EBADF, or stays
-// asleep: that depends on the system.
+// Close implements [kq.Kernel]. A waiting Kevent returns EBADF, or sleeps on: that depends
+// on the system.
 func (k *Kernel) Close(fd int) error {
 	k.mu.Lock()
 	q := k.queues[fd]
@@ -181,8 +181,8 @@ func (k *Kernel) Close(fd int) error {
 	return err
 }
 
-// Interrupt has the Kevent that is blocked on the queue return EINTR, or else the
-// next one that would block.
+// Interrupt makes the Kevent that is blocked on the queue return EINTR, or the next one
+// that would block.
 func (k *Kernel) Interrupt(fd int) {
 	if q := k.queue(fd); q != nil {
 		q.mu.Lock()
@@ -192,8 +192,8 @@ func (k *Kernel) Interrupt(fd int) {
 	}
 }
 
-// longest is the longest timeout that kernels take.
-const longest = 100_000_000 * time.Second
+// maxTimeout is the longest timeout that kernels take.
+const maxTimeout = 100_000_000 * time.Second
 
 // Kevent implements [kq.Kernel].
 func (k *Kernel) Kevent(fd int, changes, events []kq.Event, timeout time.Duration) (int, error) {
@@ -211,7 +211,7 @@ func (k *Kernel) Kevent(fd int, changes, events []kq.Event, timeout time.Duratio
 	if n > 0 || stop || len(events) == 0 {
 		return n, err
 	}
-	if timeout > longest {
+	if timeout > maxTimeout {
 		if !k.p.longIsPoll {
 			return 0, unix.EINVAL
 		}
@@ -220,7 +220,7 @@ func (k *Kernel) Kevent(fd int, changes, events []kq.Event, timeout time.Duratio
 	return q.wait(events, timeout)
 }
 
-// leave is the end of every call.
+// leave ends a call.
 func (q *queue) leave() {
 	if q.closed && q.waiting == 0 {
 		q.release()
@@ -229,8 +229,8 @@ func (q *queue) leave() {
 	}
 }
 
-// settle tells the sleepers to look, if there is anything to see, and else stops
-// telling them.
+// settle wakes the waiters if there is something to deliver, and otherwise lets them
+// sleep.
 func (q *queue) settle() {
 	want := q.due.Len() > 0 || q.interrupted || q.closed
 	if q.closed && q.k.p.deafToClose {
@@ -240,7 +240,7 @@ func (q *queue) settle() {
 		return
 	}
 	q.called = want
-	word := []byte{1, 0, 0, 0, 0, 0, 0, 1} // not zero on either kind of machine
+	word := []byte{1, 0, 0, 0, 0, 0, 0, 1} // not zero in either byte order
 	if want {
 		_, _ = unix.Write(q.call, word)
 	} else {
@@ -275,7 +275,7 @@ func (q *queue) wait(events []kq.Event, timeout time.Duration) (int, error) {
 	}
 }
 
-// sleep lets go of the queue until there may be something new.
+// sleep unlocks the queue and waits until something may be due.
 func (q *queue) sleep(left time.Duration) error {
 	q.settle()
 	fds := []unix.PollFd{{Fd: int32(q.call), Events: unix.POLLIN}}

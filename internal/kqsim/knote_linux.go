@@ -12,7 +12,7 @@ import (
 
 const maxDescriptor = math.MaxInt32
 
-// name is what a knote is known by in its queue.
+// name identifies a knote within its queue.
 type name struct {
 	ident  uint64
 	filter int32
@@ -22,30 +22,30 @@ type name struct {
 type knote struct {
 	name
 	file
-	flags  uint32 // of the change that made it; for good
-	fflags uint32 // as asked for
-	data   int64  // as asked for: EVFILT_USER only
+	flags  uint32 // of the change that added it; they never change
+	fflags uint32 // as requested
+	data   int64  // as requested; EVFILT_USER only
 	udata  uint32
 
 	pidfd     int    // EVFILT_PROC only
-	watch     int    // which epoll it is in: -1 if in none
-	key       uint64 // its data word there
+	watch     int    // the index in queue.watches, or -1
+	key       uint64 // its data word in epoll
 	disabled  bool
-	active    bool          // something happened since it was last quiet
-	place     *list.Element // in due: active and not disabled
-	scanned   uint64        // the scan that put it there
+	active    bool          // something happened since it was last inactive
+	position  *list.Element // in due, if it is active and not disabled
+	scanned   uint64        // the scan that moved it to the end of due
 	triggered bool          // EVFILT_USER
 	last      kq.Event      // what it was when it last became active
-	told      bool          // of last; for the edges of files, which nobody calls out
+	delivered bool          // last was delivered; for edges of files, which epoll does not report
 }
 
 func (kn *knote) has(flag uint32) bool { return kn.flags&flag != 0 }
 
-// change makes changes. n of them are reported in events; stop means that some
-// were left out.
+// change applies changes. n of them are reported in events; stop says that some were
+// skipped.
 func (q *queue) change(changes, events []kq.Event) (n int, stop bool, err error) {
 	if len(changes) > 0 {
-		q.collect() // what happened before comes first
+		q.collect() // events before these changes come first
 	}
 	p := &q.k.p
 	for i := range changes {
@@ -59,7 +59,7 @@ func (q *queue) change(changes, events []kq.Event) (n int, stop bool, err error)
 				panic(fmt.Sprintf("kqsim: %s writes the answer to change %d past the room for %d events: memory is corrupt",
 					p.Name, i, n))
 			}
-			// What was reported so far is written, but not counted.
+			// The kernel has written the earlier reports, and does not count them.
 			if errno != 0 {
 				err = errno
 			}
@@ -76,7 +76,7 @@ func (q *queue) change(changes, events []kq.Event) (n int, stop bool, err error)
 	return n, false, nil
 }
 
-// register makes one change.
+// register applies one change.
 func (q *queue) register(c *kq.Event) unix.Errno {
 	p := &q.k.p
 	watch := -1
@@ -129,7 +129,7 @@ func (q *queue) register(c *kq.Event) unix.Errno {
 		kn.disabled = false
 	}
 	if c.Flags&kq.Add != 0 || (enable || kn.kind == user) && !p.sleepyEnable {
-		q.look(kn)
+		q.evaluate(kn)
 	}
 	if kn.active {
 		q.activate(kn)
@@ -137,7 +137,7 @@ func (q *queue) register(c *kq.Event) unix.Errno {
 	return 0
 }
 
-// attach makes a knote.
+// attach adds a knote.
 func (q *queue) attach(c *kq.Event, watch int) (*knote, unix.Errno) {
 	q.key++
 	kn := &knote{
@@ -180,7 +180,7 @@ func (q *queue) attach(c *kq.Event, watch int) (*knote, unix.Errno) {
 	return kn, 0
 }
 
-// enterProcess has an epoll watch a process.
+// enterProcess adds the process of a knote to an epoll instance.
 func (q *queue) enterProcess(kn *knote) unix.Errno {
 	if kn.ident > math.MaxInt32 {
 		return unix.ESRCH
@@ -203,7 +203,7 @@ func (q *queue) enterProcess(kn *knote) unix.Errno {
 	return errno
 }
 
-// descriptor is the one that Linux has for what a knote is on.
+// descriptor returns the descriptor that Linux has for the object of a knote.
 func (kn *knote) descriptor() uint64 {
 	if kn.kind == process {
 		return uint64(kn.pidfd)
@@ -211,16 +211,15 @@ func (kn *knote) descriptor() uint64 {
 	return kn.ident
 }
 
-// enter has an epoll watch the file of a knote.
+// enter adds the file of a knote to an epoll instance.
 func (q *queue) enter(kn *knote) unix.Errno {
 	epfd, bits := q.watches[kn.watch], watchBits[kn.watch]
 	errno := ctl(epfd, unix.EPOLL_CTL_ADD, kn.descriptor(), bits, kn.key)
 	switch errno {
 	case unix.EEXIST:
-		// From before this file was closed under this number, while a dup of it stayed
-		// open.
+		// It was added before this number was closed, while a duplicate stayed open.
 		errno = ctl(epfd, unix.EPOLL_CTL_MOD, kn.ident, bits, kn.key)
-	case unix.EPERM: // it has no poll
+	case unix.EPERM: // the file cannot be polled
 		if kn.kind != device {
 			return unix.EINVAL
 		}
@@ -234,11 +233,11 @@ func (q *queue) enter(kn *knote) unix.Errno {
 	return errno
 }
 
-// userFlags are those in fflags of EVFILT_USER that the application has for itself;
-// the ones above say what to do with them.
+// userFlags are the bits in fflags of EVFILT_USER that belong to the application. The
+// bits above say how to combine them.
 const userFlags = 0x00ffffff
 
-// touch is what a change does to a user event.
+// touch applies a change to a user event.
 func (kn *knote) touch(c *kq.Event) {
 	flags := c.Fflags & userFlags
 	switch c.Fflags & 0xc0000000 {
@@ -257,12 +256,12 @@ func (kn *knote) touch(c *kq.Event) {
 
 // drop deletes a knote.
 func (q *queue) drop(kn *knote) {
-	q.quiet(kn)
+	q.unqueue(kn)
 	delete(q.knotes, kn.name)
 	delete(q.byKey, kn.key)
 	delete(q.files, kn)
 	if kn.watch >= 0 {
-		// If the number stands for another file now, nothing is there to delete.
+		// It fails if the number stands for another file by now.
 		_ = ctl(q.watches[kn.watch], unix.EPOLL_CTL_DEL, kn.descriptor(), 0, 0)
 	}
 	if kn.kind == process {
@@ -270,15 +269,15 @@ func (q *queue) drop(kn *knote) {
 	}
 }
 
-// quiet takes a knote out of the row.
-func (q *queue) quiet(kn *knote) {
-	if kn.place != nil {
-		q.due.Remove(kn.place)
-		kn.place = nil
+// unqueue removes a knote from due.
+func (q *queue) unqueue(kn *knote) {
+	if kn.position != nil {
+		q.due.Remove(kn.position)
+		kn.position = nil
 	}
 }
 
-// of are the knotes of a descriptor.
+// of returns the knotes of a descriptor.
 func (q *queue) of(ident uint64) (kns []*knote) {
 	sys := &q.k.p.sys
 	filters := [...]int32{sys.Read, sys.Write, sys.Except}
@@ -293,14 +292,14 @@ func (q *queue) of(ident uint64) (kns []*knote) {
 	return kns
 }
 
-// forget drops the knotes of a descriptor that is closed.
+// forget drops the knotes of a closed descriptor.
 func (q *queue) forget(ident uint64) {
 	for _, kn := range q.of(ident) {
 		q.drop(kn)
 	}
 }
 
-// forgetOthers drops those that are of an earlier file.
+// forgetOthers drops the knotes of an earlier file with that number.
 func (q *queue) forgetOthers(ident uint64) {
 	for _, kn := range q.of(ident) {
 		if !q.same(kn) {
@@ -309,7 +308,7 @@ func (q *queue) forgetOthers(ident uint64) {
 	}
 }
 
-// same reports whether the number of a knote stands for the file that it did.
+// same reports whether the number of a knote still stands for the same file.
 func (q *queue) same(kn *knote) bool {
 	if kn.kind == user || kn.kind == process {
 		return true
@@ -318,7 +317,7 @@ func (q *queue) same(kn *knote) bool {
 		id, errno := q.k.identify(kn.ident)
 		return errno == 0 && id.dev == kn.dev && id.ino == kn.ino && id.access == kn.access
 	}
-	// An epoll knows. To ask it by adding changes nothing if the file is there.
+	// The epoll instance knows. To add a file that it has changes nothing.
 	epfd := q.watches[kn.watch]
 	errno := ctl(epfd, unix.EPOLL_CTL_ADD, kn.ident, 0, 0)
 	if errno == 0 {
@@ -327,7 +326,7 @@ func (q *queue) same(kn *knote) bool {
 	return errno == unix.EEXIST
 }
 
-// collect looks at what something happened to.
+// collect evaluates the knotes to which something happened.
 func (q *queue) collect() {
 	if q.closed {
 		return
@@ -339,10 +338,10 @@ func (q *queue) collect() {
 				continue
 			}
 			for _, e := range q.buf[:max(n, 0)] {
-				// Nobody's are what stays of closed descriptors while a dup is open.
+				// It has no knote if its descriptor was closed and a duplicate is open.
 				kn := q.byKey[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
 				if kn != nil && (!kn.active || kn.has(kq.OneShot)) {
-					q.look(kn)
+					q.evaluate(kn)
 				}
 			}
 			if n < len(q.buf) {
@@ -355,15 +354,15 @@ func (q *queue) collect() {
 			continue
 		}
 		e, ok := q.condition(kn)
-		if ok && (!kn.has(kq.Clear) || !kn.told || e.Data != kn.last.Data) {
+		if ok && (!kn.has(kq.Clear) || !kn.delivered || e.Data != kn.last.Data) {
 			kn.last = e
 			q.activate(kn)
 		}
 	}
 }
 
-// look makes a knote active if its condition holds.
-func (q *queue) look(kn *knote) {
+// evaluate activates a knote if its condition holds.
+func (q *queue) evaluate(kn *knote) {
 	e, ok := q.condition(kn)
 	if ok {
 		kn.last = e
@@ -373,12 +372,12 @@ func (q *queue) look(kn *knote) {
 
 func (q *queue) activate(kn *knote) {
 	kn.active = true
-	if !kn.disabled && kn.place == nil {
-		kn.place = q.due.PushBack(kn)
+	if !kn.disabled && kn.position == nil {
+		kn.position = q.due.PushBack(kn)
 	}
 }
 
-// scan delivers what is due, everything at most once, and returns how much it was.
+// scan delivers what is due, each knote at most once, and returns the number of events.
 func (q *queue) scan(events []kq.Event) (n int) {
 	q.scans++
 	for n < len(events) {
@@ -386,13 +385,13 @@ func (q *queue) scan(events []kq.Event) (n int) {
 		if kn == nil || kn.scanned == q.scans {
 			break
 		}
-		e, ok := q.settled(kn)
+		e, ok := q.reevaluate(kn)
 		if !ok {
 			continue
 		}
 		events[n] = e
 		n++
-		q.quiet(kn)
+		q.unqueue(kn)
 		dispatch := kn.has(kq.Dispatch) && !q.k.p.noDispatch
 		switch {
 		case kn.has(kq.OneShot):
@@ -401,10 +400,10 @@ func (q *queue) scan(events []kq.Event) (n int) {
 			kn.active = false
 			kn.disabled = kn.disabled || dispatch
 			if kn.has(kq.Clear) {
-				kn.triggered, kn.told, kn.last = false, true, e
+				kn.triggered, kn.delivered, kn.last = false, true, e
 			}
 		default:
-			kn.place = q.due.PushBack(kn)
+			kn.position = q.due.PushBack(kn)
 			kn.scanned = q.scans
 		}
 	}
@@ -418,29 +417,28 @@ func (q *queue) first() *knote {
 	return nil
 }
 
-// settled says what a knote that is due is to report now. If nothing, it is due no
-// more.
-func (q *queue) settled(kn *knote) (e kq.Event, ok bool) {
+// reevaluate returns what a due knote reports now. If that is nothing, it is no longer due.
+func (q *queue) reevaluate(kn *knote) (e kq.Event, ok bool) {
 	switch {
-	case kn.disabled: // it stays active
-		q.quiet(kn)
+	case kn.disabled: // and still active
+		q.unqueue(kn)
 		return e, false
 	case !q.same(kn):
 		q.drop(kn)
 		return e, false
-	case kn.has(kq.OneShot) && !q.k.looksAgain():
+	case kn.has(kq.OneShot) && !q.k.reevaluatesOneShots():
 		e = kn.last
 		e.Udata = kn.udata
 		return e, true
 	}
 	if e, ok = q.condition(kn); !ok {
-		q.quiet(kn)
+		q.unqueue(kn)
 		kn.active = false
 	}
 	return e, ok
 }
 
-// pending counts what is due, without delivering it.
+// pending returns the number of due knotes, without delivering them.
 func (q *queue) pending() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -451,7 +449,7 @@ func (q *queue) pending() int {
 	for at := q.due.Front(); at != nil; {
 		kn := at.Value.(*knote)
 		at = at.Next()
-		q.settled(kn)
+		q.reevaluate(kn)
 	}
 	q.settle()
 	return q.due.Len()

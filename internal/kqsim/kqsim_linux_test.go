@@ -16,20 +16,20 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// each runs a test on every profile that has what the test is about.
+// each runs a test on every profile for which has returns true.
 func each(t *testing.T, has func(Profile) bool, test func(*rig)) {
 	for _, p := range Profiles {
 		t.Run(p.Name, func(t *testing.T) {
 			if has == nil || has(p) {
 				test(newRig(t, p))
 			} else {
-				t.Skip("not of this system")
+				t.Skip("this system does not have it")
 			}
 		})
 	}
 }
 
-// on is each, on the profiles named.
+// on returns a condition for each: the profile has one of the names.
 func on(names ...string) func(Profile) bool {
 	return func(p Profile) bool {
 		for _, name := range names {
@@ -45,7 +45,7 @@ func hasUser(p Profile) bool     { return p.sys.HasUser }
 func hasExcept(p Profile) bool   { return p.sys.HasExcept }
 func hasDispatch(p Profile) bool { return !p.noDispatch }
 
-// rig is a queue to test.
+// rig is a test with a queue.
 type rig struct {
 	*testing.T
 	p   Profile
@@ -74,7 +74,7 @@ func (r *rig) user(flags, fflags uint32) kq.Event {
 	return kq.Event{Ident: 1, Filter: r.sys.User, Flags: flags, Fflags: fflags}
 }
 
-// try makes changes without room for events.
+// try applies changes without room for events.
 func (r *rig) try(changes ...kq.Event) error {
 	n, err := r.k.Kevent(r.kq, changes, nil, 0)
 	require.Zero(r, n)
@@ -86,7 +86,7 @@ func (r *rig) change(changes ...kq.Event) {
 	require.NoError(r, r.try(changes...))
 }
 
-// poll gets what is there, at most max events.
+// poll returns what is due, at most max events.
 func (r *rig) poll(max int) []kq.Event {
 	r.Helper()
 	events := make([]kq.Event, max)
@@ -95,7 +95,7 @@ func (r *rig) poll(max int) []kq.Event {
 	return events[:n]
 }
 
-// wait is Kevent, whatever the runtime's signals interrupt.
+// wait calls Kevent until the signals of the runtime do not interrupt it.
 func (r *rig) wait(events []kq.Event, timeout time.Duration) (int, error) {
 	for {
 		n, err := r.k.Kevent(r.kq, nil, events, timeout)
@@ -129,7 +129,7 @@ type result struct {
 	events []kq.Event
 }
 
-// block has a goroutine wait, and returns when it sleeps.
+// block waits in a goroutine, and returns when that sleeps.
 func (r *rig) block(timeout time.Duration) <-chan result { return r.blockIn(r.wait, timeout) }
 
 func (r *rig) blockIn(wait func([]kq.Event, time.Duration) (int, error), timeout time.Duration) <-chan result {
@@ -144,7 +144,7 @@ func (r *rig) blockIn(wait func([]kq.Event, time.Duration) (int, error), timeout
 		q.mu.Lock()
 		asleep := q.waiting > 0
 		q.mu.Unlock()
-		if asleep || len(done) > 0 { // a signal of the runtime's may have been quicker
+		if asleep || len(done) > 0 { // it has returned if a signal of the runtime interrupted it
 			return done
 		}
 		time.Sleep(100 * time.Microsecond)
@@ -157,7 +157,7 @@ func (r *rig) result(done <-chan result) result {
 	case res := <-done:
 		return res
 	case <-time.After(fixture.Soon):
-		r.Fatal("it sleeps on")
+		r.Fatal("the Kevent does not return")
 		return result{}
 	}
 }
@@ -176,7 +176,7 @@ func idents(events []kq.Event) (f []uint64) {
 	return f
 }
 
-func TestNumbers(t *testing.T) {
+func TestSystem_Numbers(t *testing.T) {
 	want := []kq.System{
 		{Name: "freebsd", Read: -1, Write: -2, Proc: -5, User: -11, HasUser: true},
 		{Name: "netbsd", Read: 0, Write: 1, Proc: 4},
@@ -189,7 +189,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-func TestTheQueueIsADescriptorThatIsNotInherited(t *testing.T) {
+func TestKqueue_CloseOnExec(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		flags, err := unix.FcntlInt(uintptr(r.kq), unix.F_GETFD, 0)
 		require.NoError(r, err)
@@ -200,7 +200,7 @@ func TestTheQueueIsADescriptorThatIsNotInherited(t *testing.T) {
 	})
 }
 
-func TestLevelRepeatsWhileItHolds(t *testing.T) {
+func TestLevel_RepeatsWhileTrue(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		r.change(r.read(a.FD, kq.Add))
@@ -221,7 +221,7 @@ func TestLevelRepeatsWhileItHolds(t *testing.T) {
 	})
 }
 
-func TestClearReportsWhatIsNew(t *testing.T) {
+func TestClear_ReportsWhatIsNew(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		for _, pair := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair, fixture.Pipe} {
 			a, b := pair(r)
@@ -229,23 +229,23 @@ func TestClearReportsWhatIsNew(t *testing.T) {
 			b.Write("abc")
 			e := r.await()
 			require.NotZero(r, e.Flags&kq.Clear)
-			r.silent("told")
+			r.silent("delivered")
 			b.Write("d")
 			require.EqualValues(r, 4, r.await().Data)
-			r.silent("told again")
+			r.silent("delivered again")
 			r.change(r.read(a.FD, kq.Delete))
 		}
 	})
 }
 
-func TestOneDirectionIsNoEdgeOfTheOther(t *testing.T) {
+func TestClear_DirectionsAreIndependent(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		r.change(r.read(a.FD, kq.Add|kq.Clear), r.write(a.FD, kq.Add|kq.Clear))
 		require.Equal(r, []int32{r.sys.Write}, filters(r.poll(8)))
 		b.Write("x")
 		require.Equal(r, []int32{r.sys.Read}, filters(r.poll(8)))
-		r.silent("both told")
+		r.silent("both delivered")
 		a.Fill()
 		r.silent("no room is no event")
 		b.Drain()
@@ -253,7 +253,7 @@ func TestOneDirectionIsNoEdgeOfTheOther(t *testing.T) {
 	})
 }
 
-func TestOneShotIsDeletedWhenDelivered(t *testing.T) {
+func TestOneShot_DeletedWhenDelivered(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		r.change(r.read(a.FD, kq.Add|kq.OneShot))
@@ -265,27 +265,27 @@ func TestOneShotIsDeletedWhenDelivered(t *testing.T) {
 	})
 }
 
-func TestOneShotLooksAgainUnlessToldOtherwise(t *testing.T) {
+func TestOneShot_Stale(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
 		r.change(r.read(a.FD, kq.Add|kq.OneShot))
 		a.Drain()
-		r.silent("it is over")
+		r.silent("the condition no longer holds")
 
 		r.k.StaleOneShots(true)
 		b.Write("xy")
 		r.change(r.read(a.FD, kq.Add))
 		a.Drain()
 		if r.p.Name == "darwin" {
-			r.silent("it is over")
+			r.silent("the condition no longer holds")
 		} else {
 			require.EqualValues(r, 2, r.await().Data)
 		}
 	})
 }
 
-func TestDispatchDisables(t *testing.T) {
+func TestDispatch_Disables(t *testing.T) {
 	each(t, hasDispatch, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
@@ -302,7 +302,7 @@ func TestDispatchDisables(t *testing.T) {
 	})
 }
 
-func TestNetBSDIgnoresDispatchAndReceipt(t *testing.T) {
+func TestNetBSD_IgnoresDispatchAndReceipt(t *testing.T) {
 	r := newRig(t, NetBSD)
 	a, b := fixture.Pair(r)
 	b.Write("x")
@@ -315,13 +315,13 @@ func TestNetBSDIgnoresDispatchAndReceipt(t *testing.T) {
 	r.await()
 }
 
-func TestAddingAgain(t *testing.T) {
+func TestAdd_ExistingKnote(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
 		r.change(r.read(a.FD, kq.Add|kq.Clear))
 		r.await()
-		r.silent("told")
+		r.silent("delivered")
 
 		again := r.read(a.FD, kq.Add|kq.OneShot)
 		again.Udata = 9
@@ -356,7 +356,7 @@ func TestEnable(t *testing.T) {
 		r.silent("made disabled")
 		r.change(r.read(a.FD, kq.Enable))
 		r.await()
-		r.silent("told")
+		r.silent("delivered")
 		r.change(r.read(a.FD, kq.Disable))
 		r.change(r.read(a.FD, kq.Enable))
 		if r.p.Name == "netbsd" {
@@ -367,7 +367,7 @@ func TestEnable(t *testing.T) {
 	})
 }
 
-func TestEnableBringsUdataOnSome(t *testing.T) {
+func TestEnable_Udata(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
@@ -383,7 +383,7 @@ func TestEnableBringsUdataOnSome(t *testing.T) {
 	})
 }
 
-func TestTwoFiltersAreTwoEventsInOrder(t *testing.T) {
+func TestOrder_TwoFilters(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		c, d := fixture.Pair(r)
@@ -400,7 +400,7 @@ func TestTwoFiltersAreTwoEventsInOrder(t *testing.T) {
 	})
 }
 
-func TestErrorsWithRoom(t *testing.T) {
+func TestErrors_WithRoom(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
@@ -425,7 +425,7 @@ func TestErrorsWithRoom(t *testing.T) {
 	})
 }
 
-func TestErrorsWithoutRoom(t *testing.T) {
+func TestErrors_WithoutRoom(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
@@ -434,7 +434,7 @@ func TestErrorsWithoutRoom(t *testing.T) {
 	})
 }
 
-func TestErrorsBeyondRoom(t *testing.T) {
+func TestErrors_BeyondRoom(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, _ := fixture.Pair(r)
 		call := func() (int, error) {
@@ -467,7 +467,7 @@ func TestReceipts(t *testing.T) {
 	})
 }
 
-func TestUnknownFilter(t *testing.T) {
+func TestAdd_UnknownFilter(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, _ := fixture.Pair(r)
 		for _, filter := range []int32{-7, -13, 9} {
@@ -481,7 +481,7 @@ func TestUnknownFilter(t *testing.T) {
 	})
 }
 
-func TestCloseDropsKnotes(t *testing.T) {
+func TestDescriptor_CloseDropsKnotes(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		for _, pair := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.Pipe} {
 			a, b := pair(r)
@@ -500,7 +500,7 @@ func TestCloseDropsKnotes(t *testing.T) {
 			require.Equal(r, unix.ENOENT, r.try(r.read(back.FD, kq.Delete)))
 			r.change(r.read(back.FD, kq.Add|kq.Clear))
 			r.await()
-			r.silent("told")
+			r.silent("delivered")
 			b.Write("z")
 			r.await()
 			back.Close()
@@ -509,7 +509,7 @@ func TestCloseDropsKnotes(t *testing.T) {
 	})
 }
 
-func TestAReusedNumberIsAnotherFile(t *testing.T) {
+func TestDescriptor_NumberReused(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
@@ -527,7 +527,7 @@ func TestAReusedNumberIsAnotherFile(t *testing.T) {
 	})
 }
 
-func TestAReusedNumberOfAFile(t *testing.T) {
+func TestDescriptor_NumberOfFileReused(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		f := fixture.RegularFile(r)
 		f.Write("x")
@@ -540,7 +540,7 @@ func TestAReusedNumberOfAFile(t *testing.T) {
 	})
 }
 
-func TestEndOfStream(t *testing.T) {
+func TestEOF_Stream(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		for _, pair := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 			a, b := pair(r)
@@ -569,7 +569,7 @@ func TestEndOfStream(t *testing.T) {
 	})
 }
 
-func TestEndOfPipe(t *testing.T) {
+func TestEOF_Pipe(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		rd, wr := fixture.Pipe(r)
 		r.change(r.read(rd.FD, kq.Add))
@@ -599,13 +599,13 @@ func TestEndOfPipe(t *testing.T) {
 	})
 }
 
-func TestLocalShutdown(t *testing.T) {
+func TestEOF_LocalShutdown(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		for _, pair := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 			a, _ := pair(r)
 			r.change(r.read(a.FD, kq.Add), r.write(a.FD, kq.Add|kq.Clear))
 			require.Zero(r, r.await().Flags&kq.EOF)
-			r.silent("told")
+			r.silent("delivered")
 			a.ShutdownWrite()
 			e := r.await()
 			require.Equal(r, r.sys.Write, e.Filter)
@@ -616,7 +616,7 @@ func TestLocalShutdown(t *testing.T) {
 	})
 }
 
-func TestReset(t *testing.T) {
+func TestEOF_Reset(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		for _, pair := range [][2]*fixture.End{
 			ends(fixture.TCPPair(r)),
@@ -647,7 +647,7 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// eventually repeats a look until it is satisfied.
+// eventually calls look until it returns true.
 func eventually(r *rig, look func() bool) {
 	r.Helper()
 	for begin := time.Now(); !look(); time.Sleep(100 * time.Microsecond) {
@@ -657,7 +657,7 @@ func eventually(r *rig, look func() bool) {
 
 func ends(a, b *fixture.End) [2]*fixture.End { return [2]*fixture.End{a, b} }
 
-func TestFailedConnect(t *testing.T) {
+func TestEOF_FailedConnect(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		l, port := fixture.Listen(r)
 		l.Close()
@@ -676,7 +676,7 @@ func TestFailedConnect(t *testing.T) {
 	})
 }
 
-func TestConnectAndAccept(t *testing.T) {
+func TestSockets_ConnectAndAccept(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		l, port := fixture.Listen(r)
 		r.change(r.read(l.FD, kq.Add|kq.Clear))
@@ -696,12 +696,12 @@ func TestConnectAndAccept(t *testing.T) {
 			require.Zero(r, seen[r.sys.Write].Flags&kq.EOF)
 			require.Positive(r, seen[r.sys.Write].Data)
 		}
-		r.silent("told of all")
+		r.silent("all delivered")
 		require.Len(r, clients, 3)
 	})
 }
 
-func TestDatagrams(t *testing.T) {
+func TestSockets_Datagrams(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.UDPPair(r)
 		r.change(r.read(a.FD, kq.Add))
@@ -718,7 +718,7 @@ func TestDatagrams(t *testing.T) {
 	})
 }
 
-func TestUrgentData(t *testing.T) {
+func TestSockets_UrgentData(t *testing.T) {
 	each(t, hasExcept, func(r *rig) {
 		a, b := fixture.TCPPair(r)
 		except := kq.Event{Ident: uint64(a.FD), Filter: r.sys.Except, Flags: kq.Add, Fflags: r.sys.OOB}
@@ -761,7 +761,7 @@ func TestUserEvents(t *testing.T) {
 	})
 }
 
-func TestFreeBSDLosesTheTriggerOfANewKnote(t *testing.T) {
+func TestUserEvents_TriggerOfNewKnote(t *testing.T) {
 	each(t, hasUser, func(r *rig) {
 		r.change(r.user(kq.Add|kq.Clear, kq.Trigger))
 		if r.p.Name == "freebsd" {
@@ -772,7 +772,7 @@ func TestFreeBSDLosesTheTriggerOfANewKnote(t *testing.T) {
 	})
 }
 
-func TestFiles(t *testing.T) {
+func TestFiles_Regular(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		f := fixture.RegularFile(r)
 		r.change(r.read(f.FD, kq.Add))
@@ -790,13 +790,13 @@ func TestFiles(t *testing.T) {
 		require.NoError(r, err)
 		r.change(r.read(f.FD, kq.Add|kq.Clear))
 		r.await()
-		r.silent("told")
+		r.silent("delivered")
 		r.change(r.read(f.FD, kq.Add))
 		r.await()
 		_, err = unix.Pwrite(f.FD, []byte("abcde"), 0)
 		require.NoError(r, err)
 		r.await()
-		r.silent("told")
+		r.silent("delivered")
 		r.change(r.read(f.FD, kq.Delete), r.write(f.FD, kq.Add))
 		r.await()
 		r.change(r.write(f.FD, kq.Delete))
@@ -805,7 +805,7 @@ func TestFiles(t *testing.T) {
 	})
 }
 
-func TestDevices(t *testing.T) {
+func TestFiles_Devices(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 		require.NoError(r, err)
@@ -836,7 +836,7 @@ func TestDevices(t *testing.T) {
 	})
 }
 
-func TestEventfd(t *testing.T) {
+func TestFiles_Eventfd(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		e := fixture.Eventfd(r)
 		r.change(r.read(e.FD, kq.Add))
@@ -873,27 +873,27 @@ func TestNesting(t *testing.T) {
 	})
 }
 
-func TestLongTimeouts(t *testing.T) {
+func TestTimeout_TooLong(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		events := make([]kq.Event, 1)
-		n, err := r.k.Kevent(r.kq, nil, events, longest+1)
+		n, err := r.k.Kevent(r.kq, nil, events, maxTimeout+1)
 		require.Zero(r, n)
 		if r.p.Name == "netbsd" {
 			require.NoError(r, err)
 		} else {
 			require.Equal(r, unix.EINVAL, err)
 		}
-		_, err = r.k.Kevent(r.kq, nil, nil, longest+1)
+		_, err = r.k.Kevent(r.kq, nil, nil, maxTimeout+1)
 		require.NoError(r, err, "without room nothing waits")
 		a, _ := fixture.Pair(r)
 		r.change(r.write(a.FD, kq.Add))
-		n, err = r.k.Kevent(r.kq, nil, events, longest)
+		n, err = r.k.Kevent(r.kq, nil, events, maxTimeout)
 		require.NoError(r, err)
 		require.Equal(r, 1, n)
 	})
 }
 
-func TestTimeoutsAreNotEarly(t *testing.T) {
+func TestTimeout_NotEarly(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		begin := time.Now()
 		n, err := r.wait(make([]kq.Event, 1), 3*time.Millisecond)
@@ -903,7 +903,7 @@ func TestTimeoutsAreNotEarly(t *testing.T) {
 	})
 }
 
-func TestChangesReachASleeper(t *testing.T) {
+func TestChanges_ReachWaiter(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		b.Write("x")
@@ -957,7 +957,7 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-func TestSignalsInterrupt(t *testing.T) {
+func TestInterrupt_BySignal(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, fixture.UserSignal)
 	defer signal.Stop(signals)
@@ -982,7 +982,7 @@ func TestSignalsInterrupt(t *testing.T) {
 	})
 }
 
-func TestCloseUnderAWaiter(t *testing.T) {
+func TestClose_WhileWaiting(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		a, b := fixture.Pair(r)
 		r.change(r.read(a.FD, kq.Add))
@@ -1005,7 +1005,7 @@ func TestCloseUnderAWaiter(t *testing.T) {
 	})
 }
 
-func TestManyDescriptors(t *testing.T) {
+func TestScale_ManyDescriptors(t *testing.T) {
 	r := newRig(t, FreeBSD)
 	pairs, closeAll := fixture.ManyPairs(t, fixture.Affordable(t, 10_000))
 	defer closeAll()
@@ -1032,7 +1032,7 @@ func TestManyDescriptors(t *testing.T) {
 	t.Logf("%d pairs: %v", len(pairs), time.Since(begin))
 }
 
-func TestChurnLeaksNothing(t *testing.T) {
+func TestScale_ChurnLeaksNothing(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		limit := min(fixture.DescriptorLimit(r), 4096)
 		before := fixture.OpenDescriptors(limit)
@@ -1052,7 +1052,7 @@ func TestChurnLeaksNothing(t *testing.T) {
 		}
 		r.poll(8)
 		q := r.k.queue(r.kq)
-		assert.LessOrEqual(r, len(q.knotes), 2, "those of numbers that nobody named again")
+		assert.LessOrEqual(r, len(q.knotes), 2, "knotes of closed numbers that no change named since")
 		assert.Len(r, q.byKey, len(q.knotes))
 		assert.Empty(r, q.files)
 		assert.LessOrEqual(r, q.due.Len(), 2)
@@ -1061,8 +1061,8 @@ func TestChurnLeaksNothing(t *testing.T) {
 	})
 }
 
-// A waiter and others that change and write: every write is seen.
-func TestConcurrently(t *testing.T) {
+// One goroutine waits, others change and write: every write has an event.
+func TestConcurrency_ChangesAndWaits(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		const workers, rounds = 4, 100
 		var wg sync.WaitGroup
@@ -1114,7 +1114,7 @@ func TestConcurrently(t *testing.T) {
 	})
 }
 
-func TestDescriptorsRunOut(t *testing.T) {
+func TestKqueue_DescriptorLimit(t *testing.T) {
 	k := New(FreeBSD)
 	// With room for some of what a queue needs, too.
 	for spare := range 4 {
@@ -1135,7 +1135,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, unix.Close(again))
 		if spare > 0 {
-			require.Equal(t, fds[0], again, "given back")
+			require.Equal(t, fds[0], again, "the descriptors were not released")
 		}
 	}
 }
@@ -1173,8 +1173,8 @@ func TestProcess(t *testing.T) {
 	})
 }
 
-// What has ended is told also when it has been waited for since.
-func TestProcessWaitedFor(t *testing.T) {
+// The end of a process is reported even if it was reaped since.
+func TestProcess_Reaped(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		child, p := fixture.NewChild(t)
 		other, q := fixture.NewChild(t)
@@ -1189,7 +1189,7 @@ func TestProcessWaitedFor(t *testing.T) {
 	})
 }
 
-func TestProcessesLeakNothing(t *testing.T) {
+func TestProcess_LeaksNothing(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		_, p := fixture.NewChild(t)
 		before := fixture.OpenDescriptors(1024)

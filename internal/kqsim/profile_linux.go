@@ -6,49 +6,49 @@ import (
 	"github.com/epore/epore/internal/kq"
 )
 
-// Profile is one system: what its kqueue does otherwise than others.
+// Profile describes a system: in what its kqueue differs from others.
 type Profile struct {
 	// Name is the GOOS.
 	Name string
 
 	sys kq.System
 
-	// noReceipt and noDispatch: the flag is silently ignored.
+	// noReceipt and noDispatch: the kernel silently ignores the flag.
 	noReceipt, noDispatch bool
-	// overruns: errors of changes are written past the room for events.
+	// overruns: errors of changes are written beyond the room for events.
 	overruns bool
-	// errorKeepsFlags: an EV_ERROR event has the flags of its change, too.
+	// errorKeepsFlags: an EV_ERROR event also has the flags of its change.
 	errorKeepsFlags bool
 	// eventDropsActions: events do not carry EV_ADD and the like.
 	eventDropsActions bool
-	// touches: any change of an existing knote brings new fflags and udata, not
-	// only EV_ADD.
+	// touches: every change of an existing knote sets its fflags and udata, not only
+	// EV_ADD.
 	touches bool
-	// sleepyEnable: EV_ENABLE does not look whether the condition holds, but only
-	// whether something happened.
+	// sleepyEnable: EV_ENABLE does not evaluate the condition; it only reports what
+	// happened while the knote was disabled.
 	sleepyEnable bool
 	// losesTrigger: NOTE_TRIGGER has no effect in the change that adds.
 	losesTrigger bool
-	// blindOneShot: what is due is not looked at again if it is one-shot. See
-	// Kernel.StaleOneShots.
+	// blindOneShot: the condition of a one-shot knote that is due is not evaluated again.
+	// See Kernel.StaleOneShots.
 	blindOneShot bool
-	// longIsPoll: a timeout that is too long is none; otherwise it is EINVAL.
+	// longIsPoll: a timeout that is too long counts as zero; elsewhere it is EINVAL.
 	longIsPoll bool
 	// deafToClose: Close does not wake a waiter.
 	deafToClose bool
-	// noData is a further flag of EV_EOF, when there is nothing left.
+	// noData is a flag that comes with EV_EOF when no data is left.
 	noData uint32
 	// noNull: /dev/null is refused.
 	noNull bool
 	// fewFiles: named pipes and character devices are refused.
 	fewFiles bool
-	// noZombies: a process that has ended is no process any more.
+	// noZombies: a process that has ended cannot be watched, even if it was not reaped.
 	noZombies bool
-	// noReader is the answer to a write filter for a pipe without a reader.
+	// noReader is the error for a write filter on a pipe without a reader.
 	noReader unix.Errno
 }
 
-// The profiles.
+// These are the profiles.
 var (
 	FreeBSD = Profile{
 		Name:              "freebsd",
@@ -102,5 +102,5 @@ var (
 	}
 )
 
-// Profiles are all of them.
+// Profiles has all profiles.
 var Profiles = []Profile{FreeBSD, NetBSD, OpenBSD, DragonFly, Darwin}
