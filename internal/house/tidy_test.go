@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -53,19 +54,34 @@ func TestSources_AreFormatted(t *testing.T) {
 	}
 }
 
-// The default_*.go files say which system gets which queue, and nothing else does. Other
-// files may be for one system, or for all except one.
+// The default_*.go files say which system gets which queue, and nothing else does. In package
+// socket a list of systems stands once for each feature, in a file named after the feature:
+// files of one feature may say "these systems" and "all others", but not two different lists.
+// Other files may be for one system, or for all except one.
 func TestSources_PlatformListsStandOnce(t *testing.T) {
 	constraint := regexp.MustCompile(`(?m)^//go:build .*$`)
 	system := regexp.MustCompile(`\b(aix|darwin|dragonfly|freebsd|illumos|linux|netbsd|openbsd|plan9|solaris|windows|js|wasip1)\b`)
+	feature := regexp.MustCompile(`^([a-z0-9]+)_[a-z0-9]+\.go$`)
+	listOf := make(map[string]string) // the systems that a feature of package socket lists
 	for _, path := range goFiles(t) {
-		if base := filepath.Base(path); strings.HasPrefix(base, "default_") || strings.HasPrefix(base, "select_") {
+		base := filepath.Base(path)
+		if strings.HasPrefix(base, "default_") {
 			continue
 		}
 		src, err := os.ReadFile(path)
 		require.NoError(t, err)
 		line := constraint.FindString(string(src))
-		assert.LessOrEqual(t, len(system.FindAllString(line, -1)), 1, "%s: %s", path, line)
+		systems := system.FindAllString(line, -1)
+		if m := feature.FindStringSubmatch(base); filepath.Base(filepath.Dir(path)) == "socket" && m != nil && len(systems) > 1 {
+			slices.Sort(systems)
+			list := strings.Join(systems, " ")
+			if known, ok := listOf[m[1]]; ok {
+				assert.Equal(t, known, list, "%s: another list for %s: %s", path, m[1], line)
+			}
+			listOf[m[1]] = list
+			continue
+		}
+		assert.LessOrEqual(t, len(systems), 1, "%s: %s", path, line)
 		assert.NotContains(t, line, "iouring", path)
 		assert.NotContains(t, line, "pollfd", path)
 	}

@@ -30,7 +30,7 @@ var errAgain = fmt.Errorf("%w (%w)", syscall.EAGAIN, windows.WSAEWOULDBLOCK)
 
 var errUnsupported = errors.ErrUnsupported
 
-// The addresses of the kernel: see select_rawaddr.go.
+// The addresses of the kernel: see sockaddr_raw.go.
 type (
 	rawSockaddr4 = windows.RawSockaddrInet4
 	rawSockaddr6 = windows.RawSockaddrInet6

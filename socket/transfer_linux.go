@@ -19,7 +19,7 @@ import (
 //
 // On 386 and s390x these calls have numbers of their own since Linux 4.3.
 
-// The addresses of the kernel: see select_rawaddr.go.
+// The addresses of the kernel: see sockaddr_raw.go.
 type (
 	rawSockaddr4 = unix.RawSockaddrInet4
 	rawSockaddr6 = unix.RawSockaddrInet6
