@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// proto is what a socket speaks.
+// proto is the protocol of a socket.
 type proto uint8
 
 const (
@@ -16,30 +16,30 @@ const (
 	unixDatagram
 )
 
-// String is what package net calls it.
+// String returns the name of the protocol in package net.
 func (p proto) String() string { return [...]string{"tcp", "unix", "udp", "unixgram"}[p] }
 
 func (p proto) datagrams() bool { return p == udp || p == unixDatagram }
 
-// family is the kind of its addresses.
+// family is the kind of addresses that a socket has.
 type family uint8
 
 const (
 	inet4 family = iota
 	inet6
-	local
+	unixDomain
 )
 
-// target is an address in the form in which a socket is made for it.
+// target is a parsed address, with what is needed to create a socket for it.
 type target struct {
 	proto    proto
 	family   family
-	only6    bool           // no IPv4 on this IPv6 socket
-	addrPort netip.AddrPort // inet4, inet6; IPv4 is never mapped here
-	path     string         // local
+	ipv6Only bool           // for an IPv6 socket: no IPv4
+	addrPort netip.AddrPort // inet4, inet6; never IPv4-mapped
+	path     string         // unixDomain
 }
 
-// addr is the target as package net would say it.
+// addr returns the target as an address of package net.
 func (t *target) addr() net.Addr {
 	switch t.proto {
 	case tcp:
@@ -50,8 +50,8 @@ func (t *target) addr() net.Addr {
 	return &net.UnixAddr{Name: t.path, Net: t.proto.String()}
 }
 
-// parse understands network and address as package net does, but for names: those would
-// have to be resolved, which would block.
+// parse parses a network and an address as package net does, but refuses names: resolving
+// them would block.
 func parse(op, network, address string, datagrams, listen bool) (target, error) {
 	t := target{path: address}
 	version := byte(0)
@@ -62,20 +62,20 @@ func parse(op, network, address string, datagrams, listen bool) (target, error) 
 		}
 		version = network[len(network)-1]
 	case "unix":
-		t.proto, t.family = unixStream, local
+		t.proto, t.family = unixStream, unixDomain
 	case "unixgram":
-		t.proto, t.family = unixDatagram, local
+		t.proto, t.family = unixDatagram, unixDomain
 	default:
 		return t, &net.OpError{Op: op, Net: network, Err: net.UnknownNetworkError(network)}
 	}
 	if t.proto.datagrams() != datagrams {
-		why := "it has datagrams: use ListenPacket or DialPacket"
+		why := "datagram network: use ListenPacket or DialPacket"
 		if datagrams {
-			why = "it is a stream: use Listen or Dial"
+			why = "stream network: use Listen or Dial"
 		}
-		return t, refused(op, network, address, why)
+		return t, addressError(op, network, address, why)
 	}
-	if t.family == local {
+	if t.family == unixDomain {
 		return t, nil
 	}
 	ip, port, err := splitLiteral(op, network, address)
@@ -85,7 +85,7 @@ func parse(op, network, address string, datagrams, listen bool) (target, error) 
 	return t, t.choose(op, network, address, version, ip, port, listen)
 }
 
-// splitLiteral takes host:port apart. No host is the zero Addr, no port is 0.
+// splitLiteral splits host:port. Without a host, ip is the zero Addr; without a port, port is 0.
 func splitLiteral(op, network, address string) (ip netip.Addr, port uint16, err error) {
 	if address == "" {
 		return ip, 0, nil
@@ -97,28 +97,28 @@ func splitLiteral(op, network, address string) (ip netip.Addr, port uint16, err 
 	if service != "" {
 		n, err := strconv.ParseUint(service, 10, 16)
 		if err != nil {
-			return ip, 0, refused(op, network, address, "the port is not a number from 0 to 65535")
+			return ip, 0, addressError(op, network, address, "port is not a number from 0 to 65535")
 		}
 		port = uint16(n)
 	}
 	if host != "" {
 		if ip, err = netip.ParseAddr(host); err != nil {
-			return ip, 0, refused(op, network, address,
-				"the host is not a literal IP address: resolve it first, with net.Resolver, since that may block")
+			return ip, 0, addressError(op, network, address,
+				"host is not a literal IP address: resolve it first with net.Resolver, which may block")
 		}
 	}
-	return ip.Unmap(), port, nil // only of the form, never of the zone
+	return ip.Unmap(), port, nil // Unmap keeps the zone of an IPv6 address
 }
 
-// choose finds the family and the address, as package net does: who listens on all
-// addresses does so for IPv4 and IPv6, and who connects to no address means this host.
+// choose sets the family and the address, as package net does: listening on all addresses
+// means both IPv4 and IPv6, and connecting to the unspecified address means this host.
 func (t *target) choose(op, network, address string, version byte, ip netip.Addr, port uint16, listen bool) error {
 	any := !ip.IsValid() || ip.IsUnspecified()
 	switch {
 	case ip.IsValid() && !any && ip.Is4() && version == '6':
-		return refused(op, network, address, "it is an IPv4 address")
+		return addressError(op, network, address, "IPv4 address on an IPv6 network")
 	case ip.IsValid() && ip.Is6() && version == '4':
-		return refused(op, network, address, "it is an IPv6 address")
+		return addressError(op, network, address, "IPv6 address on an IPv4 network")
 	}
 	switch {
 	case any && !listen && version == '6':
@@ -132,7 +132,7 @@ func (t *target) choose(op, network, address string, version byte, ip netip.Addr
 	}
 	if ip.Is6() {
 		t.family = inet6
-		t.only6 = version == '6'
+		t.ipv6Only = version == '6'
 	}
 	t.addrPort = netip.AddrPortFrom(ip, port)
 	return nil

@@ -4,8 +4,8 @@ package socket
 
 import "golang.org/x/sys/unix"
 
-// Here the flags of a new descriptor are given where it is made, so that no program
-// started meanwhile inherits it, and nothing has to be locked.
+// These systems set the flags of a new descriptor when they create it. No program that is
+// started concurrently can inherit it, and no lock is needed.
 
 const newFlags = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Here a new descriptor gets its flags afterwards. Until it has them, ForkLock keeps
-// others from starting programs, which would inherit it.
+// These systems set the flags of a new descriptor after they have created it. Until then,
+// ForkLock keeps other goroutines from starting programs, which would inherit it.
 
 func makeSocket(domain, kind int) (int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Socket(domain, kind, 0)
-	return prepared(fd, err)
+	return withFlags(fd, err)
 }
 
 func makePair() (fds [2]int, err error) {
@@ -25,11 +25,11 @@ func makePair() (fds [2]int, err error) {
 	if fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0); err != nil {
 		return fds, err
 	}
-	_, err = prepared(fds[0], nil)
+	_, err = withFlags(fds[0], nil)
 	if err != nil {
 		return fds, errors.Join(err, unix.Close(fds[1]))
 	}
-	if _, err = prepared(fds[1], nil); err != nil {
+	if _, err = withFlags(fds[1], nil); err != nil {
 		return fds, errors.Join(err, unix.Close(fds[0]))
 	}
 	return fds, nil
@@ -39,18 +39,18 @@ func makeDuplicate(fd int) (int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	fd, err := unix.Dup(fd)
-	return prepared(fd, err)
+	return withFlags(fd, err)
 }
 
 func acceptOne(listener int) (int, error) {
-	syscall.ForkLock.RLock() // not for long: the listener does not block
+	syscall.ForkLock.RLock() // not for long: accept does not block
 	defer syscall.ForkLock.RUnlock()
 	fd, _, err := syscall.Accept(listener)
-	return prepared(fd, err)
+	return withFlags(fd, err)
 }
 
-// prepared gives fd its flags, or closes it.
-func prepared(fd int, err error) (int, error) {
+// withFlags sets the flags of fd, or closes it.
+func withFlags(fd int, err error) (int, error) {
 	if err != nil {
 		return -1, err
 	}

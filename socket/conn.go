@@ -8,31 +8,31 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Conn is a connected, or connecting, stream socket that never blocks: TCP or Unix. It
-// is an epore.Source to be registered as it is, an io.Reader, an io.Writer and an
-// io.Closer.
+// Conn is a stream socket, TCP or Unix, that is connected or connecting. It never blocks. It
+// is an epore.Source, an io.Reader, an io.Writer and an io.Closer.
 //
-// All methods may be called from any goroutine. One that reads and one that writes do
-// not disturb each other. Of several that read each gets part of the stream; of several
-// that write, one may find its bytes behind those of another in the middle of a Write,
-// since it does not wait for its turn.
+// All methods may be called from any goroutine. A goroutine that reads and one that writes
+// do not disturb each other. If several goroutines read, each gets part of the stream. If
+// several write, the bytes of one Write may be interleaved with those of another, because a
+// Write does not wait for its turn.
 //
-// A Conn that is not closed is never closed by the garbage collector.
+// The garbage collector never closes a Conn: close it.
 type Conn struct {
 	base
 	connect atomic.Pointer[connectState] // nil: connected
 }
 
-// connectState is how an attempt to connect stands, and where to: the system does not
-// tell before there is a connection. It is never changed.
+// connectState is the state of an attempt to connect, and its target: the system does not
+// report the peer's address before the connection exists. It is immutable.
 type connectState struct {
-	err error // errInProgress: it has not ended
+	err error // errInProgress: the attempt has not ended
 	to  target
 }
 
 func (s *connectState) inProgress() bool { return s != nil && s.err == errInProgress }
 
-// maxTransfer is what one system call is asked to transfer at most: some refuse 2 GiB.
+// maxTransfer is how many bytes one system call is asked to transfer: some systems refuse
+// 2 GiB.
 const maxTransfer = 1 << 30
 
 // newConn returns a Conn on h.
@@ -42,18 +42,19 @@ func newConn(h handle, p proto, f family) *Conn {
 	return c
 }
 
-// Read reads what is there, at most len(b) bytes. With nothing there it returns
-// ErrWouldBlock, and at the end of the stream io.EOF. An empty b reads nothing, and
-// returns 0 and nil. Edge-triggered, the next event is certain after ErrWouldBlock.
+// Read reads the available data, at most len(b) bytes. It returns ErrWouldBlock if no data
+// is available, and io.EOF at the end of the stream. With an empty b it reads nothing, and
+// returns 0 and nil. With edge-triggered interest, the next event is certain after
+// ErrWouldBlock.
 func (c *Conn) Read(b []byte) (int, error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("read")
 	}
 	n, err := 0, error(nil)
 	if len(b) > 0 {
 		if n, err = sysRead(d.Handle(), b[:min(len(b), maxTransfer)]); n == 0 && err == nil {
-			err = c.end()
+			err = c.endOfStream()
 		} else if err != nil {
 			err = c.transferError("read", backend.Readable, err)
 		}
@@ -62,13 +63,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write writes what there is room for. If that is less than len(b) it returns how much,
-// and ErrWouldBlock: the rest is to be written when the Conn is writable again. It has
-// tried to write that, too, so that edge-triggered the next event is certain. Writing to
-// a peer that is gone is an error (EPIPE, ECONNRESET) and never a signal. An empty b
-// writes nothing.
+// Write writes as much of b as the system has room for. If that is less than len(b), it
+// returns the number of bytes written and ErrWouldBlock: write the rest when the Conn is
+// writable again. It has already tried to write the rest, so that with edge-triggered
+// interest the next event is certain.
+//
+// Writing to a peer that is gone returns an error (EPIPE, ECONNRESET), and never raises a
+// signal. With an empty b, Write writes nothing.
 func (c *Conn) Write(b []byte) (n int, err error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("write")
 	}
@@ -84,31 +87,32 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// ReadBuffers is Read into several buffers with one system call, each filled before the
-// next; it returns how many bytes there were. It uses the first 1,024 buffers at most
-// (fewer where the system takes fewer). The buffers stay as they are: see [Conn.Read].
+// ReadBuffers is like Read, but reads into several buffers with one system call. It fills
+// each buffer before the next, and returns the total number of bytes. It uses at most the
+// first 1,024 buffers (fewer where the system takes fewer). It does not change the slices in
+// bufs.
 func (c *Conn) ReadBuffers(bufs [][]byte) (int, error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("read")
 	}
 	defer d.Release()
-	n, wanted, err := sysReadBuffers(d.Handle(), bufs)
+	n, hasRoom, err := sysReadBuffers(d.Handle(), bufs)
 	if err != nil {
 		return n, c.transferError("read", backend.Readable, err)
 	}
-	if n == 0 && wanted {
-		return 0, c.end()
+	if n == 0 && hasRoom {
+		return 0, c.endOfStream()
 	}
 	return n, nil
 }
 
-// WriteBuffers is Write from several buffers, 1,024 of them with one system call (fewer
-// where the system takes fewer). As with the method WriteTo of [net.Buffers], what has
-// been written is taken out of *bufs, and of the buffer it ends in; so what is left after
-// ErrWouldBlock can be passed again.
+// WriteBuffers is like Write, but writes several buffers, up to 1,024 of them with one
+// system call (fewer where the system takes fewer). Like the method WriteTo of [net.Buffers],
+// it removes from *bufs what it has written, and shortens the buffer that it has written in
+// part. So after ErrWouldBlock the same bufs can be passed again.
 func (c *Conn) WriteBuffers(bufs *net.Buffers) (written int64, err error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("write")
 	}
@@ -125,7 +129,7 @@ func (c *Conn) WriteBuffers(bufs *net.Buffers) (written int64, err error) {
 	return written, err
 }
 
-// consume takes n bytes out of bufs, and the empty buffers that follow them.
+// consume removes n bytes from bufs, and the empty buffers that follow them.
 func consume(bufs *net.Buffers, n int) {
 	for len(*bufs) > 0 {
 		first := &(*bufs)[0]
@@ -139,17 +143,17 @@ func consume(bufs *net.Buffers, n int) {
 	}
 }
 
-// transferError is what reading or writing returns for err. Between Acquire and
+// transferError translates err, the error of a read or write. Called between Acquire and
 // Release.
 func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 	if state := c.connect.Load(); err != ErrWouldBlock && state.inProgress() {
-		if why := pendingError(c.own().Handle()); why != nil { // Windows tells it here only
+		if why := pendingError(c.descriptor().Handle()); why != nil { // Windows reports it only here
 			err = why
-		} else if isNotConnected(err) { // how Windows and the BSDs say that it goes on
+		} else if isNotConnected(err) { // Windows and the BSDs: the attempt goes on
 			err = ErrWouldBlock
 		}
 		if err != ErrWouldBlock {
-			// The system tells it once: it is what ConnectError will be asked for.
+			// The system reports it once. ConnectError will need it.
 			c.connect.CompareAndSwap(state, &connectState{err, state.to})
 		}
 	}
@@ -159,12 +163,13 @@ func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 	return c.failed(op, err)
 }
 
-// end is what reading returns at the end of the stream. Systems say so, too, after an
-// attempt to connect that failed; then it is why. Between Acquire and Release.
-func (c *Conn) end() error {
+// endOfStream returns what a read returns when the system reports the end of the stream.
+// Systems also report it after a failed attempt to connect: then it is the reason for the
+// failure. Called between Acquire and Release.
+func (c *Conn) endOfStream() error {
 	state := c.connect.Load()
 	if state.inProgress() {
-		state = c.askConnected(c.own().Handle(), state)
+		state = c.updateConnectState(c.descriptor().Handle(), state)
 	}
 	if state == nil || state.inProgress() {
 		return io.EOF
@@ -172,8 +177,8 @@ func (c *Conn) end() error {
 	return c.failed("read", state.err)
 }
 
-// failed is the error of an operation on c. Of a Conn that is not connected, what it was
-// to be connected to is its address, as in package net.
+// failed returns the error of an operation on c. As in package net, a Conn that is not
+// connected is named by its target.
 func (c *Conn) failed(op string, err error) error {
 	if state := c.connect.Load(); state != nil {
 		return &net.OpError{Op: op, Net: c.proto.String(), Addr: state.to.addr(), Err: err}
@@ -181,22 +186,22 @@ func (c *Conn) failed(op string, err error) error {
 	return c.base.failed(op, err)
 }
 
-// CloseRead shuts down the reading side: reading gives io.EOF. (On Linux, data that
-// arrives later is still read before that.)
+// CloseRead shuts down the reading side: later reads return io.EOF. (On Linux, data that
+// arrives later is still read first.)
 func (c *Conn) CloseRead() error {
 	return c.do("close", func(h handle) error { return shutdownRead(h) })
 }
 
-// CloseWrite shuts down the writing side: the peer reads what was written, and then the
-// end of the stream. This side goes on reading.
+// CloseWrite shuts down the writing side. The peer reads all that was written, and then the
+// end of the stream. Reading on this side still works.
 func (c *Conn) CloseWrite() error {
 	return c.do("close", func(h handle) error { return shutdownWrite(h) })
 }
 
-// LocalAddr returns the local address, asked of the system at each call: a
-// *net.TCPAddr or *net.UnixAddr. It is nil when the Conn is closed.
-func (c *Conn) LocalAddr() net.Addr { return c.named(localName) }
+// LocalAddr returns the local address, a *net.TCPAddr or *net.UnixAddr. It asks the system
+// each time. It returns nil if the Conn is closed.
+func (c *Conn) LocalAddr() net.Addr { return c.address(localName) }
 
-// RemoteAddr returns the address of the peer, as LocalAddr does. It is nil also when the
-// connection is not made yet, or reset.
-func (c *Conn) RemoteAddr() net.Addr { return c.named(remoteName) }
+// RemoteAddr returns the address of the peer, as LocalAddr does. It also returns nil if the
+// connection is not established yet, or was reset.
+func (c *Conn) RemoteAddr() net.Addr { return c.address(remoteName) }

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setDeferAccept sets the accept filter "dataready": a struct accept_filter_arg is its
-// name in 16 bytes, and 240 for arguments.
+// setDeferAccept sets the accept filter "dataready". A struct accept_filter_arg has 16 bytes
+// for the name of the filter, and 240 for its arguments.
 func setDeferAccept(h handle, _ int) error {
 	var arg [256]byte
 	copy(arg[:], "dataready")

@@ -9,7 +9,7 @@ import (
 
 func setDeferAccept(handle, int) error { return errNoOption("TCP_DEFER_ACCEPT") }
 
-// errNoOption says that the system has no such option.
+// errNoOption returns the error of an option that the system lacks.
 func errNoOption(name string) error {
-	return fmt.Errorf("this system has no %s: %w", name, errors.ErrUnsupported)
+	return fmt.Errorf("no %s on this system: %w", name, errors.ErrUnsupported)
 }

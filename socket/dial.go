@@ -6,13 +6,15 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Dial begins to connect to an address, and returns without waiting: the Conn is
-// writable when the attempt has ended, and [Conn.ConnectError] says how. Until then
-// reading and writing give ErrWouldBlock. A Unix socket is connected when Dial returns;
-// if the peer's backlog is full, that is the error syscall.EAGAIN here, and no event
-// would tell of the end.
+// Dial begins to connect to an address and returns without waiting. When the attempt has
+// ended, the Conn becomes writable, and [Conn.ConnectError] reports how it ended. Until then
+// reading and writing return ErrWouldBlock.
 //
-// network and address are as in [Listen]. As in package net, no host means this one.
+// The network and the address are as for [Listen]. As in package net, an address without a
+// host means this host.
+//
+// A Unix socket is connected when Dial returns. If the peer's backlog is full, Dial fails
+// with syscall.EAGAIN, because no event would report the end of the attempt.
 func Dial(network, address string) (*Conn, error) {
 	t, err := parse("dial", network, address, false, false)
 	if err != nil {
@@ -38,19 +40,20 @@ func Dial(network, address string) (*Conn, error) {
 	return c, nil
 }
 
-// ConnectError tells how the attempt to connect has ended: nil when the Conn is
-// connected, ErrWouldBlock when it is still connecting, else why it failed; and the same
-// whenever it is asked again. To be called after the first Writable event, by whoever
-// reads and writes.
+// ConnectError reports how the attempt to connect has ended: nil if the Conn is connected,
+// ErrWouldBlock if it is still connecting, otherwise the reason for the failure. It returns
+// the same result each time it is called after the end of the attempt.
+//
+// Call it after the first Writable event, from the goroutine that reads and writes.
 func (c *Conn) ConnectError() error {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return c.closed("dial")
 	}
 	defer d.Release()
 	state := c.connect.Load()
 	if state.inProgress() {
-		state = c.askConnected(d.Handle(), state)
+		state = c.updateConnectState(d.Handle(), state)
 	}
 	switch {
 	case state == nil:
@@ -61,9 +64,9 @@ func (c *Conn) ConnectError() error {
 	return c.failed("dial", state.err)
 }
 
-// askConnected asks the system how an attempt stands that was in progress, and notes when
-// it has ended.
-func (c *Conn) askConnected(h handle, was *connectState) *connectState {
+// updateConnectState asks the system about an attempt that was in progress, and records its
+// end.
+func (c *Conn) updateConnectState(h handle, was *connectState) *connectState {
 	var now *connectState
 	if err := pendingError(h); err != nil {
 		now = &connectState{err, was.to}
@@ -71,7 +74,7 @@ func (c *Conn) askConnected(h handle, was *connectState) *connectState {
 		return was
 	}
 	if !c.connect.CompareAndSwap(was, now) {
-		return c.connect.Load() // reading or writing was told meanwhile
+		return c.connect.Load() // a concurrent Read or Write has recorded the end
 	}
 	return now
 }

@@ -1,6 +1,5 @@
-// Package socket has sockets made for the loop: they never block, belong to nobody's
-// poller but the Polls they are registered with, and cost little more than their
-// descriptor.
+// Package socket provides sockets for event loops. They never block, they are watched only by
+// the Polls that they are registered with, and they cost little more than their descriptor.
 //
 //	l, err := socket.Listen("tcp", "127.0.0.1:8080")
 //	...
@@ -8,33 +7,33 @@
 //	...
 //	c, err := l.Accept() // when token is readable; until socket.ErrWouldBlock
 //
-// A connection of package net registers with a Poll as well, but it is watched by the Go
-// runtime at the same time, and its Read waits, where a loop wants to hear "would block".
-// [FromConn] takes one over.
+// A connection of package net can be registered with a Poll as well. But the Go runtime
+// watches it at the same time, and its Read waits where a loop needs the answer "would
+// block". [FromConn] converts it to a [Conn].
 //
 // # Would block
 //
-// Reading and writing are those of io.Reader and io.Writer, with one more outcome:
-// [ErrWouldBlock], when there is nothing (more) to do now. Level-triggered, operate once
-// or more for each event. Edge-triggered, go on until ErrWouldBlock; only then is the next
-// event certain. Signals are never seen.
+// Reading and writing follow io.Reader and io.Writer, with one more outcome:
+// [ErrWouldBlock], when nothing (more) can be done now. With level-triggered interest,
+// operate once or more for each event. With edge-triggered interest, continue until
+// ErrWouldBlock: only then is the next event certain. Operations never return EINTR.
 //
 // # Closing
 //
-// Close deregisters the socket from all Polls first, from any goroutine, also inside a loop
-// over events and beside operations of other goroutines. No operation and no Poll ever
-// meets the next owner of the descriptor's number.
+// Close first deregisters the socket from all Polls. It may be called from any goroutine,
+// inside a loop over events, and concurrently with operations of other goroutines. No
+// operation and no Poll ever reaches the next socket that gets the same descriptor number.
 //
 // # Systems
 //
-// It is complete on Linux; on the BSDs, macOS and the other Unixes, too, but for options
-// that a system does not have, and it allocates a little more there.
+// The package is complete on Linux. On the BSDs, macOS and the other Unixes it is complete
+// except for options that a system lacks, and it allocates a little more.
 //
-// On Windows there are no datagrams of Unix sockets, and Unix sockets only from
-// Windows 10, version 1803, on (not in Wine 8); Pair makes TCP sockets on the loopback
-// interface; ReusePort and DeferAccept are errors.ErrUnsupported. Errors are those of
-// Winsock, as in package net: WSAECONNREFUSED, where a Unix has ECONNREFUSED. A Poll has
-// Edge for these sockets, though its Capabilities lack it, which are about all sources.
+// On Windows, Unix datagrams are missing; Unix streams need Windows 10, version 1803, or
+// later (and do not work in Wine 8); Pair creates TCP sockets on the loopback interface;
+// ReusePort and DeferAccept fail with errors.ErrUnsupported. Errors are those of Winsock, as
+// in package net: WSAECONNREFUSED where Unix has ECONNREFUSED. A Poll supports Edge for these
+// sockets, although its Capabilities, which apply to all sources, do not include it.
 //
-// Elsewhere there is nothing: making a socket fails with errors.ErrUnsupported.
+// On other systems, creating a socket fails with errors.ErrUnsupported.
 package socket

@@ -7,18 +7,18 @@ import (
 	"net"
 )
 
-// ErrWouldBlock is returned by an operation that finds nothing to do now: nothing
-// to read, no room to write, nobody to accept. It is this very value, never wrapped,
-// and costs nothing:
+// ErrWouldBlock is returned by an operation that can do nothing now: no data to read, no
+// room to write, no connection to accept. Operations return this very value, never wrapped,
+// so that it can be compared, and so that it allocates nothing:
 //
 //	n, err := conn.Read(buf)
 //	if err == socket.ErrWouldBlock {
 //		continue // wait for the next event
 //	}
 //
-// It is syscall.EAGAIN too (errors.Is), and a net.Error that is a time-out, as EAGAIN
-// is in package syscall.
-var ErrWouldBlock error = &wouldBlockError{"socket: the operation would block"}
+// It matches syscall.EAGAIN with errors.Is. It is also a net.Error that reports a timeout,
+// as EAGAIN does in package syscall.
+var ErrWouldBlock error = &wouldBlockError{"socket: operation would block"}
 
 type wouldBlockError struct{ text string }
 
@@ -27,30 +27,31 @@ func (e *wouldBlockError) Unwrap() error   { return errAgain }
 func (e *wouldBlockError) Timeout() bool   { return true }
 func (e *wouldBlockError) Temporary() bool { return true }
 
-// ErrTruncated is returned, never wrapped, with the beginning of a datagram whose rest
-// is lost, because the buffer was too short. It is io.ErrShortBuffer too.
-var ErrTruncated = fmt.Errorf("socket: the datagram is longer than the buffer, its rest is lost: %w", io.ErrShortBuffer)
+// ErrTruncated is returned, never wrapped, together with the beginning of a datagram that
+// is longer than the buffer. The rest of the datagram is lost. It matches io.ErrShortBuffer
+// with errors.Is.
+var ErrTruncated = fmt.Errorf("socket: datagram longer than the buffer, its rest is lost: %w", io.ErrShortBuffer)
 
-// failed is the error of an operation on b: what was attempted, on what, and why.
-// Between Acquire and Release.
+// failed returns the error of an operation on b: what was attempted, on what, and why.
+// Called between Acquire and Release.
 func (b *base) failed(op string, err error) error {
-	h := b.own().Handle()
+	h := b.descriptor().Handle()
 	e := &net.OpError{Op: op, Net: b.proto.String(), Source: localName(h, b.proto), Addr: remoteName(h, b.proto), Err: err}
-	if e.Addr == nil { // as in package net: what it listens on
+	if e.Addr == nil { // as in package net: the address that it listens on
 		e.Source, e.Addr = nil, e.Source
 	}
 	return e
 }
 
-// closed is the error of an operation on a closed socket.
+// closed returns the error of an operation on a closed socket.
 func (b *base) closed(op string) error {
 	return &net.OpError{Op: op, Net: b.proto.String(), Err: net.ErrClosed}
 }
 
-// refused is the error of an address that cannot be used.
-func refused(op, network, address, why string) error {
+// addressError returns the error of an address that cannot be used.
+func addressError(op, network, address, why string) error {
 	return &net.OpError{Op: op, Net: network, Err: &net.AddrError{Err: why, Addr: address}}
 }
 
-// errInProgress says that a connection is being made.
-var errInProgress = errors.New("socket: connecting")
+// errInProgress says that a connection attempt has not ended.
+var errInProgress = errors.New("socket: connection in progress")

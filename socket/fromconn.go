@@ -9,8 +9,8 @@ import (
 	"github.com/epore/epore/internal/nilvalue"
 )
 
-// Pair returns two stream sockets that are connected with each other: Unix ones, as of
-// socketpair(2), or on Windows TCP ones on the loopback interface.
+// Pair returns two stream sockets that are connected to each other: Unix sockets, as from
+// socketpair(2), or on Windows TCP sockets on the loopback interface.
 func Pair() (a, b *Conn, err error) {
 	hs, err := newPair()
 	if err != nil {
@@ -19,19 +19,19 @@ func Pair() (a, b *Conn, err error) {
 	return newConn(hs[0], pairProto, pairFamily), newConn(hs[1], pairProto, pairFamily), nil
 }
 
-// FromConn takes a connection of package net over: a *net.TCPConn, or a *net.UnixConn
-// of network "unix". On success c is closed, as if by its Close: nobody may use it any
-// more, who still reads or writes it gets net.ErrClosed, and its deadlines are gone; the
-// connection itself stays, under a new descriptor number, with what the system has
-// buffered and the options that were set. So deregister c from every Poll before. After a
-// failure c is as it was.
+// FromConn takes over a connection of package net: a *net.TCPConn, or a *net.UnixConn of
+// network "unix". On success it closes c, as c.Close does: do not use c any more. Goroutines
+// that still read or write c get net.ErrClosed, and its deadlines are gone. The connection
+// itself stays open under a new descriptor number, with the data that the system has buffered
+// and the options that were set. Therefore deregister c from every Poll first. On failure c
+// is unchanged.
 //
-// Other kinds of net.Conn are refused (errors.ErrUnsupported). They may have read more
-// than they gave away, or encrypt: tls.Conn, and what wraps a connection. Take over the
-// one below before any of its data was read by another.
+// Other kinds of net.Conn fail with errors.ErrUnsupported. A type that wraps a connection,
+// such as tls.Conn, may have buffered data, or may encrypt. Take over the wrapped connection,
+// before the wrapper has read any of its data.
 func FromConn(c net.Conn) (*Conn, error) {
 	if nilvalue.Is(c) {
-		return nil, errNoConn
+		return nil, errNilConn
 	}
 	var p proto
 	switch c := c.(type) {
@@ -40,12 +40,12 @@ func FromConn(c net.Conn) (*Conn, error) {
 	case *net.UnixConn:
 		p = unixStream
 		if network := c.LocalAddr().Network(); network != "unix" {
-			return nil, notTaken(c, "of network "+network+": see FromPacketConn for unixgram")
+			return nil, unsupportedConn(c, "network "+network+": use FromPacketConn for unixgram")
 		}
 	case *net.UDPConn:
-		return nil, notTaken(c, "it has datagrams: use FromPacketConn")
+		return nil, unsupportedConn(c, "datagram socket: use FromPacketConn")
 	default:
-		return nil, notTaken(c, "only a *net.TCPConn or a *net.UnixConn is nothing but its descriptor")
+		return nil, unsupportedConn(c, "not a plain connection: pass the *net.TCPConn or *net.UnixConn below it")
 	}
 	h, f, err := takeOver(c)
 	if err != nil {
@@ -54,11 +54,11 @@ func FromConn(c net.Conn) (*Conn, error) {
 	return newConn(h, p, f), nil
 }
 
-// FromPacketConn is FromConn for datagrams: a *net.UDPConn, connected or not, or a
-// *net.UnixConn of network "unixgram".
+// FromPacketConn is like FromConn, but for datagram sockets: a *net.UDPConn, connected or
+// not, or a *net.UnixConn of network "unixgram".
 func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
 	if nilvalue.Is(c) {
-		return nil, errNoConn
+		return nil, errNilConn
 	}
 	var p proto
 	switch c := c.(type) {
@@ -67,10 +67,10 @@ func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
 	case *net.UnixConn:
 		p = unixDatagram
 		if network := c.LocalAddr().Network(); network != "unixgram" {
-			return nil, notTaken(c, "of network "+network+": see FromConn for unix")
+			return nil, unsupportedConn(c, "network "+network+": use FromConn for unix")
 		}
 	default:
-		return nil, notTaken(c, "only a *net.UDPConn or a *net.UnixConn is nothing but its descriptor")
+		return nil, unsupportedConn(c, "not a plain socket: pass the *net.UDPConn or *net.UnixConn below it")
 	}
 	h, f, err := takeOver(c)
 	if err != nil {
@@ -82,7 +82,7 @@ func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
 	return taken, nil
 }
 
-// netSocket is what FromConn and FromPacketConn take.
+// netSocket has the methods that takeOver needs.
 type netSocket interface {
 	Close() error
 	LocalAddr() net.Addr
@@ -102,15 +102,15 @@ func takeOver(c netSocket) (h handle, f family, err error) {
 	if err != nil {
 		return 0, 0, &net.OpError{Op: "take over", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Err: err}
 	}
-	if err := c.Close(); err != nil { // somebody else was closing it
+	if err := c.Close(); err != nil { // another goroutine has closed it
 		_ = closeNew(h)
 		return 0, 0, err
 	}
 	return h, f, nil
 }
 
-var errNoConn = &net.OpError{Op: "take over", Err: fmt.Errorf("there is no connection: %w", fs.ErrInvalid)}
+var errNilConn = &net.OpError{Op: "take over", Err: fmt.Errorf("nil connection: %w", fs.ErrInvalid)}
 
-func notTaken(c any, why string) error {
+func unsupportedConn(c any, why string) error {
 	return &net.OpError{Op: "take over", Err: fmt.Errorf("%T: %s: %w", c, why, errUnsupported)}
 }

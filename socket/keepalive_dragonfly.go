@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Times are milliseconds here.
+// DragonFly takes these times in milliseconds.
 
 func setKeepAliveIdle(h handle, seconds int) error {
 	return setInt(h, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, min(seconds, math.MaxInt32/1000)*1000)

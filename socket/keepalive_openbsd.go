@@ -1,6 +1,6 @@
 package socket
 
-// The times of keep-alive are the system's alone (sysctl net.inet.tcp.keepidle).
+// OpenBSD has these times only for the whole system (sysctl net.inet.tcp.keepidle).
 
 func setKeepAliveIdle(handle, int) error     { return errNoOption("TCP_KEEPIDLE") }
 func setKeepAliveInterval(handle, int) error { return errNoOption("TCP_KEEPINTVL") }

@@ -8,20 +8,23 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Listener accepts connections, and never blocks. It is an epore.Source, readable when
-// there is one to accept. All methods may be called from any goroutine.
+// Listener accepts connections, and never blocks. It is an epore.Source that is readable
+// when a connection waits to be accepted. All methods may be called from any goroutine.
 type Listener struct {
 	base
 	path   string // of a Unix socket with a file
 	unlink atomic.Bool
 }
 
-// Listen listens on an address: network is "tcp", "tcp4", "tcp6" or "unix". Addresses
-// are those of [net.Listen] with literal IPs: "127.0.0.1:80", "[::1]:80",
-// "[fe80::1%eth0]:80", ":80" for all addresses, of IPv4 and IPv6 where the system has
-// both, port 0 or none for a free one ([Listener.Addr] tells). A host or service name is
-// refused: resolve it first, which may block. A Unix socket has a path, or on Linux
-// "@name" in the abstract namespace.
+// Listen listens on an address. The network is "tcp", "tcp4", "tcp6" or "unix".
+//
+// Addresses are those of [net.Listen] with literal IPs: "127.0.0.1:80", "[::1]:80",
+// "[fe80::1%eth0]:80". ":80" means all addresses, of both IPv4 and IPv6 where the system
+// supports both. Port 0, or no port, lets the system choose a free one ([Listener.Addr]
+// returns it). The address of a Unix socket is a path, or on Linux "@name" in the abstract
+// namespace.
+//
+// A host or service name is an error, because resolving it may block: resolve it first.
 func Listen(network, address string, opts ...Option) (*Listener, error) {
 	t, err := parse("listen", network, address, false, true)
 	if err != nil {
@@ -47,20 +50,20 @@ func Listen(network, address string, opts ...Option) (*Listener, error) {
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Source: nil, Addr: t.addr(), Err: err}
 	}
-	if t.family == local && t.path != "" && t.path[0] != '@' {
+	if t.family == unixDomain && t.path != "" && t.path[0] != '@' {
 		l.path = t.path
 		l.unlink.Store(true)
 	}
 	return l, nil
 }
 
-// prepareListener sets what has to be set before an address is bound.
+// prepareListener sets the options that must be set before bind.
 func prepareListener(h handle, t *target, o *options) error {
 	if t.proto == tcp {
 		if err := setReuseAddr(h); err != nil {
 			return err
 		}
-		if err := setNoDelay(h, true); err != nil { // most systems pass it on to what is accepted
+		if err := setNoDelay(h, true); err != nil { // on most systems, accepted connections inherit it
 			return err
 		}
 	}
@@ -70,7 +73,8 @@ func prepareListener(h handle, t *target, o *options) error {
 	return nil
 }
 
-// open makes a socket for the target, and b own it once setup has succeeded.
+// open creates a socket for the target, calls setup with it, and makes it the descriptor of
+// b. It closes the socket if setup fails.
 func (t *target) open(b *base, setup func(h handle) error) error {
 	h, err := newSocket(t)
 	if err != nil {
@@ -84,16 +88,17 @@ func (t *target) open(b *base, setup func(h handle) error) error {
 	return nil
 }
 
-// Accept returns the next connection, or ErrWouldBlock when there is none. Connections
-// that were given up before they were accepted are passed over.
+// Accept returns the next connection, or ErrWouldBlock if none waits. It skips connections
+// that the peer gave up before they were accepted.
 //
-// Out of descriptors (syscall.EMFILE, syscall.ENFILE) the Listener stays as it is, and
-// the connection waits. Level-triggered, its event would repeat at once: deregister the
-// Listener until a connection of yours is closed, as examples/echo does, or reset those
-// that matter least. Edge-triggered, call Accept again by then: no further event is
-// certain before it returned ErrWouldBlock.
+// When descriptors run out (syscall.EMFILE, syscall.ENFILE), the Listener stays usable and
+// the connection keeps waiting. With level-triggered interest the event would repeat at once:
+// deregister the Listener until you have closed a connection, as examples/echo does, or reset
+// the connections that matter least. With edge-triggered interest, call Accept again after
+// you have closed a connection: no further event is certain before Accept has returned
+// ErrWouldBlock.
 func (l *Listener) Accept() (*Conn, error) {
-	d := l.own()
+	d := l.descriptor()
 	if !d.Acquire() {
 		return nil, l.closed("accept")
 	}
@@ -107,24 +112,24 @@ func (l *Listener) Accept() (*Conn, error) {
 	}
 	c := newConn(h, l.proto, l.family)
 	if l.proto == tcp && !inheritsNoDelay {
-		_ = setNoDelay(h, true) // fails for one that is reset already, which reading tells
+		_ = setNoDelay(h, true) // it fails if the connection is reset already; reading reports that
 	}
 	return c, nil
 }
 
-// Close closes the Listener as [Conn.Close] does, and removes the file of a Unix socket
-// that Listen has made. Connections that wait to be accepted are reset.
+// Close closes the Listener as [Conn.Close] does, and removes the file of a Unix socket that
+// Listen has created. Connections that wait to be accepted are reset.
 func (l *Listener) Close() error {
-	if l.unlink.Swap(false) { // first: later, it may be the file of somebody else
+	if l.unlink.Swap(false) { // before closing: later the file may belong to another listener
 		_ = os.Remove(l.path)
 	}
 	return l.base.Close()
 }
 
-// SetUnlinkOnClose says whether Close removes the file of a Unix socket; it does unless
-// told otherwise.
+// SetUnlinkOnClose sets whether Close removes the file of a Unix socket. The default is that
+// it does.
 func (l *Listener) SetUnlinkOnClose(unlink bool) { l.unlink.Store(unlink && l.path != "") }
 
-// Addr returns the address that the Listener listens on, asked of the system: a
-// *net.TCPAddr or *net.UnixAddr. It is nil when the Listener is closed.
-func (l *Listener) Addr() net.Addr { return l.named(localName) }
+// Addr returns the address that the Listener listens on, a *net.TCPAddr or *net.UnixAddr. It
+// asks the system each time. It returns nil if the Listener is closed.
+func (l *Listener) Addr() net.Addr { return l.address(localName) }

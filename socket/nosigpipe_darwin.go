@@ -2,8 +2,8 @@ package socket
 
 import "golang.org/x/sys/unix"
 
-// sendFlags keep a write to a peer that is gone from being a signal: here it is an
-// option of the socket instead.
+// sendFlags are the flags of every write. On macOS an option of the socket, not a flag,
+// prevents the signal SIGPIPE.
 const sendFlags = 0
 
 func setNoSignal(fd int) error {

@@ -4,8 +4,9 @@ package socket
 
 import "golang.org/x/sys/unix"
 
-// sendFlags keep a write to a peer that is gone from being a signal. (The runtime would
-// ignore it but for the numbers 1 and 2, and hand it to who has asked for SIGPIPE.)
+// sendFlags are the flags of every write. MSG_NOSIGNAL prevents SIGPIPE when the peer is
+// gone. (The Go runtime ignores that signal, except for descriptors 1 and 2, and delivers it
+// to programs that have asked for SIGPIPE.)
 const sendFlags = unix.MSG_NOSIGNAL
 
 func setNoSignal(int) error { return nil }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Option is an argument to Listen and ListenPacket.
+// Option is an optional setting of Listen and ListenPacket.
 type Option func(*options)
 
 type options struct {
@@ -17,27 +17,30 @@ type options struct {
 	backlog     int
 }
 
-// ReusePort lets several sockets listen on one address (SO_REUSEPORT, and
-// SO_REUSEPORT_LB on FreeBSD): a listener for each Poll. Linux, FreeBSD and DragonFly
-// spread connections and datagrams over them; the other BSDs and macOS give them to one.
-// Where there is no such thing: errors.ErrUnsupported.
+// ReusePort lets several sockets listen on one address (SO_REUSEPORT; on FreeBSD
+// SO_REUSEPORT_LB), for example one listener for each Poll. Linux, FreeBSD and DragonFly
+// distribute connections and datagrams among the sockets; the other BSDs and macOS give them
+// all to one. Where the system lacks the option, Listen and ListenPacket fail with
+// errors.ErrUnsupported.
 func ReusePort() Option { return func(o *options) { o.reusePort = true } }
 
-// DeferAccept has connections accepted only when their first data has come, or after
-// about this time, which is rounded up to whole seconds (Linux, TCP_DEFER_ACCEPT); or
-// without end, whatever the time (FreeBSD, where the accept filter accf_data has to be
-// loaded). For protocols in which the client speaks first. It concerns Listen with TCP.
-// Where there is no such thing: errors.ErrUnsupported.
+// DeferAccept delays a connection until its first data has arrived. It is for protocols in
+// which the client speaks first, and only for Listen with TCP.
+//
+// On Linux (TCP_DEFER_ACCEPT) a connection can be accepted without data after about atMost,
+// rounded up to whole seconds. On FreeBSD, where the accept filter accf_data must be loaded,
+// it waits indefinitely, whatever atMost is. Where the system lacks the option, Listen fails
+// with errors.ErrUnsupported.
 func DeferAccept(atMost time.Duration) Option {
 	return func(o *options) { o.deferAccept = atMost }
 }
 
-// Backlog is how many connections may wait to be accepted, beyond which the system lets
-// clients try again later. Without it, or below 1, as many as the system allows (on
-// Linux net.core.somaxconn), which also cuts what is asked for here.
+// Backlog sets how many connections may wait to be accepted. Beyond that number, the system
+// makes clients try again later. Without this option, or with n below 1, the backlog is the
+// maximum of the system (on Linux net.core.somaxconn), which also limits n.
 func Backlog(n int) Option { return func(o *options) { o.backlog = n } }
 
-// maxBacklog is above what any system allows by default. Old kernels keep 16 bits of it.
+// maxBacklog is above the default limit of every system. Old kernels use 16 bits of it.
 const maxBacklog = math.MaxUint16
 
 func apply(opts []Option) options {
@@ -53,42 +56,44 @@ func apply(opts []Option) options {
 	return o
 }
 
-// SetReadBuffer sets the size of the system's receive buffer (SO_RCVBUF). Linux doubles
-// it, and cuts it at net.core.rmem_max.
+// SetReadBuffer sets the size of the system's receive buffer in bytes (SO_RCVBUF). Linux
+// doubles the size, and limits it to net.core.rmem_max.
 func (b *base) SetReadBuffer(bytes int) error {
 	return b.do("set", func(h handle) error { return setReadBuffer(h, bytes) })
 }
 
-// SetWriteBuffer sets the size of the system's send buffer (SO_SNDBUF). Linux doubles
-// it, and cuts it at net.core.wmem_max.
+// SetWriteBuffer sets the size of the system's send buffer in bytes (SO_SNDBUF). Linux
+// doubles the size, and limits it to net.core.wmem_max.
 func (b *base) SetWriteBuffer(bytes int) error {
 	return b.do("set", func(h handle) error { return setWriteBuffer(h, bytes) })
 }
 
-// SetNoDelay says whether data is sent at once (true, as every TCP Conn begins) or
-// collected for a moment into fewer packets (TCP_NODELAY).
+// SetNoDelay sets whether data is sent at once, or delayed for a moment to send fewer packets
+// (TCP_NODELAY). Every TCP Conn begins with true: no delay.
 func (c *Conn) SetNoDelay(noDelay bool) error {
 	return c.tcpOption(func(h handle) error { return setNoDelay(h, noDelay) })
 }
 
-// SetLinger says what becomes of data that was written and not yet delivered when a TCP
-// Conn is closed: below 0, as a Conn begins, it is still delivered in the background;
-// with 0 it is thrown away and the connection reset; above 0, Close waits for it,
-// at most so many seconds (on some systems in the background).
+// SetLinger sets what happens to written data that is not delivered yet when a TCP Conn is
+// closed. Below 0, the default, the system still delivers it in the background. With 0, the
+// data is discarded and the connection reset. Above 0, Close waits until it is delivered, at
+// most that many seconds (on some systems in the background).
 func (c *Conn) SetLinger(seconds int) error {
 	return c.tcpOption(func(h handle) error { return setLinger(h, seconds) })
 }
 
-// SetKeepAlive says whether the system asks a silent peer if it is there. Unlike in
-// package net a Conn begins without.
+// SetKeepAlive sets whether the system probes a silent peer (SO_KEEPALIVE). Unlike in package
+// net, the default is off.
 func (c *Conn) SetKeepAlive(on bool) error {
 	return c.tcpOption(func(h handle) error { return setKeepAlive(h, on) })
 }
 
-// SetKeepAliveConfig sets SetKeepAlive and its times as [net.TCPConn] does: times are
-// rounded up to whole seconds, zero stands for 15 s and 9 probes, and what is negative
-// stays as it is. What the system cannot set is errors.ErrUnsupported, unless it is
-// negative; then nothing was changed but what stands before it in the struct.
+// SetKeepAliveConfig sets keep-alive and its parameters as [net.TCPConn] does. Times are
+// rounded up to whole seconds. Zero means the default: 15 s, and 9 probes. A negative value
+// leaves the parameter unchanged.
+//
+// A parameter that the system cannot set fails with errors.ErrUnsupported, unless it is
+// negative. Then only the fields before it in the struct have taken effect.
 func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	return c.tcpOption(func(h handle) error {
 		if err := setKeepAlive(h, config.Enable); err != nil || !config.Enable {
@@ -117,7 +122,7 @@ func (c *Conn) SetKeepAliveConfig(config net.KeepAliveConfig) error {
 	})
 }
 
-// seconds rounds up, and takes zero for the default.
+// seconds rounds d up to whole seconds; zero means the default.
 func seconds(d time.Duration, byDefault int) int {
 	if d == 0 {
 		return byDefault
@@ -125,11 +130,11 @@ func seconds(d time.Duration, byDefault int) int {
 	return int(min((d-1)/time.Second+1, math.MaxInt32))
 }
 
-// tcpOption sets what only TCP has.
+// tcpOption sets an option that exists only for TCP.
 func (c *Conn) tcpOption(set func(h handle) error) error {
 	return c.do("set", func(h handle) error {
 		if c.proto != tcp {
-			return fmt.Errorf("an option of TCP: %w", fs.ErrInvalid)
+			return fmt.Errorf("option only for TCP: %w", fs.ErrInvalid)
 		}
 		return set(h)
 	})

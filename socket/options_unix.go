@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setInt sets an option to a number or a truth value.
+// setInt sets an option to a number or a boolean.
 func setInt[T int | bool](h handle, level, option int, value T) error {
 	n := 0
 	switch v := any(value).(type) {

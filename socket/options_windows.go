@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// setInt sets an option to a number or a truth value.
+// setInt sets an option to a number or a boolean.
 func setInt[T int | bool](h handle, level, option int, value T) error {
 	n := 0
 	switch v := any(value).(type) {
@@ -27,8 +27,8 @@ func setNoDelay(h handle, on bool) error {
 	return setInt(h, windows.IPPROTO_TCP, windows.TCP_NODELAY, on)
 }
 
-// setReuseAddr has nothing to do: on Windows an address is free again at once, and
-// SO_REUSEADDR would let others take it away while it is in use.
+// setReuseAddr does nothing: on Windows an address is free again at once, and SO_REUSEADDR
+// would let another program take the address while it is in use.
 func setReuseAddr(handle) error { return nil }
 
 func setReusePort(handle) error { return errNoOption("SO_REUSEPORT") }
@@ -48,7 +48,7 @@ func setWriteBuffer(h handle, bytes int) error {
 func setLinger(h handle, seconds int) error {
 	l := windows.Linger{}
 	if seconds >= 0 {
-		l.Onoff, l.Linger = 1, int32(min(seconds, math.MaxUint16)) // it has 16 bits
+		l.Onoff, l.Linger = 1, int32(min(seconds, math.MaxUint16)) // the option has 16 bits
 	}
 	return os.NewSyscallError("setsockopt", windows.SetsockoptLinger(windows.Handle(h), windows.SOL_SOCKET, windows.SO_LINGER, &l))
 }
@@ -57,7 +57,7 @@ func setKeepAlive(h handle, on bool) error {
 	return setInt(h, windows.SOL_SOCKET, windows.SO_KEEPALIVE, on)
 }
 
-// setTime sets what is there from Windows 10, version 1709, on.
+// setTime sets an option that exists since Windows 10, version 1709.
 func setTime(h handle, option, value int) error {
 	err := setInt(h, windows.IPPROTO_TCP, option, value)
 	if errors.Is(err, windows.WSAENOPROTOOPT) {

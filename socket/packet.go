@@ -9,17 +9,16 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// PacketConn is a socket for datagrams that never blocks: UDP or Unix. It is an
-// epore.Source. All methods may be called from any goroutine; each datagram is read or
-// written by one of them as a whole.
+// PacketConn is a datagram socket, UDP or Unix. It never blocks. It is an epore.Source. All
+// methods may be called from any goroutine: each call reads or writes one whole datagram.
 type PacketConn struct {
 	base
 	connected bool
 }
 
-// ListenPacket opens a socket for datagrams at an address: network is "udp", "udp4",
-// "udp6" or "unixgram". Addresses are as in [Listen]. The file of a Unix socket stays
-// when it is closed, as in package net.
+// ListenPacket opens a datagram socket at an address. The network is "udp", "udp4", "udp6" or
+// "unixgram". Addresses are as for [Listen]. As in package net, Close does not remove the
+// file of a Unix datagram socket.
 func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) {
 	t, err := parse("listen", network, address, true, true)
 	if err != nil {
@@ -37,7 +36,7 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 			}
 		}
 		if o.deferAccept > 0 {
-			return fmt.Errorf("DeferAccept is for TCP: %w", fs.ErrInvalid)
+			return fmt.Errorf("DeferAccept is only for TCP: %w", fs.ErrInvalid)
 		}
 		return bind(h, &t)
 	})
@@ -47,9 +46,9 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 	return c, nil
 }
 
-// DialPacket opens a socket for datagrams to and from one address: Write sends there,
-// and Read receives what comes from there. Networks are as in [ListenPacket]; no host
-// means this one.
+// DialPacket opens a datagram socket that is connected to one address: Write sends to it, and
+// Read receives only what it sends. The network is as for [ListenPacket]. An address without
+// a host means this host.
 func DialPacket(network, address string) (*PacketConn, error) {
 	t, err := parse("dial", network, address, true, false)
 	if err != nil {
@@ -68,7 +67,7 @@ func DialPacket(network, address string) (*PacketConn, error) {
 	return c, nil
 }
 
-// preparePacket sets what package net sets.
+// preparePacket sets the options that package net sets.
 func preparePacket(h handle, t *target) error {
 	if t.proto == udp {
 		return setBroadcast(h)
@@ -76,12 +75,12 @@ func preparePacket(h handle, t *target) error {
 	return nil
 }
 
-// Read reads one datagram, which may be empty (0 and nil); ErrWouldBlock when there is
-// none. Of one that is longer than b it returns the beginning, and ErrTruncated. On a
-// connected socket an earlier Write that found nobody there may show as
-// syscall.ECONNREFUSED.
+// Read reads one datagram, which may be empty: then it returns 0 and nil. It returns
+// ErrWouldBlock if no datagram is available. If the datagram is longer than b, it returns the
+// beginning and ErrTruncated. On a connected socket, it may return syscall.ECONNREFUSED for
+// an earlier Write that no socket has received.
 func (c *PacketConn) Read(b []byte) (int, error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("read")
 	}
@@ -93,10 +92,10 @@ func (c *PacketConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write sends b, which may be empty, as one datagram to where the socket is connected. It
-// returns ErrWouldBlock when there is no room for it.
+// Write sends b, which may be empty, as one datagram to the address that the socket is
+// connected to. It returns ErrWouldBlock if the system has no room for it.
 func (c *PacketConn) Write(b []byte) (int, error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("write")
 	}
@@ -108,10 +107,11 @@ func (c *PacketConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadFromAddrPort is Read, and tells who sent it. Addresses are never IPv4-mapped. On
-// Linux nothing is allocated. It is for UDP: of a Unix socket the address is not valid.
+// ReadFromAddrPort is like Read, and also returns the address of the sender, which is never
+// IPv4-mapped. On Linux it allocates nothing. It is for UDP: for a Unix socket the returned
+// address is not valid.
 func (c *PacketConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, from, c.closed("read")
 	}
@@ -123,15 +123,15 @@ func (c *PacketConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err
 	return n, from, err
 }
 
-// WriteToAddrPort sends b as one datagram to an address, of a UDP socket that is not
-// connected (else net.ErrWriteToConnected). ErrWouldBlock: there is no room for it. On
-// Linux nothing is allocated.
+// WriteToAddrPort sends b as one datagram to an address. It is for UDP sockets that are not
+// connected: on a connected socket it fails with net.ErrWriteToConnected. It returns
+// ErrWouldBlock if the system has no room for the datagram. On Linux it allocates nothing.
 func (c *PacketConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return 0, c.closed("write")
 	}
-	err := c.accepts(to)
+	err := c.checkDestination(to)
 	n := 0
 	if err == nil {
 		n, err = sysSendTo(d.Handle(), c.family, b, to)
@@ -143,19 +143,19 @@ func (c *PacketConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	return n, err
 }
 
-// accepts says why nothing can be sent to an address from here.
-func (c *PacketConn) accepts(to netip.AddrPort) error {
+// checkDestination returns the reason why c cannot send to an address.
+func (c *PacketConn) checkDestination(to netip.AddrPort) error {
 	switch {
 	case c.connected:
 		return net.ErrWriteToConnected
 	case c.proto != udp || !to.IsValid() || c.family == inet4 && !to.Addr().Unmap().Is4():
-		return fmt.Errorf("the address %v does not fit this socket: %w", to, fs.ErrInvalid)
+		return fmt.Errorf("address %v does not fit this socket: %w", to, fs.ErrInvalid)
 	}
 	return nil
 }
 
-// ReadFrom is Read, and tells who sent it: a *net.UDPAddr or *net.UnixAddr, which is
-// allocated. The address of a Unix socket without a name is nil.
+// ReadFrom is like Read, and also returns the address of the sender: a *net.UDPAddr or
+// *net.UnixAddr, which it allocates. The address of a Unix socket without a name is nil.
 func (c *PacketConn) ReadFrom(b []byte) (n int, from net.Addr, err error) {
 	if c.proto == udp {
 		n, addr, err := c.ReadFromAddrPort(b)
@@ -171,7 +171,8 @@ func (c *PacketConn) ReadFrom(b []byte) (n int, from net.Addr, err error) {
 	return n, from, err
 }
 
-// WriteTo sends b as one datagram to a *net.UDPAddr or *net.UnixAddr.
+// WriteTo sends b as one datagram to a *net.UDPAddr or *net.UnixAddr. It fails as
+// WriteToAddrPort does.
 func (c *PacketConn) WriteTo(b []byte, to net.Addr) (n int, err error) {
 	switch addr := to.(type) {
 	case *net.UDPAddr:
@@ -191,13 +192,13 @@ func (c *PacketConn) WriteTo(b []byte, to net.Addr) (n int, err error) {
 		}
 	}
 	return 0, c.doTransfer("write", backend.Writable, func(handle) error {
-		return fmt.Errorf("the address %v does not fit this socket: %w", to, fs.ErrInvalid)
+		return fmt.Errorf("address %v does not fit this socket: %w", to, fs.ErrInvalid)
 	})
 }
 
-// doTransfer calls f with the descriptor, to read or write.
+// doTransfer calls f with the descriptor. It is for reads and writes off the hot path.
 func (c *PacketConn) doTransfer(op string, in backend.Interest, f func(h handle) error) error {
-	d := c.own()
+	d := c.descriptor()
 	if !d.Acquire() {
 		return c.closed(op)
 	}
@@ -208,7 +209,7 @@ func (c *PacketConn) doTransfer(op string, in backend.Interest, f func(h handle)
 	return nil
 }
 
-// transferError is what reading or writing returns for err. Between Acquire and
+// transferError translates err, the error of a read or write. Called between Acquire and
 // Release.
 func (c *PacketConn) transferError(op string, in backend.Interest, err error) error {
 	switch err {
@@ -220,10 +221,10 @@ func (c *PacketConn) transferError(op string, in backend.Interest, err error) er
 	return c.failed(op, err)
 }
 
-// LocalAddr returns the local address, asked of the system at each call: a *net.UDPAddr
-// or *net.UnixAddr. It is nil when the PacketConn is closed.
-func (c *PacketConn) LocalAddr() net.Addr { return c.named(localName) }
+// LocalAddr returns the local address, a *net.UDPAddr or *net.UnixAddr. It asks the system
+// each time. It returns nil if the PacketConn is closed.
+func (c *PacketConn) LocalAddr() net.Addr { return c.address(localName) }
 
-// RemoteAddr returns the address that the PacketConn is connected to, as LocalAddr does;
-// nil when it is not.
-func (c *PacketConn) RemoteAddr() net.Addr { return c.named(remoteName) }
+// RemoteAddr returns the address that the PacketConn is connected to, as LocalAddr does. It
+// returns nil if the PacketConn is not connected.
+func (c *PacketConn) RemoteAddr() net.Addr { return c.address(remoteName) }

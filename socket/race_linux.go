@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// The race detector does not see what a raw system call does. As in packages syscall and
-// unix, reading is a write to the buffer, and whatever was done before a write to any
-// socket is visible after a read.
+// The race detector does not see memory accesses of raw system calls. As in packages syscall
+// and unix, these functions tell it that a read writes to the buffer, and that everything
+// before a write to any socket happens before a read.
 
 var ioSync byte
 

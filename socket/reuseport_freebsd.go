@@ -2,5 +2,5 @@ package socket
 
 import "golang.org/x/sys/unix"
 
-// SO_REUSEPORT alone gives all connections to one.
+// SO_REUSEPORT alone gives all connections to one socket.
 func setReusePort(h handle) error { return setInt(h, unix.SOL_SOCKET, unix.SO_REUSEPORT_LB, true) }

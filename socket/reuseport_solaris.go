@@ -1,4 +1,4 @@
 package socket
 
-// Newer illumos has it, by a number that package unix does not know.
+// Newer versions of illumos have the option, but package unix lacks its number.
 func setReusePort(handle) error { return errNoOption("SO_REUSEPORT") }

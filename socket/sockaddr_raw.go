@@ -7,10 +7,10 @@ import (
 	"unsafe"
 )
 
-// The addresses of datagrams without an allocation: as the system has them, in memory
-// for one of IPv6, which is enough for one of IPv4.
+// The addresses of datagrams are converted without an allocation: they are read and written
+// in the kernel's own layout, in memory for an IPv6 address, where an IPv4 address fits too.
 
-// fromRaw reads an address that the kernel has written, IPv4 unmapped.
+// fromRaw converts an address that the kernel has written; IPv4-mapped ones become IPv4.
 func fromRaw(rsa *rawSockaddr6) netip.AddrPort {
 	port := (*[2]byte)(unsafe.Pointer(&rsa.Port))
 	p := uint16(port[0])<<8 | uint16(port[1])
@@ -18,7 +18,7 @@ func fromRaw(rsa *rawSockaddr6) netip.AddrPort {
 	case afInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4((*rawSockaddr4)(unsafe.Pointer(rsa)).Addr), p)
 	case afInet6:
-		return netip.AddrPortFrom(zones.named(netip.AddrFrom16(rsa.Addr).Unmap(), rsa.Scope_id), p)
+		return netip.AddrPortFrom(zones.withZone(netip.AddrFrom16(rsa.Addr).Unmap(), rsa.Scope_id), p)
 	}
 	return netip.AddrPort{}
 }

@@ -8,44 +8,46 @@ import (
 	"github.com/epore/epore/internal/sharedfd"
 )
 
-// handle is a descriptor, as the layer of system calls takes it.
+// handle is a descriptor in the form that the system calls of this package take.
 type handle = backend.Handle
 
-// ownedSocket is what makes a socket one of the project's own: Polls tell it where it
-// is registered, and Close deregisters it there.
-type ownedSocket = sharedfd.Socket
+// sharedSocket makes a type a socket of this package: Polls record in it where it is
+// registered, and Close deregisters it there. The alias keeps the embedded field unexported.
+type sharedSocket = sharedfd.Socket
 
-// base is what all sockets have in common.
+// base is the part that all sockets have in common.
 type base struct {
-	ownedSocket
+	sharedSocket
 	proto  proto
 	family family
 }
 
-func (b *base) own() *sharedfd.Descriptor { return sharedfd.In(&b.ownedSocket) }
+func (b *base) descriptor() *sharedfd.Descriptor { return sharedfd.In(&b.sharedSocket) }
 
 // open makes h the descriptor of b.
 func (b *base) open(h handle, p proto, f family) {
 	b.proto, b.family = p, f
-	b.own().Open(h)
+	b.descriptor().Open(h)
 }
 
-// wouldBlock is the answer of every operation that finds nothing to do, made here
-// and nowhere else: where the kernel knows no edges, this is when the Polls have to
-// ask for the next one. Between Acquire and Release.
+// wouldBlock returns ErrWouldBlock. Every operation that can do nothing now returns through
+// here, because this is when Polls that emulate edges must ask for the next one. Called
+// between Acquire and Release.
 func (b *base) wouldBlock(in backend.Interest) error {
-	if rearms {
-		b.own().WouldBlock(in)
+	if emulatesEdges {
+		b.descriptor().WouldBlock(in)
 	}
 	return ErrWouldBlock
 }
 
-// Close deregisters the socket from every Poll with which it is registered, and closes
-// it: no event of it is delivered any more, not even one in the batch in hand. Operations
-// that other goroutines are in the middle of end first, without Close waiting for them;
-// later ones fail with net.ErrClosed, and so does a second Close.
+// Close deregisters the socket from every Poll that it is registered with, and closes it. No
+// event of it is delivered any more, not even one in the current batch.
+//
+// Close does not wait for operations that other goroutines have begun: they complete first,
+// and then the descriptor is closed. Later operations fail with net.ErrClosed, and so does a
+// second Close.
 func (b *base) Close() error {
-	closed, err := b.own().Close()
+	closed, err := b.descriptor().Close()
 	if !closed {
 		return b.closed("close")
 	}
@@ -55,20 +57,21 @@ func (b *base) Close() error {
 	return nil
 }
 
-// SyscallConn makes the socket an epore.Source, and gives access to its descriptor,
-// which is not closed while a function passed to Control, Read or Write runs. Read and
-// Write call it once: when it returns false, they return ErrWouldBlock rather than
-// waiting. They need that to be said of an operation that would block, where edges are
-// made by hand (Windows).
+// SyscallConn makes the socket an epore.Source and gives access to its descriptor. The
+// descriptor is not closed while a function passed to Control, Read or Write runs.
+//
+// Read and Write call their function once. When it returns false, they do not wait: they
+// return ErrWouldBlock. A function that operates on the descriptor must return false when
+// the operation would block: where edges are emulated (Windows), the Polls need to know.
 func (b *base) SyscallConn() (syscall.RawConn, error) {
-	if !b.own().Acquire() {
+	if !b.descriptor().Acquire() {
 		return nil, b.closed("raw-control")
 	}
-	b.own().Release()
+	b.descriptor().Release()
 	return (*rawConn)(b), nil
 }
 
-// rawConn is a socket behind syscall.RawConn.
+// rawConn is a socket as a syscall.RawConn.
 type rawConn base
 
 // Control implements [syscall.RawConn].
@@ -87,33 +90,33 @@ func (r *rawConn) Write(f func(fd uintptr) bool) error {
 }
 
 func (b *base) control(op string, in backend.Interest, f func(fd uintptr) bool) error {
-	if !b.own().Acquire() {
+	if !b.descriptor().Acquire() {
 		return b.closed(op)
 	}
-	defer b.own().Release()
-	if !f(uintptr(b.own().Handle())) {
+	defer b.descriptor().Release()
+	if !f(uintptr(b.descriptor().Handle())) {
 		return b.wouldBlock(in)
 	}
 	return nil
 }
 
-// do calls f with the descriptor, for what is not done often.
+// do calls f with the descriptor. It is for operations off the hot path.
 func (b *base) do(op string, f func(h handle) error) error {
-	if !b.own().Acquire() {
+	if !b.descriptor().Acquire() {
 		return b.closed(op)
 	}
-	defer b.own().Release()
-	if err := f(b.own().Handle()); err != nil {
+	defer b.descriptor().Release()
+	if err := f(b.descriptor().Handle()); err != nil {
 		return b.failed(op, err)
 	}
 	return nil
 }
 
-// named asks the system for an address; nil: it knows none, or b is closed.
-func (b *base) named(name func(handle, proto) net.Addr) net.Addr {
-	if !b.own().Acquire() {
+// address asks the system for an address. It returns nil if there is none, or b is closed.
+func (b *base) address(ask func(handle, proto) net.Addr) net.Addr {
+	if !b.descriptor().Acquire() {
 		return nil
 	}
-	defer b.own().Release()
-	return name(b.own().Handle(), b.proto)
+	defer b.descriptor().Release()
+	return ask(b.descriptor().Handle(), b.proto)
 }

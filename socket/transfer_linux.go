@@ -12,33 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The hot paths of Linux: system calls that do not block are made without telling the
-// scheduler, which spares 60 ns each; and by package syscall, since those of x/sys go through
-// one function more, which costs some 7 ns: its return is probably mispredicted, since kernels
-// empty the processor's stack of return addresses.
+// Reading and writing on Linux. System calls that do not block are made without telling the
+// scheduler, which saves 60 ns each. They are made through package syscall: those of x/sys go
+// through one more function, which costs about 7 ns. Its return is probably mispredicted,
+// because kernels empty the processor's stack of return addresses.
 //
-// On 386 and s390x these calls have numbers of their own since Linux 4.3.
+// 386 and s390x have these calls under separate numbers since Linux 4.3.
 
-// The addresses of the kernel: see sockaddr_raw.go.
-type (
-	rawSockaddr4 = unix.RawSockaddrInet4
-	rawSockaddr6 = unix.RawSockaddrInet6
-)
+// maxRawTransfer is how many bytes a raw call transfers at most. While a raw call runs,
+// nothing else runs on its processor, and the garbage collector may have to wait for it. So a
+// larger transfer tells the scheduler, and is hardly slower for it.
+const maxRawTransfer = 64 << 10
 
-const (
-	afInet4 = unix.AF_INET
-	afInet6 = unix.AF_INET6
-)
-
-// rawMost is how many bytes a raw call transfers at most. While it runs nothing else
-// runs on its processor, and the garbage collector may have to wait for it; so what takes
-// longer tells the scheduler, and is hardly slower for it.
-const rawMost = 64 << 10
-
-// inheritsNoDelay says that accepted connections have the option of their listener.
-const inheritsNoDelay = true
-
-// recvfrom receives into b; who sent it, into from, if that is not nil.
+// recvfrom receives into b. It writes the sender's address to from, if that is not nil.
 func recvfrom(h handle, b []byte, flags uintptr, from *rawSockaddr6) (int, error) {
 	size := uint32(unsafe.Sizeof(*from))
 	psize := &size
@@ -48,7 +34,7 @@ func recvfrom(h handle, b []byte, flags uintptr, from *rawSockaddr6) (int, error
 	for {
 		var n uintptr
 		var errno unix.Errno
-		if len(b) <= rawMost {
+		if len(b) <= maxRawTransfer {
 			n, _, errno = syscall.RawSyscall6(unix.SYS_RECVFROM, uintptr(h), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
 				flags, uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(psize)))
 		} else {
@@ -68,13 +54,13 @@ func recvfrom(h handle, b []byte, flags uintptr, from *rawSockaddr6) (int, error
 	}
 }
 
-// sendto sends b; to an address of size bytes, if that is not nil.
+// sendto sends b, to an address of size bytes if that is not nil.
 func sendto(h handle, b []byte, to *rawSockaddr6, size uintptr) (int, error) {
 	raceWrite(b)
 	for {
 		var n uintptr
 		var errno unix.Errno
-		if len(b) <= rawMost {
+		if len(b) <= maxRawTransfer {
 			n, _, errno = syscall.RawSyscall6(unix.SYS_SENDTO, uintptr(h), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
 				sendFlags, uintptr(unsafe.Pointer(to)), size)
 		} else {
@@ -93,18 +79,7 @@ func sendto(h handle, b []byte, to *rawSockaddr6, size uintptr) (int, error) {
 	}
 }
 
-// received is the result of reading.
-func received(call string, n int, errno unix.Errno) (int, error) {
-	switch errno {
-	case 0:
-		return n, nil
-	case unix.EAGAIN:
-		return 0, ErrWouldBlock
-	}
-	return 0, os.NewSyscallError(call, errno)
-}
-
-// sysRead reads from a stream; 0 and nil at its end.
+// sysRead reads from a stream. It returns 0 and nil at the end of the stream.
 func sysRead(h handle, b []byte) (int, error) { return recvfrom(h, b, 0, nil) }
 
 // sysWrite writes to a stream.
@@ -112,17 +87,17 @@ func sysWrite(h handle, b []byte) (int, error) { return sendto(h, b, nil, 0) }
 
 // sysReceive receives a datagram.
 func sysReceive(h handle, b []byte) (int, error) {
-	n, err := recvfrom(h, b, unix.MSG_TRUNC, nil) // n is then how long it really was
+	n, err := recvfrom(h, b, unix.MSG_TRUNC, nil) // n is then the datagram's real length
 	if n > len(b) {
 		return len(b), ErrTruncated
 	}
 	return n, err
 }
 
-// sysSend sends a datagram to where h is connected.
+// sysSend sends a datagram to the address that h is connected to.
 func sysSend(h handle, b []byte) (int, error) { return sendto(h, b, nil, 0) }
 
-// sysReceiveFrom is sysReceive, and tells who sent it.
+// sysReceiveFrom receives a datagram, and returns its sender.
 func sysReceiveFrom(h handle, b []byte) (n int, from netip.AddrPort, err error) {
 	var rsa rawSockaddr6
 	if n, err = recvfrom(h, b, unix.MSG_TRUNC, &rsa); err != nil {
@@ -142,13 +117,13 @@ func sysSendTo(h handle, f family, b []byte, to netip.AddrPort) (int, error) {
 	return sendto(h, b, &rsa, size)
 }
 
-// iovecs is the memory for the buffers of one call.
+// iovecs is the memory in which one call lists its buffers.
 type iovecs [1024]unix.Iovec
 
 var iovecsPool = sync.Pool{New: func() any { return new(iovecs) }}
 
-// fill takes as many of bufs as there is room for, the empty ones left out, and returns
-// how many that are, of how many bytes.
+// fill lists as many of bufs as fit, without the empty ones. It returns how many it listed,
+// and how many bytes they have.
 func (v *iovecs) fill(bufs [][]byte) (n, size int) {
 	for _, b := range bufs {
 		if len(b) == 0 {
@@ -166,73 +141,62 @@ func (v *iovecs) fill(bufs [][]byte) (n, size int) {
 	return n, size
 }
 
-// done gives v back; the buffers are not to be kept alive by it.
-func (v *iovecs) done(n int) {
+// release returns v to the pool, without keeping its n buffers alive.
+func (v *iovecs) release(n int) {
 	clear(v[:n])
 	iovecsPool.Put(v)
 }
 
-// sysReadBuffers is sysRead into several buffers; wanted: one of them had room.
-func sysReadBuffers(h handle, bufs [][]byte) (n int, wanted bool, err error) {
+// sysReadBuffers reads from a stream into several buffers. hasRoom: they are not all empty.
+func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
 	v := iovecsPool.Get().(*iovecs)
 	count, size := v.fill(bufs)
-	defer v.done(count)
+	defer v.release(count)
 	if count == 0 {
 		return 0, false, nil
 	}
 	for {
 		var n uintptr
 		var errno unix.Errno
-		if size <= rawMost {
+		if size <= maxRawTransfer {
 			n, _, errno = syscall.RawSyscall6(unix.SYS_READV, uintptr(h), uintptr(unsafe.Pointer(v)), uintptr(count), 0, 0, 0)
 		} else {
 			n, _, errno = syscall.Syscall(unix.SYS_READV, uintptr(h), uintptr(unsafe.Pointer(v)), uintptr(count))
 		}
 		if errno != unix.EINTR {
-			if errno == 0 {
-				raceReadBuffers(bufs, int(n))
+			if errno != 0 {
+				n, err := transferResult("readv", 0, errno)
+				return n, true, err
 			}
-			n, err := received("readv", int(n), errno)
-			return n, true, err
+			raceReadBuffers(bufs, int(n))
+			return int(n), true, nil
 		}
 	}
 }
 
-// sysWriteBuffers is sysWrite from several buffers. It is sendmsg, since writev takes no
-// flags.
+// sysWriteBuffers writes several buffers to a stream. It uses sendmsg, because writev takes
+// no flags.
 func sysWriteBuffers(h handle, bufs [][]byte) (int, error) {
 	v := iovecsPool.Get().(*iovecs)
 	count, size := v.fill(bufs)
-	defer v.done(count)
+	defer v.release(count)
 	raceWriteBuffers(bufs)
 	msg := unix.Msghdr{Iov: &v[0]}
 	msg.SetIovlen(count)
 	for {
 		var n uintptr
 		var errno unix.Errno
-		if size <= rawMost {
+		if size <= maxRawTransfer {
 			n, _, errno = syscall.RawSyscall6(unix.SYS_SENDMSG, uintptr(h), uintptr(unsafe.Pointer(&msg)), sendFlags, 0, 0, 0)
 		} else {
 			n, _, errno = syscall.Syscall(unix.SYS_SENDMSG, uintptr(h), uintptr(unsafe.Pointer(&msg)), sendFlags)
 		}
-		if errno != unix.EINTR {
-			return received("sendmsg", int(n), errno)
-		}
-	}
-}
-
-// sysAccept accepts one connection.
-func sysAccept(h handle) (handle, error) {
-	for {
-		fd, _, errno := syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(h), 0, 0, newFlags, 0, 0)
 		switch errno {
 		case 0:
-			return handle(fd), nil
-		case unix.EAGAIN:
-			return 0, ErrWouldBlock
-		case unix.EINTR, unix.ECONNABORTED: // the latter was given up by the peer
+			return int(n), nil
+		case unix.EINTR:
 		default:
-			return 0, os.NewSyscallError("accept4", errno)
+			return transferResult("sendmsg", 0, errno)
 		}
 	}
 }

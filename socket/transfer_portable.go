@@ -4,27 +4,22 @@ package socket
 
 import (
 	"net/netip"
-	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 )
 
-// The same for every other Unix, with what package unix has for all of them. It allocates
-// the addresses of datagrams, and the list for the kernel of several buffers. The build
-// tag portable takes it on Linux, too, for tests.
+// Reading and writing on every Unix except Linux, with what package unix offers on all of
+// them. It allocates the addresses of datagrams and the list of buffers. The build tag
+// portable selects it on Linux too, for tests.
 
-// inheritsNoDelay says that accepted connections have the option of their listener. Most
-// systems do that; it is not written down.
-const inheritsNoDelay = false
-
-// sysRead reads from a stream; 0 and nil at its end.
+// sysRead reads from a stream. It returns 0 and nil at the end of the stream.
 func sysRead(h handle, b []byte) (n int, err error) {
-	err = again(func() (err error) {
+	err = retryInterrupted(func() (err error) {
 		n, err = unix.Read(int(h), b)
 		return err
 	})
-	return sent("read", n, err)
+	return transferResult("read", n, err)
 }
 
 // sysWrite writes to a stream.
@@ -36,10 +31,10 @@ func sysReceive(h handle, b []byte) (int, error) {
 	return n, err
 }
 
-// sysSend sends a datagram to where h is connected.
+// sysSend sends a datagram to the address that h is connected to.
 func sysSend(h handle, b []byte) (int, error) { return sendMessage(h, b, nil) }
 
-// sysReceiveFrom is sysReceive, and tells who sent it.
+// sysReceiveFrom receives a datagram, and returns its sender.
 func sysReceiveFrom(h handle, b []byte) (int, netip.AddrPort, error) {
 	n, from, err := receiveMessage(h, b)
 	return n, addrPortOf(from), err
@@ -50,62 +45,44 @@ func sysSendTo(h handle, f family, b []byte, to netip.AddrPort) (int, error) {
 	return sendMessage(h, b, sockaddrOf(f, to))
 }
 
-// someOf leaves out what one call does not take, and says whether anything is left.
-func someOf(bufs [][]byte) ([][]byte, bool) {
-	most := 1024 // IOV_MAX; some have 16
+// limitBuffers returns the first buffers of bufs, as many as one system call takes, and
+// whether they are not all empty.
+func limitBuffers(bufs [][]byte) (limited [][]byte, hasRoom bool) {
+	most := 1024 // IOV_MAX; on some systems it is 16
 	if runtime.GOOS == "aix" || runtime.GOOS == "solaris" {
 		most = 16
 	}
-	size, room := 0, false
+	size := 0
 	for i, b := range bufs {
 		if i == most || size+len(b) > maxTransfer {
-			return bufs[:max(i, 1)], room
+			return bufs[:max(i, 1)], hasRoom
 		}
 		size += len(b)
-		room = room || len(b) > 0
+		hasRoom = hasRoom || len(b) > 0
 	}
-	return bufs, room
+	return bufs, hasRoom
 }
 
-// sysReadBuffers is sysRead into several buffers; wanted: one of them had room.
-func sysReadBuffers(h handle, bufs [][]byte) (n int, wanted bool, err error) {
-	bufs, wanted = someOf(bufs)
-	if !wanted {
+// sysReadBuffers reads from a stream into several buffers. hasRoom: they are not all empty.
+func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
+	bufs, hasRoom = limitBuffers(bufs)
+	if !hasRoom {
 		return 0, false, nil
 	}
-	err = again(func() (err error) {
+	err = retryInterrupted(func() (err error) {
 		n, _, _, _, err = unix.RecvmsgBuffers(int(h), bufs, nil, 0)
 		return err
 	})
-	n, err = sent("recvmsg", n, err)
+	n, err = transferResult("recvmsg", n, err)
 	return n, true, err
 }
 
-// sysWriteBuffers is sysWrite from several buffers.
+// sysWriteBuffers writes several buffers to a stream.
 func sysWriteBuffers(h handle, bufs [][]byte) (n int, err error) {
-	bufs, _ = someOf(bufs)
-	err = again(func() (err error) {
+	bufs, _ = limitBuffers(bufs)
+	err = retryInterrupted(func() (err error) {
 		n, err = unix.SendmsgBuffers(int(h), bufs, nil, nil, sendFlags)
 		return err
 	})
-	return sent("sendmsg", n, err)
-}
-
-// sysAccept accepts one connection.
-func sysAccept(h handle) (handle, error) {
-	for {
-		fd, err := acceptOne(int(h))
-		switch err {
-		case nil:
-			if err = setNoSignal(fd); err == nil {
-				return handle(fd), nil
-			}
-			_ = unix.Close(fd) // reset already: the next one
-		case unix.EAGAIN:
-			return 0, ErrWouldBlock
-		case unix.EINTR, unix.ECONNABORTED: // the latter was given up by the peer
-		default:
-			return 0, os.NewSyscallError("accept", err)
-		}
-	}
+	return transferResult("sendmsg", n, err)
 }

@@ -10,18 +10,18 @@ import (
 	"runtime"
 )
 
-// What a system has to provide, and none here does: no socket is ever made.
+// The functions that a system must provide. On these systems no socket is ever created.
 
 const (
-	rearms          = false
+	emulatesEdges   = false
 	inheritsNoDelay = false
 	pairProto       = unixStream
-	pairFamily      = local
+	pairFamily      = unixDomain
 )
 
 var (
 	errAgain       = errors.New("again")
-	errUnsupported = fmt.Errorf("no sockets for %s yet: %w", runtime.GOOS, errors.ErrUnsupported)
+	errUnsupported = fmt.Errorf("no sockets on %s yet: %w", runtime.GOOS, errors.ErrUnsupported)
 )
 
 func newSocket(*target) (handle, error)                        { return 0, errUnsupported }

@@ -8,5 +8,5 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// closeHandle has nothing to close: no socket is ever made here.
+// closeHandle is never called: on these systems no socket is ever created.
 func closeHandle(backend.Handle) error { return errors.ErrUnsupported }

@@ -8,9 +8,9 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// closeHandle closes a descriptor. It may take its time (SO_LINGER waits also on a
-// socket that does not block), so it is no raw call. EINTR is no failure: the
-// descriptor is gone.
+// closeHandle closes a descriptor. This may take long, because SO_LINGER also waits on a
+// non-blocking socket, so it is not a raw system call. EINTR is not a failure: the descriptor
+// is closed.
 func closeHandle(h backend.Handle) error {
 	if err := unix.Close(int(h)); err != nil && err != unix.EINTR {
 		return err

@@ -1,6 +1,6 @@
-// Package sharedfd is what the core and the project's own sockets know of each other,
-// and nobody else: a [Descriptor] that is open for as long as somebody uses it, and
-// that knows the Polls with which it is registered.
+// Package sharedfd connects package epore and package socket: its [Descriptor] stays open for
+// as long as an operation uses it, and records the Polls that it is registered with, so that
+// Close can deregister it.
 package sharedfd
 
 import (
@@ -12,31 +12,31 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Poll is a Poll of package epore, as a Descriptor sees it.
+// Poll has the methods of a Poll of package epore that a Descriptor needs.
 type Poll interface {
-	// Deregister ends the registration of h; it is no error if there is none.
+	// Deregister ends the registration of h. If h is not registered, it returns nil.
 	Deregister(h backend.Handle) error
-	// WouldBlock says that an operation on h, a reading or a writing one, has
-	// answered "would block": see [backend.EdgeEmulator].
+	// WouldBlock reports that a read or a write of h would have blocked: see
+	// [backend.EdgeEmulator].
 	WouldBlock(h backend.Handle, in backend.Interest)
-	// Closed reports that the Poll has no registrations any more.
+	// Closed reports whether the Poll is closed: then it has no registrations.
 	Closed() bool
 }
 
-// Descriptor is a descriptor that is used by several goroutines and closed by any:
-// Close makes it unusable at once, and deregisters it; the system's close comes when
-// nobody is in the middle of an operation any more, so that no operation ever meets
-// the next owner of the number. The zero Descriptor is closed.
+// Descriptor is a descriptor that several goroutines use, and that any of them may close.
+// Close makes it unusable at once, and deregisters it. The system call close follows when no
+// operation uses it any more, so that no operation ever reaches the next file that gets the
+// same number. The zero Descriptor is closed.
 type Descriptor struct {
-	// state counts who holds the descriptor, in steps of holder; its lowest bit says
-	// that it is open. At zero it is closed, and stays so.
+	// state counts the holders of the descriptor, in steps of holder; its lowest bit is
+	// set while it is open. At zero it is closed, and stays closed.
 	state  atomic.Uint32
 	handle backend.Handle
 
-	// mu guards the Polls; taken after the lock of a Poll, never before it.
+	// mu guards the Polls. Lock order: the lock of a Poll before mu.
 	mu   sync.Mutex
-	poll Poll    // mostly there is one
-	more *[]Poll // or some
+	poll Poll    // usually one
+	more *[]Poll // rarely several
 }
 
 const (
@@ -44,16 +44,16 @@ const (
 	holder = 2
 )
 
-// Open makes h the descriptor. It is called once, before anybody else knows d.
+// Open makes h the descriptor. It is called once, before another goroutine knows d.
 func (d *Descriptor) Open(h backend.Handle) {
 	d.handle = h
 	d.state.Store(isOpen)
 }
 
-// Handle is the descriptor. It may be used between Acquire and Release.
+// Handle returns the descriptor. Use it only between Acquire and Release.
 func (d *Descriptor) Handle() backend.Handle { return d.handle }
 
-// Acquire keeps the descriptor from being closed until Release. False: it is closed.
+// Acquire keeps the descriptor open until Release. It returns false if it is closed.
 func (d *Descriptor) Acquire() bool {
 	for {
 		s := d.state.Load()
@@ -66,15 +66,15 @@ func (d *Descriptor) Acquire() bool {
 	}
 }
 
-// Release ends what Acquire began. The last one after Close closes the descriptor.
+// Release undoes an Acquire. After Close, the last Release closes the descriptor.
 func (d *Descriptor) Release() {
 	if d.state.Add(^uint32(holder-1)) == 0 {
 		_ = closeHandle(d.handle)
 	}
 }
 
-// Close deregisters the descriptor everywhere and closes it, at once or when the
-// last one has released it. Closing again is false.
+// Close deregisters the descriptor from every Poll, and closes it: at once, or when its last
+// holder releases it. If it is closed already, Close returns false.
 func (d *Descriptor) Close() (closed bool, err error) {
 	for {
 		s := d.state.Load()
@@ -85,8 +85,8 @@ func (d *Descriptor) Close() (closed bool, err error) {
 			break
 		}
 	}
-	// From here on nobody can attach. Not under mu: Polls call Attach under their
-	// own lock.
+	// From here on Attach fails. Deregister is called without mu, because Polls call
+	// Attach while they hold their lock.
 	d.mu.Lock()
 	first, more := d.poll, d.more
 	d.poll, d.more = nil, nil
@@ -105,14 +105,13 @@ func (d *Descriptor) Close() (closed bool, err error) {
 	return true, err
 }
 
-// Attach notes that p watches d. A Poll calls it under its own lock, in which it has
-// just registered d; false says that d has been closed meanwhile, and that nobody
-// else will deregister it.
+// Attach records that p watches d. A Poll calls it while it holds the lock under which it has
+// just registered d. False: d has been closed concurrently, and the caller must deregister it.
 func (d *Descriptor) Attach(p Poll) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// Close leaves the state first and looks for Polls afterwards, under mu: either
-	// it finds this one, or this finds it closed.
+	// Close first changes the state and then looks for Polls, under mu. So either it finds
+	// this Poll, or d is found closed here.
 	if d.state.Load()&isOpen == 0 {
 		return false
 	}
@@ -120,7 +119,7 @@ func (d *Descriptor) Attach(p Poll) bool {
 	case d.poll == p:
 	case d.poll == nil || d.poll.Closed():
 		d.poll = p
-		d.forget(p) // if it was one of several
+		d.forget(p) // it may be in the list
 	case d.more == nil:
 		d.more = &[]Poll{p}
 	default:
@@ -132,7 +131,7 @@ func (d *Descriptor) Attach(p Poll) bool {
 	return true
 }
 
-// Detach notes that p watches d no more, under the same lock.
+// Detach records that p no longer watches d. It is called under the same lock.
 func (d *Descriptor) Detach(p Poll) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -143,7 +142,7 @@ func (d *Descriptor) Detach(p Poll) {
 	d.forget(p)
 }
 
-// forget removes p from those beyond the first. Under mu.
+// forget removes p from the list. Called with mu held.
 func (d *Descriptor) forget(p Poll) {
 	if d.more == nil {
 		return
@@ -154,8 +153,8 @@ func (d *Descriptor) forget(p Poll) {
 	}
 }
 
-// WouldBlock tells the Polls that an operation, a reading or a writing one, has
-// answered "would block". To be called between Acquire and Release.
+// WouldBlock reports to the Polls that a read or a write would have blocked. Called between
+// Acquire and Release.
 func (d *Descriptor) WouldBlock(in backend.Interest) {
 	d.mu.Lock()
 	first, more := d.poll, d.more
@@ -172,17 +171,16 @@ func (d *Descriptor) WouldBlock(in backend.Interest) {
 	}
 }
 
-// Socket is what the project's own sockets embed. It gives them no method that
-// others could call.
+// Socket is embedded in the sockets of package socket. It gives them no exported method.
 type Socket struct{ descriptor Descriptor }
 
 func (s *Socket) sharedDescriptor() *Descriptor { return &s.descriptor }
 
-// In returns the Descriptor in s.
+// In returns the Descriptor of s.
 func In(s *Socket) *Descriptor { return &s.descriptor }
 
-// Of returns the Descriptor of a source, or nil if the source is not the project's
-// own.
+// Of returns the Descriptor of a source, or nil if the source is not a socket of package
+// socket.
 func Of(source any) *Descriptor {
 	if s, ok := source.(interface{ sharedDescriptor() *Descriptor }); ok {
 		return s.sharedDescriptor()

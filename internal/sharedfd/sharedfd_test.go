@@ -8,7 +8,7 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// fakePoll counts what it is asked.
+// fakePoll counts the calls of Deregister.
 type fakePoll struct {
 	closed       bool
 	deregistered int
@@ -17,6 +17,7 @@ type fakePoll struct {
 func (p *fakePoll) Deregister(backend.Handle) error             { p.deregistered++; return nil }
 func (p *fakePoll) WouldBlock(backend.Handle, backend.Interest) {}
 func (p *fakePoll) Closed() bool                                { return p.closed }
+
 func polls(d *Descriptor) (list []Poll) {
 	if d.poll != nil {
 		list = append(list, d.poll)
@@ -27,10 +28,10 @@ func polls(d *Descriptor) (list []Poll) {
 	return list
 }
 
-// A descriptor knows the Polls that watch it, each once, and keeps no other alive.
-func TestADescriptorKnowsItsPolls(t *testing.T) {
+// A descriptor records each Poll that watches it once, and keeps no other Poll alive.
+func TestDescriptor_RecordsItsPolls(t *testing.T) {
 	var d Descriptor
-	d.Open(1 << 20) // a number that nobody has
+	d.Open(1 << 20) // a number that is not in use
 	a, b, c := new(fakePoll), new(fakePoll), new(fakePoll)
 	for range 2 {
 		for _, p := range []Poll{a, b, c} {
@@ -39,7 +40,7 @@ func TestADescriptorKnowsItsPolls(t *testing.T) {
 	}
 	require.Equal(t, []Poll{a, b, c}, polls(&d))
 	d.Detach(a)
-	require.True(t, d.Attach(c), "now as the first one")
+	require.True(t, d.Attach(c), "it becomes the first one")
 	require.Len(t, polls(&d), 2)
 	d.Detach(c)
 	d.Detach(c)
@@ -49,7 +50,7 @@ func TestADescriptorKnowsItsPolls(t *testing.T) {
 	e := &fakePoll{closed: true}
 	require.True(t, d.Attach(e))
 	require.True(t, d.Attach(c))
-	require.NotContains(t, polls(&d), Poll(e), "closed ones are forgotten when another comes")
+	require.NotContains(t, polls(&d), Poll(e), "closed Polls are removed when another is attached")
 
 	closed, _ := d.Close()
 	require.True(t, closed)

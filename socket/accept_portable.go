@@ -1,0 +1,32 @@
+//go:build unix && (!linux || portable)
+
+package socket
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// inheritsNoDelay says that an accepted connection inherits TCP_NODELAY from its listener.
+// It does on most systems, but no manual says so.
+const inheritsNoDelay = false
+
+// sysAccept accepts one connection.
+func sysAccept(h handle) (handle, error) {
+	for {
+		fd, err := acceptOne(int(h))
+		switch err {
+		case nil:
+			if err = setNoSignal(fd); err == nil {
+				return handle(fd), nil
+			}
+			_ = unix.Close(fd) // it was reset already: accept the next one
+		case unix.EAGAIN:
+			return 0, ErrWouldBlock
+		case unix.EINTR, unix.ECONNABORTED: // the latter: the peer gave it up
+		default:
+			return 0, os.NewSyscallError("accept", err)
+		}
+	}
+}

@@ -1,0 +1,56 @@
+//go:build unix
+
+package socket
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func bind(h handle, t *target) error {
+	return os.NewSyscallError("bind", unix.Bind(int(h), t.sockaddr()))
+}
+
+func listen(h handle, backlog int) error {
+	return os.NewSyscallError("listen", unix.Listen(int(h), backlog))
+}
+
+// connect begins to connect. errInProgress: the attempt goes on by itself.
+func connect(h handle, t *target) error {
+	err := unix.Connect(int(h), t.sockaddr())
+	switch err {
+	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR: // an interrupted attempt goes on too
+		return errInProgress
+	}
+	return os.NewSyscallError("connect", err)
+}
+
+// pendingError fetches the error of a connection attempt.
+func pendingError(h handle) error {
+	n, err := unix.GetsockoptInt(int(h), unix.SOL_SOCKET, unix.SO_ERROR)
+	switch {
+	case err != nil:
+		return os.NewSyscallError("getsockopt", err)
+	case n == 0, syscall.Errno(n) == unix.EINPROGRESS:
+		return nil
+	}
+	return os.NewSyscallError("connect", syscall.Errno(n))
+}
+
+func isConnected(h handle) bool {
+	_, err := unix.Getpeername(int(h))
+	return err == nil
+}
+
+func isNotConnected(err error) bool { return errors.Is(err, unix.ENOTCONN) }
+
+func shutdownRead(h handle) error {
+	return os.NewSyscallError("shutdown", unix.Shutdown(int(h), unix.SHUT_RD))
+}
+
+func shutdownWrite(h handle) error {
+	return os.NewSyscallError("shutdown", unix.Shutdown(int(h), unix.SHUT_WR))
+}
