@@ -14,8 +14,8 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// P10: no allocation in the steady state. What is counted is the whole process, so the
-// lowest count is that of f.
+// noAllocs checks P10: no allocation in the steady state. AllocsPerRun counts the whole
+// process, so the lowest of several counts is that of f.
 func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	t.Helper()
 	var failed error
@@ -31,11 +31,11 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
 }
 
-func TestAllocations(t *testing.T) {
+func TestSockets_DoNotAllocate(t *testing.T) {
 	const rule = "P10: no allocation to read, write, or register"
 	eachLink(t, rule, func(t *testing.T, a, b *socket.Conn) {
 		buf := make([]byte, 64)
-		noAllocs(t, "Write and Read, and one that would block", 0, func() error {
+		noAllocs(t, "Write, Read, and a Read that would block", 0, func() error {
 			if _, err := a.Write(buf); err != nil {
 				return err
 			}

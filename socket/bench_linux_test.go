@@ -12,8 +12,8 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// What it costs to write a message and read it, on one goroutine, beside package unix on
-// the same kind of socket and package net. Interleaved by -count, see docs/benchmarks.md.
+// BenchmarkTransfer writes a message and reads it on one goroutine, compared with package
+// unix on the same kind of socket, and with package net. See docs/benchmarks.md.
 func BenchmarkTransfer(b *testing.B) {
 	for _, kind := range []string{"pair", "tcp4"} {
 		for _, size := range []int{64, 4 << 10, 64 << 10} {
@@ -74,7 +74,7 @@ func ways(b *testing.B, way string, x, y *socket.Conn) (write, read func([]byte)
 	return netConn(b, x).Write, netConn(b, y).Read
 }
 
-// netConn is the connection as package net has it.
+// netConn returns the connection as a net.Conn.
 func netConn(b *testing.B, c *socket.Conn) net.Conn {
 	fd, err := unix.Dup(descriptor(b, c))
 	if err != nil {
@@ -90,7 +90,7 @@ func netConn(b *testing.B, c *socket.Conn) net.Conn {
 	return n
 }
 
-// BenchmarkDatagram is a datagram sent and received, with its addresses.
+// BenchmarkDatagram sends and receives a datagram with its addresses.
 func BenchmarkDatagram(b *testing.B) {
 	x, y := listenPacket(b, "udp4", "127.0.0.1:0"), listenPacket(b, "udp4", "127.0.0.1:0")
 	b.Run("socket", func(b *testing.B) {
@@ -130,7 +130,7 @@ func BenchmarkDatagram(b *testing.B) {
 	})
 }
 
-// BenchmarkAccept is a connection over a Unix socket: connect, accept, close both.
+// BenchmarkAccept connects over a Unix socket, accepts, and closes both ends.
 func BenchmarkAccept(b *testing.B) {
 	b.Run("socket", func(b *testing.B) {
 		l := listen(b, "unix", socketPath(b))

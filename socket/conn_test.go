@@ -24,8 +24,8 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-func TestReadAndWrite(t *testing.T) {
-	eachLink(t, "a Conn is an io.Reader and an io.Writer that never blocks", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_ReadAndWrite(t *testing.T) {
+	eachLink(t, "N1: Conn is an io.Reader and io.Writer that never blocks", func(t *testing.T, a, b *socket.Conn) {
 		buf := make([]byte, 8)
 		n, err := a.Read(buf)
 		require.Zero(t, n)
@@ -47,7 +47,7 @@ func TestReadAndWrite(t *testing.T) {
 	})
 }
 
-func TestErrWouldBlock(t *testing.T) {
+func TestErrWouldBlock_MatchesEAGAIN(t *testing.T) {
 	err := socket.ErrWouldBlock
 	require.ErrorIs(t, err, syscall.EAGAIN)
 	require.NotErrorIs(t, err, net.ErrClosed)
@@ -59,8 +59,8 @@ func TestErrWouldBlock(t *testing.T) {
 	require.ErrorIs(t, socket.ErrTruncated, io.ErrShortBuffer)
 }
 
-func TestZeroLengthReadsAndWrites(t *testing.T) {
-	eachLink(t, "an empty read or write of a stream does nothing, and is no end", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_EmptyReadsAndWrites(t *testing.T) {
+	eachLink(t, "N2: an empty read or write of a stream does nothing, and is not the end of the stream", func(t *testing.T, a, b *socket.Conn) {
 		nothing := func() {
 			t.Helper()
 			for _, op := range []func([]byte) (int, error){a.Read, a.Write, b.Read, b.Write} {
@@ -95,8 +95,8 @@ func TestZeroLengthReadsAndWrites(t *testing.T) {
 	})
 }
 
-func TestHalfClose(t *testing.T) {
-	eachLink(t, "after CloseWrite the peer reads all and the end, and its own writes still arrive", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_CloseWrite(t *testing.T) {
+	eachLink(t, "N2: after CloseWrite the peer reads all data and the end of the stream, and its writes still arrive", func(t *testing.T, a, b *socket.Conn) {
 		write(t, a, "the request")
 		require.NoError(t, a.CloseWrite())
 		_, err := a.Write([]byte("more"))
@@ -108,8 +108,8 @@ func TestHalfClose(t *testing.T) {
 	})
 }
 
-func TestCloseRead(t *testing.T) {
-	eachLink(t, "after CloseRead reading ends, and writing goes on", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_CloseRead(t *testing.T) {
+	eachLink(t, "N2: after CloseRead reads return io.EOF, and writes still work", func(t *testing.T, a, b *socket.Conn) {
 		require.NoError(t, a.CloseRead())
 		_, err := a.Read(make([]byte, 1))
 		require.Equal(t, io.EOF, err)
@@ -118,10 +118,10 @@ func TestCloseRead(t *testing.T) {
 	})
 }
 
-func TestReset(t *testing.T) {
+func TestConn_Reset(t *testing.T) {
 	for _, network := range []string{"tcp4", "tcp6"} {
 		t.Run(network, func(t *testing.T) {
-			guard(t, "a Conn closed with linger 0 resets its peer")
+			guard(t, "N2: closing a Conn with linger 0 resets its peer")
 			a, b := connected(t, network, map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0"}[network])
 			write(t, b, "never read")
 			require.NoError(t, a.SetLinger(0))
@@ -129,7 +129,7 @@ func TestReset(t *testing.T) {
 			awaitReadable(t, b)
 			_, err := b.Read(make([]byte, 1))
 			if fixture.Wine {
-				require.Equal(t, io.EOF, err, "it just ends")
+				require.Equal(t, io.EOF, err, "the stream just ends")
 			} else {
 				require.ErrorIs(t, err, fixture.WasReset)
 				require.ErrorContains(t, err, "read "+network[:3])
@@ -138,34 +138,34 @@ func TestReset(t *testing.T) {
 			}
 			_, err = b.Write([]byte("x"))
 			isGone(t, err)
-			require.Nil(t, b.RemoteAddr(), "it has none any more")
+			require.Nil(t, b.RemoteAddr(), "the system no longer knows the peer")
 			require.NotNil(t, b.LocalAddr())
 		})
 	}
 }
 
-// isGone has err be that of a peer that is gone.
+// isGone requires that err is the error of writing to a peer that is gone.
 func isGone(t *testing.T, err error) {
 	t.Helper()
 	require.True(t, slices.ContainsFunc(errGone, func(gone error) bool { return errors.Is(err, gone) }), "%v", err)
 }
 
-func TestWritingToAClosedPeerIsNoSignal(t *testing.T) {
-	eachLink(t, "a write to a closed peer is an error, never a SIGPIPE", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_WriteToClosedPeerRaisesNoSignal(t *testing.T) {
+	eachLink(t, "N3: a write to a closed peer returns an error, and never raises SIGPIPE", func(t *testing.T, a, b *socket.Conn) {
 		pipes := make(chan os.Signal, 16)
 		signal.Notify(pipes, syscall.SIGPIPE)
 		defer signal.Stop(pipes)
 		require.NoError(t, b.Close())
 		broken := func(write func() error) {
 			t.Helper()
-			for { // TCP takes the first ones: the reset comes later
+			for { // TCP accepts the first writes: the reset arrives later
 				err := write()
 				if err == nil {
 					runtime.Gosched()
 					continue
 				}
 				if errors.Is(err, syscall.ECONNRESET) {
-					continue // told once
+					continue // reported once
 				}
 				isGone(t, err)
 				return
@@ -177,11 +177,11 @@ func TestWritingToAClosedPeerIsNoSignal(t *testing.T) {
 	})
 }
 
-// Both directions at once, far more than the system buffers, through a Poll.
-func TestBigWrites(t *testing.T) {
+// Both directions at once, with far more data than the system buffers, through a Poll.
+func TestConn_BigWritesThroughPoll(t *testing.T) {
 	const size = 1 << 20
 	data := random(size)
-	eachQueue(t, "what is written arrives, however often a write would block", func(t *testing.T, p *epore.Poll) {
+	eachQueue(t, "N1: all written data arrives, however often a write would block", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
 			for l := range linksHere(t) {
 				a, b := l.make(t)
@@ -193,12 +193,12 @@ func TestBigWrites(t *testing.T) {
 	})
 }
 
-// exchange sends data from each of two to the other.
+// exchange sends data from each Conn to the other.
 func exchange(t *testing.T, p *epore.Poll, mode epore.Interest, conns [2]*socket.Conn, data []byte) {
 	var sent, got [2]int
 	var ended [2]bool
 	for i, c := range conns {
-		require.NoError(t, c.SetWriteBuffer(64<<10)) // for there to be would-block
+		require.NoError(t, c.SetWriteBuffer(64<<10)) // so that writes would block
 		require.NoError(t, c.SetReadBuffer(64<<10))
 		require.NoError(t, p.Registry().Register(c, epore.Token(i), epore.Readable|epore.Writable|mode))
 	}
@@ -228,7 +228,7 @@ func exchange(t *testing.T, p *epore.Poll, mode epore.Interest, conns [2]*socket
 					continue
 				}
 				require.NoError(t, err)
-				require.Equal(t, len(data), sent[i], "less was written, without would-block")
+				require.Equal(t, len(data), sent[i], "a short write without ErrWouldBlock")
 				require.NoError(t, c.CloseWrite())
 				if mode == 0 {
 					require.NoError(t, p.Registry().Reregister(c, ev.Token, epore.Readable))
@@ -237,12 +237,12 @@ func exchange(t *testing.T, p *epore.Poll, mode epore.Interest, conns [2]*socket
 		}
 	}
 	require.Equal(t, [2]int{len(data), len(data)}, got)
-	require.NotZero(t, blocked, "the test is to see writes that would block")
+	require.NotZero(t, blocked, "no write would have blocked: the test proves nothing")
 }
 
-// Edge-triggered, the next event comes after would-block.
-func TestEdgesFollowWouldBlock(t *testing.T) {
-	eachQueue(t, "M2: edge-triggered, an event is certain after ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
+// With edge-triggered interest the next event follows ErrWouldBlock.
+func TestEdge_FollowsWouldBlock(t *testing.T) {
+	eachQueue(t, "M2: with edge-triggered interest, an event is certain after ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
 		if len(modes(p)) == 1 {
 			t.Skip("no Edge on " + p.Backend())
 		}
@@ -263,7 +263,7 @@ func TestEdgesFollowWouldBlock(t *testing.T) {
 				for { // drain it
 					n, err := b.Read(buf)
 					if err == socket.ErrWouldBlock {
-						if _, local := b.LocalAddr().(*net.UnixAddr); !local { // more may be under way
+						if _, local := b.LocalAddr().(*net.UnixAddr); !local { // more may be in transit
 							if fixture.Readable(descriptor(t, b), time.Millisecond) {
 								continue
 							}
@@ -283,11 +283,11 @@ func TestEdgesFollowWouldBlock(t *testing.T) {
 	})
 }
 
-// Where a queue lacks Edge, it may have it for sockets that say when they would block.
-func TestEdgeWhereTheQueueLacksIt(t *testing.T) {
-	eachQueue(t, "M2: Capabilities has Edge where every source can have it; where the sockets of this package alone can, they are told apart", func(t *testing.T, p *epore.Poll) {
+// A queue without Edge may emulate it for sockets that report when they would block.
+func TestEdge_EmulatedForSocketsOnly(t *testing.T) {
+	eachQueue(t, "M2: Capabilities includes Edge if every source supports it; a queue may support it only for the sockets of this package", func(t *testing.T, p *epore.Poll) {
 		if p.Capabilities().Interests.Has(epore.Edge) {
-			t.Skip(p.Backend() + " has it for all")
+			t.Skip(p.Backend() + " supports it for all sources")
 		}
 		a, _ := pair(t)
 		other, _ := netLink(t, "tcp", "127.0.0.1:0")
@@ -308,8 +308,8 @@ func TestEdgeWhereTheQueueLacksIt(t *testing.T) {
 	})
 }
 
-func TestBuffers(t *testing.T) {
-	eachLink(t, "vectored reads fill one buffer after the other; vectored writes consume what was written", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_Buffers(t *testing.T) {
+	eachLink(t, "N2: vectored reads fill each buffer before the next; vectored writes consume what they have written", func(t *testing.T, a, b *socket.Conn) {
 		bufs := net.Buffers{[]byte("ab"), nil, []byte("cde"), []byte("f"), {}}
 		n, err := a.WriteBuffers(&bufs)
 		require.NoError(t, err)
@@ -325,7 +325,7 @@ func TestBuffers(t *testing.T) {
 		require.Equal(t, socket.ErrWouldBlock, err)
 		require.Zero(t, got)
 
-		// More buffers than a system call takes, and more bytes than there is room.
+		// More buffers than a system call takes, and more bytes than the system has room for.
 		require.NoError(t, a.SetWriteBuffer(64<<10))
 		require.NoError(t, b.SetReadBuffer(64<<10))
 		data := random(2 << 20)
@@ -375,8 +375,8 @@ func TestBuffers(t *testing.T) {
 	})
 }
 
-func TestConcurrentReadAndWrite(t *testing.T) {
-	eachLink(t, "a goroutine that reads and one that writes do not disturb each other", func(t *testing.T, a, b *socket.Conn) {
+func TestConn_ConcurrentReadAndWrite(t *testing.T) {
+	eachLink(t, "N4: a goroutine that reads and one that writes do not disturb each other", func(t *testing.T, a, b *socket.Conn) {
 		data := random(1 << 20)
 		var all sync.WaitGroup
 		for _, c := range []*socket.Conn{a, b} {
@@ -390,10 +390,10 @@ func TestConcurrentReadAndWrite(t *testing.T) {
 	})
 }
 
-// Operations beside Close: they succeed, or are closed; and nothing ever reaches the
-// next owner of the number.
-func TestConcurrentClose(t *testing.T) {
-	guard(t, "no operation meets the next owner of a descriptor's number")
+// Operations concurrent with Close succeed, or fail with net.ErrClosed. None reaches the
+// next socket that gets the same number.
+func TestClose_ConcurrentWithOperations(t *testing.T) {
+	guard(t, "N4: no operation reaches the next socket that gets the same descriptor number")
 	poison := []byte("poison")
 	met, rounds := 0, 0
 	for range backendtest.Rounds(t, 300, 20_000) {
@@ -433,7 +433,7 @@ func TestConcurrentClose(t *testing.T) {
 			runtime.Gosched()
 		}
 		require.NoError(t, a.Close())
-		// Now the number is free, or will be in a moment; whoever gets it first has it.
+		// The number is free now, or will be in a moment: create sockets until one gets it.
 		var c, d *socket.Conn
 		for {
 			c, d, err = socket.Pair()
@@ -444,7 +444,7 @@ func TestConcurrentClose(t *testing.T) {
 				met++
 				break
 			}
-			if runtime.GOOS == "windows" { // whose numbers have no order
+			if runtime.GOOS == "windows" { // it does not reuse the lowest number
 				if len(others) > 16 {
 					break
 				}
@@ -466,12 +466,12 @@ func TestConcurrentClose(t *testing.T) {
 			require.NoError(t, s.Close())
 		}
 	}
-	t.Logf("the number had a next owner in %d of %d rounds", met, rounds)
+	t.Logf("the number was reused in %d of %d rounds", met, rounds)
 	require.NotZero(t, met)
 }
 
-func TestAfterClose(t *testing.T) {
-	eachLink(t, "everything asked of a closed Conn is net.ErrClosed", func(t *testing.T, a, b *socket.Conn) {
+func TestClose_LaterCallsFail(t *testing.T) {
+	eachLink(t, "N4: every method of a closed Conn returns net.ErrClosed", func(t *testing.T, a, b *socket.Conn) {
 		raw, err := a.SyscallConn()
 		require.NoError(t, err)
 		require.NoError(t, a.Close())
@@ -496,8 +496,8 @@ func TestAfterClose(t *testing.T) {
 	})
 }
 
-func TestZeroValues(t *testing.T) {
-	guard(t, "E3: a zero value is a closed socket, not descriptor 0")
+func TestSockets_ZeroValueIsClosed(t *testing.T) {
+	guard(t, "N4: a zero value is a closed socket, not descriptor 0")
 	var c socket.Conn
 	_, err := c.Read(make([]byte, 1))
 	require.ErrorIs(t, err, net.ErrClosed)
@@ -512,8 +512,8 @@ func TestZeroValues(t *testing.T) {
 	require.ErrorIs(t, p.Close(), net.ErrClosed)
 }
 
-func TestSyscallConn(t *testing.T) {
-	guard(t, "SyscallConn keeps the descriptor open during the call, and never waits")
+func TestSyscallConn_KeepsDescriptorOpen(t *testing.T) {
+	guard(t, "N4: SyscallConn keeps the descriptor open during the call, and never waits")
 	a, _ := pair(t)
 	raw, err := a.SyscallConn()
 	require.NoError(t, err)
@@ -524,7 +524,7 @@ func TestSyscallConn(t *testing.T) {
 	require.Equal(t, 3, calls)
 	require.NoError(t, raw.Control(func(fd uintptr) {
 		require.NoError(t, a.Close(), "Close does not wait for this call")
-		require.True(t, fixture.IsOpen(int(fd)), "until this call is over")
+		require.True(t, fixture.IsOpen(int(fd)), "until this call returns")
 	}))
 	require.Panics(t, func() {
 		b, _ := pair(t)
@@ -538,8 +538,8 @@ func TestSyscallConn(t *testing.T) {
 	})
 }
 
-// Descriptors do not block, and programs started do not inherit them.
-func TestFlags(t *testing.T) {
+// Descriptors are non-blocking, and started programs do not inherit them.
+func TestSockets_DescriptorFlags(t *testing.T) {
 	for _, l := range links {
 		t.Run(l.name, func(t *testing.T) {
 			a, b := l.make(t)
@@ -554,8 +554,8 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-func TestClosingDeregisters(t *testing.T) {
-	eachQueue(t, "R7: Close deregisters first, from every Poll, also inside the loop", func(t *testing.T, p *epore.Poll) {
+func TestClose_Deregisters(t *testing.T) {
+	eachQueue(t, "R7: Close first deregisters, from every Poll, also inside a loop over events", func(t *testing.T, p *epore.Poll) {
 		for l := range linksHere(t) {
 			a, b := l.make(t)
 			c, d := l.make(t)
@@ -575,8 +575,8 @@ func TestClosingDeregisters(t *testing.T) {
 			for ev := range events.All() {
 				delivered++
 				number := descriptor(t, conns[1-ev.Token])
-				require.NoError(t, conns[1-ev.Token].Close(), "the other one, before its turn")
-				e, f := pair(t) // maybe under its number
+				require.NoError(t, conns[1-ev.Token].Close(), "the other one, before its event is delivered")
+				e, f := pair(t) // one may get its number
 				others = append(others, e, f)
 				require.NoError(t, p.Registry().Register(e, 7, epore.Readable), "fd %d, after %d", descriptor(t, e), number)
 				write(t, f, "x")
@@ -589,7 +589,7 @@ func TestClosingDeregisters(t *testing.T) {
 				}
 			}
 			require.True(t, tokens[7], "%v", tokens)
-			require.Len(t, tokens, 2, "the one that closed the other is still there")
+			require.Len(t, tokens, 2, "the one that closed the other is still registered")
 			for _, s := range append(others, a, b, c, d) {
 				_ = s.Close()
 			}

@@ -13,7 +13,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// asProgram makes the test binary a program in which a socket has the number 1.
+// asProgram makes the test binary a program in which a socket has descriptor 1.
 const asProgram = "EPORE_TEST_SOCKET_IS_STDOUT"
 
 func TestMain(m *testing.M) {
@@ -32,13 +32,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestASocketInPlaceOfStdoutIsNoSignal(t *testing.T) {
-	guard(t, "never a SIGPIPE, not even for the numbers for which the runtime lets it through")
+func TestConn_SocketAsStdoutRaisesNoSignal(t *testing.T) {
+	guard(t, "N3: never a SIGPIPE, not even for descriptors 1 and 2, for which the runtime does not ignore it")
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), asProgram+"=1",
-		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // else it takes a second longer with -race
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // otherwise it takes a second longer with -race
 	var out strings.Builder
 	cmd.Stderr = &out
 	require.NoError(t, cmd.Run(), out.String())

@@ -16,9 +16,9 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-const connectRule = "M8: Dial only begins to connect; Writable says that it ended, ConnectError how"
+const connectRule = "M8, N6: Dial only begins to connect; Writable reports the end of the attempt, and ConnectError its result"
 
-func TestConnect(t *testing.T) {
+func TestDial_Connects(t *testing.T) {
 	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
 			for network, address := range streams(t) {
@@ -43,46 +43,46 @@ func TestConnect(t *testing.T) {
 	})
 }
 
-// nobody is an address at which nobody listens.
-func nobody(t *testing.T) string {
+// unusedAddress returns an address on which no socket listens.
+func unusedAddress(t *testing.T) string {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	address := l.Addr().String()
 	require.NoError(t, l.Close())
 	return address
 }
 
-func TestConnectRefused(t *testing.T) {
+func TestDial_Refused(t *testing.T) {
 	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
-			address := nobody(t)
+			address := unusedAddress(t)
 			c, err := socket.Dial("tcp", address)
-			if err == nil { // else it was refused at once, as some systems can
+			if err == nil { // some systems refuse it at once
 				closeLater(t, c)
 				require.NoError(t, p.Registry().Register(c, 1, epore.Writable|mode))
 				await(t, p, 1, epore.Event.Writable)
 				err = c.ConnectError()
-				require.ErrorIs(t, c.ConnectError(), fixture.Refused, "asked again")
+				require.ErrorIs(t, c.ConnectError(), fixture.Refused, "the second call")
 				_, readErr := c.Read(make([]byte, 1))
-				require.ErrorContains(t, readErr, "read tcp "+address+": ", "it has no end")
+				require.ErrorContains(t, readErr, "read tcp "+address+": ", "not the end of a stream")
 				require.NotEqual(t, socket.ErrWouldBlock, readErr)
 				_, writeErr := c.Write(make([]byte, 1))
 				require.ErrorContains(t, writeErr, "write tcp "+address+": ")
 				require.NoError(t, c.Close())
 			}
 			require.ErrorIs(t, err, fixture.Refused)
-			require.ErrorContains(t, err, "dial tcp "+address+": connect: ", "the address is the target's")
+			require.ErrorContains(t, err, "dial tcp "+address+": connect: ", "the error names the target")
 		}
 	})
 }
 
-// Who reads first is told what ConnectError is to say afterwards.
-func TestConnectRefusedToldToTheReader(t *testing.T) {
+// A Read or Write before ConnectError gets the error that ConnectError returns afterwards.
+func TestDial_RefusalReportedToReader(t *testing.T) {
 	guard(t, connectRule)
 	for _, op := range []func(*socket.Conn) error{
 		func(c *socket.Conn) error { _, err := c.Read(make([]byte, 1)); return err },
 		func(c *socket.Conn) error { _, err := c.Write(make([]byte, 1)); return err },
 	} {
-		address := nobody(t)
+		address := unusedAddress(t)
 		c, err := socket.Dial("tcp", address)
 		if err != nil {
 			t.Skipf("refused at once: %v", err)
@@ -98,19 +98,19 @@ func TestConnectRefusedToldToTheReader(t *testing.T) {
 	}
 }
 
-// A connection that never ends: the backlog of the peer is full.
-func TestStillConnecting(t *testing.T) {
-	eachQueue(t, connectRule+"; until then everything would block", func(t *testing.T, p *epore.Poll) {
+// An attempt that does not end, because the backlog of the listener is full.
+func TestDial_StillConnecting(t *testing.T) {
+	eachQueue(t, connectRule+"; until then every operation would block", func(t *testing.T, p *epore.Poll) {
 		l := listen(t, "tcp", "127.0.0.1:0", socket.Backlog(1))
 		var c *socket.Conn
-		for range 8 { // the first few find room
+		for range 8 { // the first few fit in the backlog
 			c = dial(t, "tcp", l.Addr().String())
 		}
 		require.NoError(t, p.Registry().Register(c, 1, epore.Readable|epore.Writable))
 		events := epore.NewEvents(4)
 		require.NoError(t, p.Poll(events, 0))
 		if events.Len() > 0 {
-			t.Skip("this system lets more wait than its backlog says")
+			t.Skip("this system allows more waiting connections than the backlog")
 		}
 		require.Equal(t, socket.ErrWouldBlock, c.ConnectError())
 		_, err := c.Read(make([]byte, 1))
@@ -121,15 +121,15 @@ func TestStillConnecting(t *testing.T) {
 		require.Equal(t, socket.ErrWouldBlock, err)
 		require.Equal(t, socket.ErrWouldBlock, c.ConnectError())
 		require.Nil(t, c.RemoteAddr())
-		require.NoError(t, l.Close(), "which resets those that wait, not this one")
+		require.NoError(t, l.Close(), "it resets the waiting connections, not this one")
 		require.NoError(t, c.Close())
 		require.NoError(t, p.Poll(events, 0))
 		require.Zero(t, events.Len())
 	})
 }
 
-func TestDialErrors(t *testing.T) {
-	guard(t, "Dial fails at once where the system knows at once, and says on what")
+func TestDial_ImmediateErrors(t *testing.T) {
+	guard(t, "N6: Dial fails at once if the system knows at once, and names the address")
 	path := socketPath(t)
 	_, err := socket.Dial("unix", path)
 	if runtime.GOOS != "windows" {
@@ -143,9 +143,9 @@ func TestDialErrors(t *testing.T) {
 	require.Equal(t, "nowhere:80", address.Addr)
 }
 
-// No host means this one, as in package net.
-func TestDialWithoutAHost(t *testing.T) {
-	guard(t, "to connect to no address is to connect to this host")
+// An address without a host means this host, as in package net.
+func TestDial_WithoutHost(t *testing.T) {
+	guard(t, "N5: an address without a host means this host")
 	l := listen(t, "tcp4", "127.0.0.1:0")
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// A server and a client in one loop: the client connects, asks, and reads the answer.
+// A server and a client in one loop: the client connects, sends, and reads the answer.
 func Example() {
 	poll, err := epore.New()
 	if err != nil {
@@ -35,7 +35,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	if err := registry.Register(c, client, epore.Writable); err != nil { // when it is connected
+	if err := registry.Register(c, client, epore.Writable); err != nil { // when the attempt has ended
 		log.Fatal(err)
 	}
 
@@ -58,7 +58,7 @@ func Example() {
 				var n int
 				if n, err = s.Read(buf); err == nil {
 					_, err = fmt.Fprintf(s, "you said %q", buf[:n])
-					_ = s.Close() // deregisters it
+					_ = s.Close() // this also deregisters it
 				}
 			case ev.Token == client && ev.Writable():
 				if err = c.ConnectError(); err == nil {
@@ -82,7 +82,7 @@ func Example() {
 	// Output: you said "hello"
 }
 
-// Reading until ErrWouldBlock, as an edge-triggered loop has to.
+// Reading until ErrWouldBlock, as an edge-triggered loop must.
 func ExampleErrWouldBlock() {
 	a, b, err := socket.Pair()
 	if err != nil {
@@ -105,7 +105,7 @@ func ExampleErrWouldBlock() {
 	// wait for the next event
 }
 
-// What does not fit stays in bufs, for when the Conn is writable again.
+// What is not written stays in bufs, until the Conn is writable again.
 func ExampleConn_WriteBuffers() {
 	a, b, err := socket.Pair()
 	if err != nil {
@@ -124,7 +124,7 @@ func ExampleConn_WriteBuffers() {
 	// head and body
 }
 
-// A connection made by package net, with its Dialer and Resolver, goes on in a loop.
+// A connection made by package net, with its Dialer and Resolver, is used in a loop.
 func ExampleFromConn() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,7 +163,7 @@ func ExampleFromConn() {
 	// Output: "welcome" <nil>
 }
 
-// Two sockets for datagrams.
+// Two datagram sockets.
 func ExamplePacketConn() {
 	a, err := socket.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

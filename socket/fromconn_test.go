@@ -16,7 +16,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// netLink is two connected connections of package net.
+// netLink returns the two ends of a connection of package net.
 func netLink(t testing.TB, network, address string) (a, b net.Conn) {
 	t.Helper()
 	l, err := net.Listen(network, address)
@@ -30,12 +30,12 @@ func netLink(t testing.TB, network, address string) (a, b net.Conn) {
 	return a, b
 }
 
-func TestFromConn(t *testing.T) {
-	eachQueue(t, "FromConn: the connection goes on under its new owner, the old one is closed", func(t *testing.T, p *epore.Poll) {
+func TestFromConn_TakesOver(t *testing.T) {
+	eachQueue(t, "N10: FromConn keeps the connection, and closes the net.Conn", func(t *testing.T, p *epore.Poll) {
 		for network, address := range streams(t) {
 			old, peer := netLink(t, network, address)
 			local, remote := old.LocalAddr().String(), old.RemoteAddr().String()
-			require.NoError(t, old.SetDeadline(time.Now().Add(-time.Second)), "deadlines are gone")
+			require.NoError(t, old.SetDeadline(time.Now().Add(-time.Second)), "FromConn drops deadlines")
 			_, err := peer.Write([]byte("early"))
 			require.NoError(t, err)
 
@@ -50,7 +50,7 @@ func TestFromConn(t *testing.T) {
 				require.ErrorIs(t, err, net.ErrClosed)
 			}
 			require.NoError(t, c.ConnectError())
-			require.Equal(t, "early", read(t, c, 16), "what the system has buffered stays")
+			require.Equal(t, "early", read(t, c, 16), "data that the system has buffered stays")
 			_, err = c.Read(make([]byte, 1))
 			require.Equal(t, socket.ErrWouldBlock, err)
 
@@ -66,16 +66,16 @@ func TestFromConn(t *testing.T) {
 			require.Equal(t, "answer", string(buf[:got]))
 			require.NoError(t, c.Close())
 			_, err = peer.Read(buf)
-			require.Error(t, err, "the end: no other descriptor keeps it open")
+			require.Error(t, err, "the stream has ended: no other descriptor keeps it open")
 		}
 	})
 }
 
 func errOf(_ int, err error) error { return err }
 
-// Who waits in a Read of the old one is told.
-func TestFromConnBesideARead(t *testing.T) {
-	guard(t, "who still uses the old connection gets net.ErrClosed")
+// A goroutine that waits in a Read of the net.Conn gets net.ErrClosed.
+func TestFromConn_ConcurrentRead(t *testing.T) {
+	guard(t, "N10: a concurrent user of the net.Conn gets net.ErrClosed")
 	old, peer := netLink(t, "tcp", "127.0.0.1:0")
 	result := make(chan error, 1)
 	go func() { result <- errOf(old.Read(make([]byte, 1))) }()
@@ -85,11 +85,11 @@ func TestFromConnBesideARead(t *testing.T) {
 	require.ErrorIs(t, <-result, net.ErrClosed)
 	_, err = peer.Write([]byte("x"))
 	require.NoError(t, err)
-	require.Equal(t, "x", read(t, c, 1), "nothing was lost to it")
+	require.Equal(t, "x", read(t, c, 1), "the Read has not taken it")
 }
 
-func TestFromConnRefuses(t *testing.T) {
-	guard(t, "what is more than its descriptor is refused, and stays as it was")
+func TestFromConn_UnsupportedTypes(t *testing.T) {
+	guard(t, "N10: types that are more than a descriptor are refused, and stay unchanged")
 	old, peer := netLink(t, "tcp", "127.0.0.1:0")
 	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
@@ -116,7 +116,7 @@ func TestFromConnRefuses(t *testing.T) {
 	_, err = peer.Write([]byte("x"))
 	require.NoError(t, err)
 	_, err = old.Read(make([]byte, 1))
-	require.NoError(t, err, "it is as it was")
+	require.NoError(t, err, "it is unchanged")
 
 	if lacks("unix") == "" {
 		stream, _ := netLink(t, "unix", socketPath(t))
@@ -131,8 +131,8 @@ func TestFromConnRefuses(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
-func TestFromPacketConn(t *testing.T) {
-	guard(t, "FromPacketConn takes UDP and Unix datagram sockets over")
+func TestFromPacketConn_TakesOver(t *testing.T) {
+	guard(t, "N10: FromPacketConn takes over UDP and Unix datagram sockets")
 	old, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	require.NoError(t, err)
 	client, err := net.DialUDP("udp", nil, old.LocalAddr().(*net.UDPAddr))
@@ -156,7 +156,7 @@ func TestFromPacketConn(t *testing.T) {
 	_, err = b.WriteToAddrPort([]byte("pong"), from)
 	require.NoError(t, err)
 	_, err = a.WriteToAddrPort([]byte("x"), udpAddress(b))
-	require.ErrorIs(t, err, net.ErrWriteToConnected, "it knows that it is connected")
+	require.ErrorIs(t, err, net.ErrWriteToConnected, "it detects that it is connected")
 
 	need(t, "unixgram")
 	gram, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socketPath(t), Net: "unixgram"})

@@ -24,18 +24,18 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// eachQueue runs a test on every queue of this system, for both ways of waiting.
+// eachQueue runs a test on every queue of this system, with both strategies.
 func eachQueue(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
 	for _, name := range queueNames {
 		for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 			t.Run(name+", "+s.String(), func(t *testing.T) {
 				guard(t, rule)
-				// For an io_uring, whose requests belong to the thread that made them.
+				// The requests of an io_uring belong to the thread that made them.
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
 				p, err := epore.NewWith(queues[name](), epore.WithStrategy(s))
 				if errors.Is(err, errors.ErrUnsupported) {
-					t.Skipf("no such queue here: %v", err)
+					t.Skipf("queue not supported: %v", err)
 				}
 				require.NoError(t, err)
 				defer func() { require.NoError(t, p.Close()) }()
@@ -45,19 +45,19 @@ func eachQueue(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll))
 	}
 }
 
-// guard ends a test that hangs, and prints the rule when it fails.
+// guard ends a test that hangs, and prints the rule if the test fails.
 func guard(t *testing.T, rule string) {
 	stop := backendtest.Watchdog(t, rule)
 	t.Cleanup(func() {
 		stop()
 		if t.Failed() {
-			t.Logf("the rule that is broken: %s", rule)
+			t.Logf("broken rule: %s", rule)
 		}
 	})
 }
 
-// modes are the ways to be told of readiness that p has: for these sockets also where
-// edges are made by hand.
+// modes returns the modes that p supports for the sockets of this package, which include
+// emulated edges.
 func modes(p *epore.Poll) []epore.Interest {
 	if p.Capabilities().Interests.Has(epore.Edge) || p.Backend() == "iocp" {
 		return []epore.Interest{0, epore.Edge}
@@ -70,14 +70,14 @@ func next(t testing.TB, p *epore.Poll) (list []epore.Event) {
 	t.Helper()
 	events := epore.NewEvents(64)
 	require.NoError(t, p.Poll(events, fixture.Soon))
-	require.NotZero(t, events.Len(), "no event came")
+	require.NotZero(t, events.Len(), "no event arrived")
 	for ev := range events.All() {
 		list = append(list, ev)
 	}
 	return list
 }
 
-// await polls until an event of token has come that satisfies is.
+// await polls until it gets an event of token that satisfies is.
 func await(t testing.TB, p *epore.Poll, token epore.Token, is func(epore.Event) bool) {
 	t.Helper()
 	for {
@@ -89,7 +89,7 @@ func await(t testing.TB, p *epore.Poll, token epore.Token, is func(epore.Event) 
 	}
 }
 
-// link is two connected sockets.
+// link makes two connected sockets.
 type link struct {
 	name string
 	make func(t testing.TB) (a, b *socket.Conn)
@@ -102,7 +102,7 @@ var links = []link{
 	{"unix", func(t testing.TB) (a, b *socket.Conn) { return connected(t, "unix", socketPath(t)) }},
 }
 
-// linksHere are those that the system has, for a test in one goroutine.
+// linksHere yields the links that the system supports, for a test without subtests.
 func linksHere(t testing.TB) iter.Seq[link] {
 	return func(yield func(link) bool) {
 		for _, l := range links {
@@ -118,7 +118,7 @@ func linksHere(t testing.TB) iter.Seq[link] {
 	}
 }
 
-// streams are networks of streams that the system has, and addresses to listen on.
+// streams yields the stream networks that the system supports, with addresses to listen on.
 func streams(t testing.TB) iter.Seq2[string, string] {
 	return func(yield func(network, address string) bool) {
 		for _, s := range [][2]string{{"tcp4", "127.0.0.1:0"}, {"tcp6", "[::1]:0"}, {"unix", socketPath(t)}} {
@@ -134,7 +134,7 @@ var hasIPv6 = sync.OnceValue(func() bool {
 	return err == nil && l.Close() == nil
 })
 
-// hasUnix: Windows has them from Windows 10 on, Wine has not.
+// hasUnix reports whether Unix sockets work: Windows has them since Windows 10, Wine does not.
 var hasUnix = sync.OnceValue(func() bool {
 	dir, err := os.MkdirTemp("", "s")
 	if err != nil {
@@ -145,20 +145,20 @@ var hasUnix = sync.OnceValue(func() bool {
 	return err == nil && l.Close() == nil
 })
 
-// lacks says why there are no sockets of a network here.
+// lacks returns the reason why the system does not support a network, or "".
 func lacks(network string) string {
 	switch {
 	case strings.HasSuffix(network, "6") && !hasIPv6():
-		return "no IPv6 here"
+		return "no IPv6 on this system"
 	case network == "unix" && !hasUnix():
-		return "no Unix sockets here"
+		return "no Unix sockets on this system"
 	case network == "unixgram" && runtime.GOOS == "windows":
-		return "Windows has no datagrams of Unix sockets"
+		return "no Unix datagrams on Windows"
 	}
 	return ""
 }
 
-// need skips what needs sockets of a network where the system has none.
+// need skips the test if the system does not support a network.
 func need(t testing.TB, network string) {
 	t.Helper()
 	if why := lacks(network); why != "" {
@@ -185,7 +185,7 @@ func pair(t testing.TB) (a, b *socket.Conn) {
 	return a, b
 }
 
-// closeLater closes what is still open when the test ends.
+// closeLater closes the closers that are still open when the test ends.
 func closeLater(t testing.TB, closers ...io.Closer) {
 	t.Cleanup(func() {
 		for _, c := range closers {
@@ -213,7 +213,7 @@ func dial(t testing.TB, network, address string) *socket.Conn {
 	return c
 }
 
-// connected is a connection through a listener.
+// connected returns the two ends of a connection made through a listener.
 func connected(t testing.TB, network, address string) (a, b *socket.Conn) {
 	t.Helper()
 	l := listen(t, network, address)
@@ -234,7 +234,7 @@ func accept(t testing.TB, l *socket.Listener) *socket.Conn {
 	return c
 }
 
-// descriptor is the number of a source's descriptor.
+// descriptor returns the descriptor number of a source.
 func descriptor(t testing.TB, s syscall.Conn) (number int) {
 	t.Helper()
 	raw, err := s.SyscallConn()
@@ -243,7 +243,7 @@ func descriptor(t testing.TB, s syscall.Conn) (number int) {
 	return number
 }
 
-// awaitReadable waits, without any queue, for what the network does on its own time.
+// awaitReadable waits, without any queue, until s is readable.
 func awaitReadable(t testing.TB, s syscall.Conn) {
 	t.Helper()
 	fixture.AwaitReadable(t, descriptor(t, s))
@@ -254,7 +254,7 @@ func awaitWritable(t testing.TB, s syscall.Conn) {
 	fixture.AwaitWritable(t, descriptor(t, s))
 }
 
-// write writes s whole, waiting for room.
+// write writes all of s, and waits for room.
 func write(t testing.TB, c *socket.Conn, s string) {
 	t.Helper()
 	for b := []byte(s); len(b) > 0; {
@@ -268,7 +268,7 @@ func write(t testing.TB, c *socket.Conn, s string) {
 	}
 }
 
-// read waits for something to read, and reads once.
+// read waits until c is readable, and reads once.
 func read(t testing.TB, c *socket.Conn, room int) string {
 	t.Helper()
 	awaitReadable(t, c)
@@ -298,7 +298,7 @@ func readAll(t testing.TB, c *socket.Conn) string {
 	}
 }
 
-// random returns bytes that do not repeat.
+// random returns n bytes without a pattern.
 func random(n int) []byte {
 	b := make([]byte, n)
 	var seed [32]byte
@@ -307,7 +307,7 @@ func random(n int) []byte {
 	return b
 }
 
-// socketPath is a path for a Unix socket, short enough for every system.
+// socketPath returns a path for a Unix socket that is short enough for every system.
 func socketPath(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "s")

@@ -20,8 +20,8 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-func TestAcceptUntilWouldBlock(t *testing.T) {
-	eachQueue(t, "one event, any number of connections, and then ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
+func TestAccept_UntilWouldBlock(t *testing.T) {
+	eachQueue(t, "N1: one event, any number of connections, and then ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
 			for network, address := range streams(t) {
 				l := listen(t, network, address)
@@ -63,9 +63,9 @@ func TestAcceptUntilWouldBlock(t *testing.T) {
 	})
 }
 
-// Out of descriptors, for real.
-func TestOutOfDescriptors(t *testing.T) {
-	eachQueue(t, "E4: EMFILE leaves the listener usable, and loses no connection", func(t *testing.T, p *epore.Poll) {
+// The process really runs out of descriptors.
+func TestAccept_OutOfDescriptors(t *testing.T) {
+	eachQueue(t, "E4, N7: EMFILE leaves the listener usable, and loses no connection", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
 			l := listen(t, "tcp", "127.0.0.1:0")
 			require.NoError(t, p.Registry().Register(l, 1, epore.Readable|mode))
@@ -86,7 +86,7 @@ func TestOutOfDescriptors(t *testing.T) {
 			_, _, err = socket.Pair()
 			require.ErrorIs(t, err, syscall.EMFILE)
 
-			// What is documented: no events until there is room again.
+			// As documented: deregister until a descriptor is free again.
 			require.NoError(t, p.Registry().Deregister(l))
 			events := epore.NewEvents(4)
 			require.NoError(t, p.Poll(events, 0))
@@ -106,8 +106,8 @@ func TestOutOfDescriptors(t *testing.T) {
 	})
 }
 
-func TestAddresses(t *testing.T) {
-	guard(t, "addresses are those of package net with literal IPs")
+func TestAddresses_AsInPackageNet(t *testing.T) {
+	guard(t, "N5: addresses are those of package net with literal IPs")
 	for _, c := range []struct{ network, address, refused string }{
 		{"tcp", "127.0.0.1:0", ""},
 		{"tcp", "127.0.0.1:", ""},
@@ -182,9 +182,9 @@ func TestAddresses(t *testing.T) {
 	require.ErrorContains(t, err, "use Listen")
 }
 
-// Who listens on all addresses does so for IPv4 and IPv6, as with package net.
-func TestDualStack(t *testing.T) {
-	guard(t, "tcp without a host listens for IPv4 and IPv6; tcp4 and tcp6 for one")
+// Listening on all addresses means both IPv4 and IPv6, as in package net.
+func TestListen_DualStack(t *testing.T) {
+	guard(t, "N5: tcp without a host listens for both IPv4 and IPv6; tcp4 and tcp6 for one of them")
 	need(t, "tcp6")
 	like, err := net.Listen("tcp", ":0")
 	require.NoError(t, err)
@@ -216,8 +216,8 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
-func TestUnixListenerRemovesItsFile(t *testing.T) {
-	guard(t, "the file of a Unix listener is removed by Close, unless told otherwise")
+func TestListener_RemovesUnixFile(t *testing.T) {
+	guard(t, "N5: Close removes the file of a Unix listener, unless SetUnlinkOnClose(false) was called")
 	need(t, "unix")
 	path := socketPath(t)
 	exists := func() bool { _, err := os.Lstat(path); return err == nil }
@@ -241,11 +241,11 @@ func TestUnixListenerRemovesItsFile(t *testing.T) {
 	require.ErrorIs(t, err, fixture.Refused)
 }
 
-func TestAbstractUnixSockets(t *testing.T) {
+func TestListen_AbstractUnixNames(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux has them")
+		t.Skip("abstract names exist only on Linux")
 	}
-	guard(t, "on Linux @name is in the abstract namespace, and no name is a name of the system's choice")
+	guard(t, "N5: on Linux @name is in the abstract namespace, and an empty name lets the system choose one")
 	for _, name := range []string{fmt.Sprintf("@epore-%d", os.Getpid()), ""} {
 		l := listen(t, "unix", name)
 		require.True(t, strings.HasPrefix(l.Addr().String(), "@"), "%v", l.Addr())
@@ -257,9 +257,9 @@ func TestAbstractUnixSockets(t *testing.T) {
 	}
 }
 
-func TestListenOptions(t *testing.T) {
-	guard(t, "options of Listen do what they say")
-	require.NotNil(t, listen(t, "tcp", "127.0.0.1:0", nil), "nil is no option")
+func TestListen_Options(t *testing.T) {
+	guard(t, "N9: the options of Listen have the documented effect")
+	require.NotNil(t, listen(t, "tcp", "127.0.0.1:0", nil), "a nil option is ignored")
 
 	l := listen(t, "tcp", "127.0.0.1:0")
 	_, err := socket.Listen("tcp", l.Addr().String())
@@ -267,7 +267,7 @@ func TestListenOptions(t *testing.T) {
 
 	one, err := socket.Listen("tcp", "127.0.0.1:0", socket.ReusePort())
 	if errors.Is(err, errors.ErrUnsupported) {
-		t.Logf("no ReusePort here: %v", err)
+		t.Logf("ReusePort is not supported: %v", err)
 	} else {
 		require.NoError(t, err)
 		closeLater(t, one)
@@ -283,11 +283,11 @@ func TestListenOptions(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestDeferAccept(t *testing.T) {
-	guard(t, "DeferAccept: a connection is there to accept when its data has come")
+func TestListen_DeferAccept(t *testing.T) {
+	guard(t, "N9: with DeferAccept a connection can be accepted when its data has arrived")
 	l, err := socket.Listen("tcp", "127.0.0.1:0", socket.DeferAccept(30*time.Second))
 	if errors.Is(err, errors.ErrUnsupported) || runtime.GOOS == "freebsd" && err != nil {
-		t.Skipf("no DeferAccept here: %v", err)
+		t.Skipf("DeferAccept is not supported: %v", err)
 	}
 	require.NoError(t, err)
 	closeLater(t, l)
@@ -301,18 +301,18 @@ func TestDeferAccept(t *testing.T) {
 	require.Equal(t, "x", read(t, a, 8))
 }
 
-func TestBacklog(t *testing.T) {
+func TestListen_Backlog(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("what a backlog of 1 means is another thing on each system")
+		t.Skip("the meaning of a backlog of 1 differs between systems")
 	}
-	guard(t, "Backlog limits how many connections wait")
+	guard(t, "N9: Backlog limits how many connections wait")
 	path := socketPath(t)
 	l := listen(t, "unix", path, socket.Backlog(1))
 	full := 0
 	for full < 10 {
 		c, err := socket.Dial("unix", path)
 		if err != nil {
-			require.ErrorIs(t, err, syscall.EAGAIN, "a full Unix backlog is an error at once")
+			require.ErrorIs(t, err, syscall.EAGAIN, "a full Unix backlog fails at once")
 			break
 		}
 		closeLater(t, c)
@@ -323,8 +323,8 @@ func TestBacklog(t *testing.T) {
 	dial(t, "unix", path)
 }
 
-func TestNoDelayIsTheDefault(t *testing.T) {
-	guard(t, "TCP Conns begin with no-delay, dialled and accepted ones")
+func TestOptions_NoDelayIsTheDefault(t *testing.T) {
+	guard(t, "N9: dialled and accepted TCP Conns begin with no-delay")
 	for _, network := range []string{"tcp4", "tcp6"} {
 		if network == "tcp6" && !hasIPv6() {
 			continue
@@ -338,14 +338,14 @@ func TestNoDelayIsTheDefault(t *testing.T) {
 	}
 }
 
-// option reads an option that is a number.
+// option returns the value of a numeric option.
 func option(t testing.TB, s syscall.Conn, level, name int) int {
 	t.Helper()
 	return fixture.Option(t, descriptor(t, s), level, name)
 }
 
-func TestOptions(t *testing.T) {
-	guard(t, "options are those of the system")
+func TestOptions_Set(t *testing.T) {
+	guard(t, "N9: options are those of the system")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
 	require.Zero(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_KEEPALIVE))
 	require.NoError(t, a.SetKeepAlive(true))
@@ -365,6 +365,6 @@ func TestOptions(t *testing.T) {
 	need(t, "unix")
 	u, _ := connected(t, "unix", socketPath(t))
 	for _, err := range []error{u.SetNoDelay(true), u.SetKeepAlive(true), u.SetLinger(0), u.SetKeepAliveConfig(net.KeepAliveConfig{})} {
-		require.ErrorIs(t, err, os.ErrInvalid, "of TCP only")
+		require.ErrorIs(t, err, os.ErrInvalid, "only for TCP")
 	}
 }

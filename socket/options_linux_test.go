@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestKeepAliveTimes(t *testing.T) {
-	guard(t, "SetKeepAliveConfig: seconds rounded up, zero for the default, negative for as it was")
+func TestOptions_KeepAliveTimes(t *testing.T) {
+	guard(t, "N9: SetKeepAliveConfig rounds up to seconds; zero means the default, negative means unchanged")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
 	require.NoError(t, a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 7001 * time.Millisecond, Interval: 3 * time.Second, Count: 4}))
 	get := func() [3]int {
@@ -28,8 +28,8 @@ func TestKeepAliveTimes(t *testing.T) {
 	require.Equal(t, [3]int{15, 15, 9}, get())
 }
 
-func TestLinger(t *testing.T) {
-	guard(t, "SetLinger: below 0 off, else on with that time")
+func TestOptions_Linger(t *testing.T) {
+	guard(t, "N9: SetLinger: below 0 off, otherwise on with that time")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
 	for _, seconds := range []int{-1, 0, 7, -3} {
 		require.NoError(t, a.SetLinger(seconds))

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-func TestKeepAliveTimes(t *testing.T) {
-	guard(t, "SetKeepAliveConfig: seconds rounded up, zero for the default, negative for as it was")
+func TestOptions_KeepAliveTimes(t *testing.T) {
+	guard(t, "N9: SetKeepAliveConfig rounds up to seconds; zero means the default, negative means unchanged")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
 	err := a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 7001 * time.Millisecond, Interval: 3 * time.Second, Count: 4})
 	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skipf("an old Windows, or Wine: %v", err)
+		t.Skipf("old Windows, or Wine: %v", err)
 	}
 	require.NoError(t, err)
 	get := func() [3]int {
@@ -33,8 +33,8 @@ func TestKeepAliveTimes(t *testing.T) {
 	require.Equal(t, [3]int{15, 15, 9}, get())
 }
 
-func TestLinger(t *testing.T) {
-	guard(t, "SetLinger: below 0 off, else on with that time, which has 16 bits")
+func TestOptions_Linger(t *testing.T) {
+	guard(t, "N9: SetLinger: below 0 off, otherwise on with that time, which has 16 bits")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
 	for _, c := range [][2]int{{-1, -1}, {0, 0}, {7, 7}, {-3, -1}, {1 << 16, math.MaxUint16}} {
 		require.NoError(t, a.SetLinger(c[0]))

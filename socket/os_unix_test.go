@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What errors unwrap to, beside what package fixture knows.
+// The errors that package fixture does not name.
 const (
-	// errShut is the error of writing after CloseWrite.
+	// errShut is what a write after CloseWrite unwraps to.
 	errShut = unix.EPIPE
-	// errTooLong is that of a datagram that is too long.
+	// errTooLong is what a write of a too long datagram unwraps to.
 	errTooLong = unix.EMSGSIZE
 )
 
-// errGone is the error of writing to a peer that is gone, one of these.
+// errGone lists what a write to a peer that is gone unwraps to.
 var errGone = []error{unix.EPIPE}
 
 // blocks reports whether operations on a socket wait.

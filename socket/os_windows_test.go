@@ -6,17 +6,17 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// What errors unwrap to, beside what package fixture knows.
+// The errors that package fixture does not name.
 const (
-	// errShut is the error of writing after CloseWrite.
+	// errShut is what a write after CloseWrite unwraps to.
 	errShut = windows.WSAESHUTDOWN
-	// errTooLong is that of a datagram that is too long.
+	// errTooLong is what a write of a too long datagram unwraps to.
 	errTooLong = windows.WSAEMSGSIZE
 )
 
-// errGone is the error of writing to a peer that is gone, one of these.
+// errGone lists what a write to a peer that is gone unwraps to.
 var errGone = []error{windows.WSAECONNRESET, windows.WSAECONNABORTED}
 
-// blocks reports whether operations on a socket wait. Windows cannot be asked; that
-// reading answers, all tests show.
+// blocks reports whether operations on a socket wait. Windows cannot be asked. All tests show
+// that reads do not wait.
 func blocks(testing.TB, int) bool { return false }

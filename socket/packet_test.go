@@ -39,10 +39,10 @@ func udpAddress(c *socket.PacketConn) netip.AddrPort {
 
 var udpNetworks = [][2]string{{"udp4", "127.0.0.1:0"}, {"udp6", "[::1]:0"}, {"udp", "127.0.0.1:0"}}
 
-func TestDatagrams(t *testing.T) {
+func TestPacketConn_Datagrams(t *testing.T) {
 	for _, n := range udpNetworks {
 		t.Run(n[0], func(t *testing.T) {
-			guard(t, "a datagram arrives as it was sent, or not at all")
+			guard(t, "N8: a datagram arrives as it was sent, or not at all")
 			a, b := listenPacket(t, n[0], n[1]), listenPacket(t, n[0], n[1])
 			buf := make([]byte, 16)
 			_, _, err := b.ReadFromAddrPort(buf)
@@ -56,7 +56,7 @@ func TestDatagrams(t *testing.T) {
 				require.Equal(t, len(text), n)
 				awaitReadable(t, b)
 				n, from, err := b.ReadFromAddrPort(buf)
-				require.NoError(t, err, "an empty one is no end")
+				require.NoError(t, err, "an empty datagram is not the end")
 				require.Equal(t, text, string(buf[:n]))
 				require.Equal(t, udpAddress(a), from)
 			}
@@ -74,10 +74,10 @@ func TestDatagrams(t *testing.T) {
 			require.NoError(t, err)
 			awaitReadable(t, b)
 			n, err = b.Read(nil)
-			require.True(t, err == socket.ErrTruncated, "no room at all")
+			require.True(t, err == socket.ErrTruncated, "no room in the buffer")
 			require.Zero(t, n)
 			_, err = b.Read(buf)
-			require.Equal(t, socket.ErrWouldBlock, err, "it is gone")
+			require.Equal(t, socket.ErrWouldBlock, err, "the datagram is lost")
 
 			_, err = a.WriteToAddrPort(make([]byte, 70_000), udpAddress(b))
 			require.ErrorIs(t, err, errTooLong)
@@ -88,10 +88,10 @@ func TestDatagrams(t *testing.T) {
 	}
 }
 
-func TestConnectedDatagrams(t *testing.T) {
+func TestPacketConn_Connected(t *testing.T) {
 	for _, n := range udpNetworks {
 		t.Run(n[0], func(t *testing.T) {
-			guard(t, "a connected socket sends to one address, and hears that one only")
+			guard(t, "N8: a connected socket sends to one address, and receives only from it")
 			b := listenPacket(t, n[0], n[1])
 			a := dialPacket(t, n[0], b.LocalAddr().String())
 			other := listenPacket(t, n[0], n[1])
@@ -122,8 +122,8 @@ func TestConnectedDatagrams(t *testing.T) {
 	}
 }
 
-func TestDatagramsThroughAPoll(t *testing.T) {
-	eachQueue(t, "a PacketConn is a Source", func(t *testing.T, p *epore.Poll) {
+func TestPacketConn_ThroughPoll(t *testing.T) {
+	eachQueue(t, "N8: PacketConn is a Source", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
 			b := listenPacket(t, "udp", "127.0.0.1:0")
 			a := dialPacket(t, "udp", b.LocalAddr().String())
@@ -150,12 +150,12 @@ func TestDatagramsThroughAPoll(t *testing.T) {
 	})
 }
 
-// Nobody there: the system may tell with a later call, as net says too.
-func TestDatagramRefused(t *testing.T) {
+// A datagram that no socket receives: the system may report it with a later call.
+func TestPacketConn_Refused(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("not every system tells")
+		t.Skip("not every system reports it")
 	}
-	guard(t, "a datagram to a port that nobody has is ECONNREFUSED later")
+	guard(t, "N8: a later call reports ECONNREFUSED for a datagram to an unused port")
 	b := listenPacket(t, "udp4", "127.0.0.1:0")
 	a := dialPacket(t, "udp4", b.LocalAddr().String())
 	require.NoError(t, b.Close())
@@ -168,12 +168,12 @@ func TestDatagramRefused(t *testing.T) {
 	require.Equal(t, socket.ErrWouldBlock, err)
 }
 
-func TestDualStackDatagrams(t *testing.T) {
-	guard(t, "on a socket for both, IPv4 addresses are IPv4")
+func TestPacketConn_DualStack(t *testing.T) {
+	guard(t, "N8: on a dual-stack socket, IPv4 addresses are not mapped")
 	need(t, "udp6")
 	b := listenPacket(t, "udp", ":0")
 	if b.LocalAddr().(*net.UDPAddr).IP.To4() != nil {
-		t.Skip("no such sockets here")
+		t.Skip("no dual-stack sockets on this system")
 	}
 	port := udpAddress(b).Port()
 	for _, network := range udpNetworks[:2] {
@@ -191,8 +191,8 @@ func TestDualStackDatagrams(t *testing.T) {
 	}
 }
 
-func TestAddressesThatDoNotFit(t *testing.T) {
-	guard(t, "E3: an address that does not fit the socket is an error")
+func TestPacketConn_UnsuitableAddresses(t *testing.T) {
+	guard(t, "E3, N8: an address that does not fit the socket is an error")
 	a := listenPacket(t, "udp4", "127.0.0.1:0")
 	for _, to := range []netip.AddrPort{{}, netip.MustParseAddrPort("[::1]:9")} {
 		_, err := a.WriteToAddrPort(nil, to)
@@ -209,8 +209,8 @@ func TestAddressesThatDoNotFit(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrInvalid)
 }
 
-func TestUnixDatagrams(t *testing.T) {
-	guard(t, "Unix datagrams: names, connected and not, would-block when full")
+func TestPacketConn_UnixDatagrams(t *testing.T) {
+	guard(t, "N8: Unix datagrams have names, may be connected, and would block when the receiver is full")
 	need(t, "unixgram")
 	pathA, pathB := socketPath(t), socketPath(t)
 	a, b := listenPacket(t, "unixgram", pathA), listenPacket(t, "unixgram", pathB)
@@ -231,7 +231,7 @@ func TestUnixDatagrams(t *testing.T) {
 	n, from, err = b.ReadFrom(buf)
 	require.NoError(t, err)
 	require.Zero(t, n)
-	require.Nil(t, from, "without a name")
+	require.Nil(t, from, "the sender has no name")
 	n, addr, err := b.ReadFromAddrPort(buf)
 	require.True(t, err == socket.ErrTruncated, "%v", err)
 	require.Equal(t, "1234", string(buf[:n]))
@@ -252,14 +252,14 @@ func TestUnixDatagrams(t *testing.T) {
 	require.NoError(t, b.Close())
 	require.NoError(t, err)
 	_, err = os.Stat(pathB)
-	require.NoError(t, err, "its file stays, as in package net")
+	require.NoError(t, err, "Close does not remove the file, as in package net")
 	_, err = c.Write(nil)
 	require.ErrorIs(t, err, fixture.Refused)
 }
 
-// Link-local addresses have zones.
-func TestZones(t *testing.T) {
-	guard(t, "zones of IPv6 addresses are named as package net names them")
+// A link-local address has a zone.
+func TestPacketConn_Zones(t *testing.T) {
+	guard(t, "N5: zones of IPv6 addresses have the names that package net gives them")
 	interfaces, err := net.Interfaces()
 	require.NoError(t, err)
 	for _, i := range interfaces {
@@ -273,7 +273,7 @@ func TestZones(t *testing.T) {
 			at := netip.AddrPortFrom(prefix.Addr().WithZone(i.Name), 0)
 			c, err := socket.ListenPacket("udp6", at.String())
 			if err != nil {
-				continue // not to be used yet
+				continue // the address is tentative, not usable yet
 			}
 			closeLater(t, c)
 			require.Equal(t, at.Addr(), udpAddress(c).Addr())
@@ -286,5 +286,5 @@ func TestZones(t *testing.T) {
 			return
 		}
 	}
-	t.Skip("no link-local address here")
+	t.Skip("no link-local address on this system")
 }

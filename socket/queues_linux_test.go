@@ -9,10 +9,10 @@ import (
 	"github.com/epore/epore/internal/kqsim"
 )
 
-// queueNames are in the order to test them in.
+// queueNames lists the queues in the order of the tests.
 var queueNames = []string{"epoll", "io_uring", "pollfd"}
 
-// queues are those of this system, by name; and kqueue, on simulated kernels.
+// queues creates the queues of this system by name, and kqueue on simulated kernels.
 var queues = map[string]func() backend.Backend{
 	"epoll":    func() backend.Backend { return epoll.New() },
 	"io_uring": func() backend.Backend { return iouring.New() },

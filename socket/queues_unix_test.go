@@ -8,10 +8,10 @@ import (
 	"github.com/epore/epore/backend/pollfd"
 )
 
-// queueNames are in the order to test them in.
+// queueNames lists the queues in the order of the tests.
 var queueNames = []string{"kqueue", "pollfd"}
 
-// queues are those of this system, by name.
+// queues creates the queues of this system by name.
 var queues = map[string]func() backend.Backend{
 	"kqueue": func() backend.Backend { return kqueue.New() },
 	"pollfd": func() backend.Backend { return pollfd.New() },

@@ -5,10 +5,10 @@ import (
 	"github.com/epore/epore/backend/iocp"
 )
 
-// queueNames are in the order to test them in.
+// queueNames lists the queues in the order of the tests.
 var queueNames = []string{"iocp"}
 
-// queues are those of this system, by name.
+// queues creates the queues of this system by name.
 var queues = map[string]func() backend.Backend{
 	"iocp": func() backend.Backend { return iocp.New() },
 }
