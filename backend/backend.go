@@ -1,150 +1,156 @@
-// Package backend is the contract between Epore's core and the event queues
-// of the operating systems, and the vocabulary that both speak.
+// Package backend defines the interface between Epore's core and the event
+// queues of operating systems.
 //
-// A backend translates; it decides nothing. It hands a change to its kernel,
-// waits, turns the kernel's bits into [Readiness], and returns. Deadlines,
-// interrupted system calls, the single waiter, stale events, duplicate
-// descriptors and the order of closing are the core's business, stated once in
-// package epore for every backend. To write one, see docs/porting.md; to
-// check one, call backendtest.Run.
+// A backend translates and decides nothing. It passes each change to its kernel,
+// waits, and returns the kernel's answer as [Readiness]. The core handles
+// deadlines, interrupted system calls, concurrent calls of Poll, stale events,
+// duplicate descriptors and the order of closing, once for all backends. To write
+// a backend, see docs/porting.md. To test one, use backendtest.Run.
 package backend
 
 import "time"
 
-// Backend is one kind of event queue: one kernel object, or what stands for it.
+// Backend is an event queue: a kernel object, or an emulation of one.
 //
-// The core keeps these promises, so a backend needs no lock for them:
-//   - Open is called first and once, and Close last and once; when Open fails,
-//     nothing else is called;
-//   - Add, Modify and Delete come one at a time, from any goroutine, beside at
-//     most one Wait, whose return they must not wait for;
-//   - Wake comes from any goroutine, beside everything but Open and Close;
-//   - the interest was checked: something to wait for, modes that go together,
-//     and nothing outside Capabilities().Interests.
+// The core guarantees the following, so a backend does not check it:
+//   - Open is the first call and Close is the last. The core calls no method
+//     except Name before Open, after a failed Open, or after Close.
+//   - Add, Modify and Delete are called from any goroutine, one at a time. At
+//     most one Wait runs concurrently, and they must not wait for it to return.
+//   - Wake is called from any goroutine, concurrently with any method except Open
+//     and Close.
+//   - An Interest has at least one condition, compatible modes, and no bit
+//     outside Capabilities().Interests.
 //
-// Errors unwrap to the system's errno, and to what is named here.
+// Errors unwrap to the system's errno and to the error values named below.
 type Backend interface {
-	// Name is short and constant: "epoll", "pollfd".
+	// Name returns a short constant name, such as "epoll". It may be called at
+	// any time.
 	Name() string
 
-	// Open acquires the queue. A refusal names the likely cause and the way out.
+	// Open acquires the queue. If the system refuses, the error names the likely
+	// cause and what to do. Open fails if the queue is open already: a program may
+	// pass one backend to two Polls.
 	Open(Config) error
 
-	// Capabilities tells what this queue can do on this system. Valid after Open.
+	// Capabilities returns what the queue supports on this system.
 	Capabilities() Capabilities
 
-	// Add starts watching h. When h is already watched, it returns an error that
-	// is fs.ErrExist and changes nothing; this is exact also after h was closed
-	// and its number reused. What can never become ready gives ErrNotPollable.
+	// Add starts watching h. If h is already watched, it returns an error that is
+	// fs.ErrExist and changes nothing. This is exact, even if h was closed and its
+	// number reused. If h can never become ready, Add returns ErrNotPollable.
 	Add(h Handle, k Key, in Interest) error
 
-	// Modify replaces key, interest and mode of a watched handle and arms it
-	// again: if it is ready now, an event follows. fs.ErrNotExist if h is not
-	// watched, ErrLost if it no longer is; after any other error it is watched as
-	// before.
+	// Modify replaces the key and interest of a watched handle and rearms it: if h
+	// is ready now, an event follows. It returns fs.ErrNotExist if h is not
+	// watched, and ErrLost if h is no longer watched because Modify failed
+	// halfway. After any other error, h is watched as before.
 	Modify(h Handle, k Key, in Interest) error
 
-	// Delete stops watching h, at once: closing h then takes effect without a
-	// further Wait. fs.ErrNotExist if h is not watched.
+	// Delete stops watching h at once: if h is closed next, this takes effect
+	// without another Wait. It returns fs.ErrNotExist if h is not watched.
 	Delete(h Handle) error
 
-	// Wait stores at most len(dst) > 0 events in dst and says how many; fewer
-	// than that means that no more were ready. It returns when there is one, when
-	// the timeout is over, or after a Wake; it may also return early with none,
-	// or with EINTR. Zero never blocks and still collects what is ready; negative
-	// waits for ever. A positive timeout is rounded up to the resolution of the
-	// queue, or cut to what it can hold.
+	// Wait stores up to len(dst) > 0 events in dst and returns their number. A
+	// number below len(dst) means that no other source was ready. Wait returns when
+	// there is an event, when the timeout expires, or after Wake. It may return
+	// early with no event and a nil error, or with EINTR. A zero timeout does not
+	// block but still collects ready events. A negative timeout waits
+	// indefinitely. A positive timeout is rounded up to the queue's resolution and
+	// may be cut to the longest that the queue can represent.
 	Wait(dst []Event, timeout time.Duration) (int, error)
 
-	// Wake ends the Wait in progress, or else the next one that would block.
+	// Wake ends the Wait in progress or, if there is none, the next Wait that
+	// would block.
 	Wake() error
 
 	// Close releases the queue and every descriptor it owns.
 	Close() error
 }
 
-// Config is what a backend may want to know when it opens.
+// Config tells a backend how it will be used.
 type Config struct {
-	// Blocking says that every Wait blocks one and the same thread, in the kernel.
+	// Blocking reports whether every Wait blocks in the kernel, on the same thread.
 	Blocking bool
 }
 
-// Pollable is the optional power of a queue that is itself a descriptor that
-// becomes readable when the queue has events, and that Go's runtime can watch:
-// a Poll on it parks its goroutine and holds no thread while it waits.
+// Pollable is implemented by a queue whose descriptor becomes readable when the
+// queue has events, if Go's runtime can watch that descriptor. A Poll on such a
+// queue parks its goroutine and holds no thread while it waits.
 type Pollable interface {
-	// Descriptor is valid from Open to Close and stays the backend's own.
+	// Descriptor returns the descriptor, which is valid from Open to Close. The
+	// backend keeps ownership.
 	Descriptor() int
 }
 
-// Flusher is the optional power of a Pollable queue that hands changes to its
-// kernel with the next Wait.
+// Flusher is implemented by a Pollable queue that passes changes to its kernel
+// with the next Wait.
 type Flusher interface {
-	// Flush is called after the last look before the goroutine parks, by the one
-	// that waits. Changes made so far must reach the kernel now, and later ones at
-	// once, until the next Wait.
+	// Flush passes all earlier changes to the kernel now. Until the next Wait,
+	// later changes are passed on immediately. The waiting goroutine calls Flush
+	// after its last look for events, before it parks.
 	Flush() error
 }
 
-// EdgeEmulator is the optional power of a queue that has no Edge in its Capabilities,
-// because its kernel does not tell that a condition came back, but can do it for a
-// source that says when an operation would have blocked: the sockets of package
-// socket do. For those Add and Modify accept Edge.
+// EdgeEmulator is implemented by a queue without Edge in its Capabilities, whose
+// kernel does not report that a condition came back. It can emulate Edge for
+// sources that report when an operation would have blocked, such as those of
+// package socket. For these sources, Add and Modify accept Edge.
 type EdgeEmulator interface {
-	// Rearm has the conditions in of h reported anew when they hold. It is a change
-	// like Modify: one at a time, beside at most one Wait. For what is not watched, or
-	// not with Edge, it does nothing.
+	// Rearm makes the conditions in of h be reported again when they hold. It is
+	// called like Modify. It does nothing if h is not watched, or not with Edge.
 	Rearm(h Handle, in Interest)
 }
 
-// ProcessWatcher is the optional power of a queue that can tell of the end of a process
-// by itself. Without it, the core does so with what the system has.
+// ProcessWatcher is implemented by a queue that can report the end of a process.
+// For other queues, the core uses what the system offers.
 type ProcessWatcher interface {
-	// WatchProcess has a Wait report ReadyReadable under k, once, when process pid, a
-	// positive number of 31 bits, has ended; also if it ended before this call. It is
-	// left to be waited for, and whether anybody does so before the event does not
-	// matter. Nothing but the process at the time of the call is meant, whatever gets
-	// its number later.
+	// WatchProcess reports ReadyReadable under k, once, when process pid has ended,
+	// even if it ended before the call. It does not reap the process, and the event
+	// comes even if the process is reaped first. It watches the process that has
+	// this PID at the time of the call, never one that is given the PID later. The
+	// PID is positive and fits in 31 bits.
 	//
-	// os.ErrProcessDone says that there is no such process, or that it has ended and
-	// this system does not watch it any more: the core finds out which. (Windows knows
-	// an ended process for as long as anybody has a handle of it; then it is watched.) fs.ErrExist,
-	// that this queue watches the number already and cannot do so twice, and
-	// errors.ErrUnsupported: the core takes another way.
+	// It returns os.ErrProcessDone if there is no such process, or if the process
+	// has ended and the system no longer watches it; the core finds out which.
+	// (Windows still watches an ended process while a handle to it is open.) It
+	// returns fs.ErrExist if the queue already watches this PID and cannot watch it
+	// twice. After fs.ErrExist or errors.ErrUnsupported, the core uses another way.
 	//
-	// It and UnwatchProcess come as Add and Delete do.
+	// WatchProcess and UnwatchProcess are called like Add and Delete.
 	WatchProcess(pid int, k Key) error
 
-	// UnwatchProcess ends that, and releases what it holds. It comes once for each
-	// WatchProcess that succeeded, before Close, also after the event; or not at all,
-	// when Close comes first and releases that, too.
+	// UnwatchProcess undoes one successful WatchProcess and releases what it holds.
+	// It is called at most once for each, before or after the event. Close releases
+	// what is still watched.
 	UnwatchProcess(pid int, k Key) error
 }
 
-// Handle is what the system calls a thing that can be watched: a descriptor
-// on Unix, a SOCKET or HANDLE on Windows.
+// Handle identifies something to watch: a descriptor on Unix, a SOCKET or HANDLE
+// on Windows.
 type Handle uintptr
 
-// Key names one registration: made by the core, returned with every event,
-// opaque to the backend. Zero is never a registration: it is free for the
-// backend's own use.
+// Key identifies a registration. The core makes it, and the backend returns it
+// unchanged with every event. The core never uses zero, so a backend may use it
+// for itself.
 type Key uint64
 
-// Event says that the registration named by Key is ready.
+// Event reports that the registration identified by Key is ready.
 type Event struct {
 	Key   Key
 	Ready Readiness
 }
 
-// Capabilities is what a queue can do on the system it runs on.
+// Capabilities describes what a queue supports on this system.
 type Capabilities struct {
-	// Interests has every bit that Add accepts. Others are errors.ErrUnsupported.
+	// Interests has every bit that Add accepts. The core answers other bits with
+	// errors.ErrUnsupported.
 	Interests Interest
 	// Resolution is the unit that timeouts are rounded up to.
 	Resolution time.Duration
-	// OneThread says that the queue belongs to the thread of the first Wait.
-	// Waiting on another one is ErrWrongThread. Changes may come from any thread,
-	// also beside a Wait; but a Delete from another one, while the owner is not in
-	// Wait, lets closing take effect with the next Wait only.
+	// OneThread reports whether the queue belongs to the thread of the first Wait.
+	// A Wait on another thread returns ErrWrongThread. Changes are allowed on every
+	// thread, also during a Wait. But if Delete is called on another thread while
+	// the owner is outside Wait, closing the handle takes effect with the next Wait.
 	OneThread bool
 }

@@ -5,77 +5,79 @@ import (
 	"strings"
 )
 
-// Interest is what to watch for, and how to report it: at least one of
-// [Readable], [Writable] and [Priority], and any of the mode bits that go
-// together. Without a mode bit the registration is level-triggered: it is
-// reported by every wait for as long as the condition holds.
+// Interest is a set of conditions to watch for and modes of reporting them. It
+// has at least one of the conditions [Readable], [Writable] and [Priority], and
+// any compatible combination of the modes [Edge], [OneShot] and [Exclusive].
+// Without a mode, the registration is level-triggered: every wait reports it
+// while the condition holds.
 type Interest uint8
 
 const (
-	// Readable asks for data, a connection to accept, or the end of the stream.
+	// Readable requests data, a connection to accept, or the end of the stream.
 	Readable Interest = 1 << iota
-	// Writable asks for room to write, or the end of a connection attempt.
+	// Writable requests room to write, or the end of a connection attempt.
 	Writable
-	// Priority asks for urgent data (POLLPRI: out-of-band bytes of TCP).
+	// Priority requests urgent data (POLLPRI, such as TCP's out-of-band byte).
 	Priority
 
-	// Edge reports a condition when it arises, not while it lasts: after an
-	// event, a further one is certain only once the operation has answered
-	// "would block".
+	// Edge reports a condition when it arises, not while it holds. After an
+	// event, the next one is certain only after the operation has returned "would
+	// block".
 	Edge
-	// OneShot reports one event and then nothing, until the source is registered
-	// anew.
+	// OneShot reports one event and then nothing until the registration is
+	// replaced.
 	OneShot
-	// Exclusive wakes at least one and not all of several queues that wait in the
-	// kernel for one source. It goes with level and with Edge, not with OneShot or
-	// Priority. Only epoll has it.
+	// Exclusive wakes at least one, but not all, of several queues that wait in
+	// the kernel for the same source. It is compatible with level and Edge, but not
+	// with OneShot or Priority. Only epoll supports it.
 	Exclusive
 
 	endOfInterest
 )
 
-// Conditions are the bits of an Interest that say what to wait for; the others
-// say how.
+// Conditions are the bits of an Interest that select what to wait for. The
+// others are modes.
 const Conditions = Readable | Writable | Priority
 
-// Has reports whether every bit of bits is in in.
+// Has reports whether in contains every bit of bits.
 func (in Interest) Has(bits Interest) bool { return in&bits == bits }
 
-// Unknown returns the bits of in that no constant names.
+// Unknown returns the bits of in that have no constant.
 func (in Interest) Unknown() Interest { return in &^ (endOfInterest - 1) }
 
-// String names the bits: "Readable|Edge".
+// String returns the names of the bits, such as "Readable|Edge".
 func (in Interest) String() string {
 	return names(uint(in), "Readable", "Writable", "Priority", "Edge", "OneShot", "Exclusive")
 }
 
-// Readiness is what an event says about its source.
+// Readiness is a set of conditions that an event reports about its source.
 type Readiness uint32
 
 const (
-	// ReadyReadable: a read will not block.
+	// ReadyReadable means that a read does not block.
 	ReadyReadable Readiness = 1 << iota
-	// ReadyWritable: a write will not block.
+	// ReadyWritable means that a write does not block.
 	ReadyWritable
-	// ReadyPriority: urgent data is there.
+	// ReadyPriority means that urgent data is available.
 	ReadyPriority
-	// ReadyError: the source has an error pending (SO_ERROR, or the reader of a
-	// pipe is gone).
+	// ReadyError means that an error is pending on the source, such as SO_ERROR or
+	// a pipe without a reader.
 	ReadyError
-	// ReadyReadClosed: nothing more will arrive after what is buffered.
+	// ReadyReadClosed means that no data will arrive beyond what is buffered.
 	ReadyReadClosed
-	// ReadyWriteClosed: nothing more can be sent.
+	// ReadyWriteClosed means that nothing more can be sent.
 	ReadyWriteClosed
 )
 
-// always are the bits that are reported without being asked for.
+// always are the bits that are reported whether or not they were requested.
 const always = ReadyError | ReadyReadClosed | ReadyWriteClosed
 
-// For returns what a registration with interest in gets to see of r. A backend
-// reports what its kernel says; here, once for all of them, it becomes what was
-// promised: only the conditions asked for, plus error and closed, and these
-// together with readable or writable as far as those were asked for, so that
-// a program that looks at nothing else finds out by reading or writing.
+// For returns the part of r that a registration with interest in reports: the
+// requested conditions, plus the error and closed bits. With an error or closed
+// bit, it adds ReadyReadable and ReadyWritable if they were requested and are
+// concerned, so that a program that ignores the other bits finds out by reading
+// or writing. The core applies For to the events of every backend, so a backend
+// may report what its kernel reports.
 func (r Readiness) For(in Interest) Readiness {
 	if r&always != 0 {
 		if r&(ReadyError|ReadyReadClosed) != 0 {
@@ -88,16 +90,16 @@ func (r Readiness) For(in Interest) Readiness {
 	return r & (Readiness(in&Conditions) | always)
 }
 
-// Has reports whether every bit of bits is in r.
+// Has reports whether r contains every bit of bits.
 func (r Readiness) Has(bits Readiness) bool { return r&bits == bits }
 
-// String names the bits: "Readable|ReadClosed".
+// String returns the names of the bits, such as "Readable|ReadClosed".
 func (r Readiness) String() string {
 	return names(uint(r), "Readable", "Writable", "Priority", "Error", "ReadClosed", "WriteClosed")
 }
 
-// names joins the names of the bits that are set, the lowest first; bits beyond
-// the names are given as a number.
+// names joins the names of the bits that are set, lowest bit first. It formats
+// bits without a name as a number.
 func names(bits uint, of ...string) string {
 	if bits == 0 {
 		return "none"

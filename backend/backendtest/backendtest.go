@@ -1,9 +1,8 @@
-// Package backendtest holds every backend to the same contract.
+// Package backendtest tests that a backend keeps the contract of package backend.
 //
-// [Run] takes a function that opens a queue and runs a table of named cases on
-// real descriptors; each prints the rule that it checks when the rule is
-// broken, and a watchdog ends a case that hangs. A new backend needs no tests
-// of its own beside
+// [Run] takes a function that opens a queue and runs named cases on real
+// descriptors. A case that fails prints the rule that is broken, and a watchdog
+// ends a case that hangs. This test is all that a new backend needs:
 //
 //	func TestContract(t *testing.T) {
 //		backendtest.Run(t, func() (backend.Backend, error) {
@@ -12,8 +11,8 @@
 //		})
 //	}
 //
-// [Fake] is the other side: a backend without a kernel, for tests of what
-// stands on top of the contract.
+// [Fake] is a backend without a kernel, for tests of the code that uses backends.
+// It checks the calls that a backend receives.
 package backendtest
 
 import (
@@ -26,15 +25,15 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// EnvLong is the environment variable that asks for the long runs: more rounds,
-// more operations. Any value but the empty one does.
+// EnvLong is the environment variable that enables long runs, with more rounds
+// and operations. Any value except the empty one enables them.
 const EnvLong = "EPORE_LONG"
 
-// Long reports whether long runs are asked for, by EnvLong.
+// Long reports whether EnvLong enables long runs.
 func Long() bool { return os.Getenv(EnvLong) != "" }
 
-// wantedCase is one behaviour: its name, the rule that is printed when it is
-// broken, what the queue must be able to do for it to make sense, and the test.
+// wantedCase tests one behavior. rule is printed if the case fails; needs lists
+// the interests that the queue must support.
 type wantedCase struct {
 	name  string
 	rule  string
@@ -42,14 +41,13 @@ type wantedCase struct {
 	run   func(t *testing.T, q *queue)
 }
 
-// Exception is a case that a queue cannot pass, and why: it is skipped with that
-// reason. What it stands for is a gap in the contract, and belongs into the
-// documents of the backend.
+// Exception names a case that a queue cannot pass, and the reason to skip it with.
+// It is a gap in the contract: describe it in the documentation of the backend.
 type Exception struct{ Case, Why string }
 
-// Run runs all cases on queues that open returns opened, one for each. When
-// open fails with an error that is errors.ErrUnsupported, the case is skipped
-// with that reason.
+// Run runs every case on a new queue, which open returns opened. A case is skipped
+// if open fails with an error that is errors.ErrUnsupported, and if except names
+// the case. A name in except that no case has is an error.
 func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception) {
 	if reason := fixture.Missing(); reason != "" {
 		t.Skip(reason)
@@ -60,7 +58,7 @@ func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception
 	}
 	defer func() {
 		for name := range excepted {
-			t.Errorf("there is no case %q to except", name)
+			t.Errorf("Exception: no case is called %q", name)
 		}
 	}()
 	for _, group := range [][]wantedCase{
@@ -70,7 +68,7 @@ func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception
 			why, excepted := take(excepted, c.name)
 			t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
 				if excepted {
-					t.Skipf("an exception: %s", why)
+					t.Skipf("exception: %s", why)
 				}
 				c.on(t, open)
 			})
@@ -78,32 +76,32 @@ func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception
 	}
 }
 
-// take takes the value of k out of m.
+// take removes k from m and returns its value.
 func take(m map[string]string, k string) (v string, ok bool) {
 	v, ok = m[k]
 	delete(m, k)
 	return v, ok
 }
 
-// on runs the case on a queue of its own.
+// on runs the case on a new queue.
 func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the rule that is broken: %s", c.rule)
+			t.Logf("broken rule: %s", c.rule)
 		}
 	})
 	stop := Watchdog(t, c.rule)
 	defer stop()
 	b, err := open()
 	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skipf("no queue to test here: %v", err)
+		t.Skipf("queue not available: %v", err)
 	}
 	if err != nil {
 		t.Fatalf("open: %v", err)
 	}
 	q := newQueue(t, b)
 	if lacking := c.needs &^ b.Capabilities().Interests; lacking != 0 {
-		t.Skipf("%s has no %v here", b.Name(), lacking)
+		t.Skipf("%s does not support %v on this system", b.Name(), lacking)
 	}
 	c.run(t, q)
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// concurrencyCases: changes beside a wait in progress.
+// concurrencyCases test changes during a wait.
 var concurrencyCases = []wantedCase{
 	{
-		name: "register while another waits",
-		rule: "R1: a blocked wait sees a new source without being woken by hand; one readiness is one event",
+		name: "register during a wait",
+		rule: "R1: a wait in progress sees a new source without a Wake; one readiness is one event",
 		run: func(t *testing.T, q *queue) {
 			mode := edgeOr(q, 0)
 			for k := backend.Key(1); k <= 200; k++ {
@@ -29,12 +29,12 @@ var concurrencyCases = []wantedCase{
 				q.add(a, k, backend.Readable|mode)
 				b.Write("x")
 				events := <-answer
-				require.Len(t, events, 1, "exactly one event")
+				require.Len(t, events, 1, "one event")
 				require.Equal(t, k, events[0].Key)
 				if mode == backend.Edge && !q.Capabilities().OneThread {
-					// Else the waiter did the registering, perhaps beside the write: there
-					// was a byte to read when it looked, and then the news of it.
-					require.Empty(t, q.wait(4, 0), "and no second")
+					// A queue of one thread registers in its Wait, perhaps during the write.
+					// Then it sees the byte when it looks, and the edge of it later.
+					require.Empty(t, q.wait(4, 0), "no second event")
 				}
 				q.remove(a)
 				a.Close()
@@ -43,8 +43,8 @@ var concurrencyCases = []wantedCase{
 		},
 	},
 	{
-		name: "register a ready source while another waits",
-		rule: "R1, R2: a source that is ready already ends a wait in progress",
+		name: "register a ready source during a wait",
+		rule: "R1, R2: registering a source that is already ready ends a wait in progress",
 		run: func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k <= 200; k++ {
 				a, b := fixture.Pair(t)
@@ -61,10 +61,10 @@ var concurrencyCases = []wantedCase{
 		},
 	},
 	{
-		name: "reregister while another waits",
+		name: "reregister during a wait",
 		rule: "R1, R5: a wait in progress sees the new interest",
 		run: func(t *testing.T, q *queue) {
-			q.strict = false // a batch may be in flight with the old key
+			q.strict = false // a batch with the old key may be in flight
 			a, b := fixture.Pair(t)
 			b.Write("x")
 			a.Fill()
@@ -82,8 +82,8 @@ var concurrencyCases = []wantedCase{
 		},
 	},
 	{
-		name: "deregister while another waits",
-		rule: "R1, R6: a source deregistered beside a wait in progress does not end it any more",
+		name: "deregister during a wait",
+		rule: "R1, R6: a source deregistered during a wait no longer ends it",
 		run: func(t *testing.T, q *queue) {
 			other, wakes := fixture.Pair(t)
 			q.add(other, 1, backend.Readable)
@@ -105,7 +105,7 @@ var concurrencyCases = []wantedCase{
 	},
 	{
 		name: "a registering thread ends",
-		rule: "R1: a registration is the queue's: the thread it was made on may end, also while another waits",
+		rule: "R1: a registration belongs to the queue: the thread that made it may end, also during a wait",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				for _, waiting := range []bool{false, true} {
@@ -119,7 +119,7 @@ var concurrencyCases = []wantedCase{
 					var err error
 					fixture.OnEndingThread(t, func() { err = q.Add(a.Handle(), 2, backend.Readable|mode) })
 					require.NoError(t, err)
-					if waiting { // and the thread has ended
+					if waiting { // the registering thread has ended
 						wakes.Write("x")
 						require.Len(t, <-wait, 1)
 						other.Drain()
@@ -140,7 +140,7 @@ var concurrencyCases = []wantedCase{
 	},
 	{
 		name: "three goroutines change at random",
-		rule: "R1: Register, Reregister, Deregister from any goroutine at any time, also while another waits; R3, R4 stay exact",
+		rule: "R1: Register, Reregister and Deregister work from any goroutine at any time, also during a wait; R3 and R4 stay exact",
 		run: func(t *testing.T, q *queue) {
 			q.strict = false
 			rounds := Rounds(t, 2000, 50_000)
@@ -166,7 +166,7 @@ var concurrencyCases = []wantedCase{
 					registered := false
 					check := func(err error, should bool, want error) {
 						if should && err != nil {
-							t.Errorf("%v, should be nil", err)
+							t.Errorf("unexpected error: %v", err)
 						} else if !should {
 							requireIs(t, err, want)
 						}
@@ -196,7 +196,7 @@ var concurrencyCases = []wantedCase{
 	},
 	{
 		name: "writers on many sources while the loop reads",
-		rule: "R1, M2: nothing is lost between goroutines that write and a loop that waits; M9: and spurious events are rare",
+		rule: "R1, M2: a loop misses nothing that other goroutines write; M9: spurious events are rare",
 		run: func(t *testing.T, q *queue) {
 			const sources = 16
 			bytes := 500
@@ -211,7 +211,7 @@ var concurrencyCases = []wantedCase{
 				q.add(a, backend.Key(i+1), backend.Readable|edgeOr(q, 0))
 				writers.Go(func() {
 					for range bytes {
-						for { // the buffer may be full for a while
+						for { // the buffer may be full
 							_, err := b.TryWrite([]byte("x"))
 							if err == nil {
 								break
@@ -222,7 +222,7 @@ var concurrencyCases = []wantedCase{
 							}
 							b.AwaitWritable()
 						}
-						runtime.Gosched() // or each would write all at once
+						runtime.Gosched() // so that the writers take turns
 					}
 				})
 			}
@@ -230,7 +230,7 @@ var concurrencyCases = []wantedCase{
 			for total < sources*bytes {
 				events := q.wait(8, soon)
 				if len(events) == 0 {
-					t.Errorf("%d of %d bytes, and no event", total, sources*bytes)
+					t.Errorf("no event after %d of %d bytes", total, sources*bytes)
 					break
 				}
 				for _, ev := range events {
@@ -249,10 +249,10 @@ var concurrencyCases = []wantedCase{
 	},
 }
 
-// requireIs is require.ErrorIs for goroutines other than the test's.
+// requireIs is require.ErrorIs for goroutines other than that of the test.
 func requireIs(t *testing.T, err, want error) {
 	if err == nil {
-		t.Errorf("no error, should be %v", want)
+		t.Errorf("no error, want %v", want)
 	} else {
 		assert.ErrorIs(t, err, want)
 	}

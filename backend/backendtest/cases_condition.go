@@ -12,17 +12,17 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// Shorthands for what is asked for and reported most.
+// Abbreviations.
 const (
 	rw         = backend.Readable | backend.Writable
 	readClosed = backend.ReadyReadable | backend.ReadyReadClosed
 )
 
-// conditionCases: what the peer and the network do, and which bits tell.
+// conditionCases test which bits report what the peer and the network do.
 var conditionCases = []wantedCase{
 	{
 		name: "a fresh socket is writable",
-		rule: "M5: Writable when there is room to write",
+		rule: "M5: a source with room to write is Writable",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair, fixture.UDPPair, fixture.DatagramPair} {
 				a, _ := of(t)
@@ -34,12 +34,12 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "back-pressure",
-		rule: "M1: not writable while the buffer is full; writable when it was drained",
+		rule: "M1: a source is not Writable while its buffer is full, and Writable once it has drained",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				sent := 0
-				// Over TCP what is sent travels on for a while: fill until it stays.
+				// TCP moves data to the peer for a while: fill until the buffer stays full.
 				for n := a.Fill(); n > 0; n = a.Fill() {
 					sent += n
 				}
@@ -60,7 +60,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "connect succeeds",
-		rule: "M8: Writable when the attempt to connect ended",
+		rule: "M8: Writable when the connection attempt has ended",
 		run: func(t *testing.T, q *queue) {
 			l, port := fixture.Listen(t)
 			a := fixture.Inet(t, syscall.SOCK_STREAM, "TCP")
@@ -76,14 +76,14 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "connect is refused",
-		rule: "M8: refused gives Writable|Error",
+		rule: "M8: a refused connection attempt is Writable|Error",
 		run: func(t *testing.T, q *queue) {
 			l, port := fixture.Listen(t)
-			l.Close() // nobody listens there now
+			l.Close() // the port now refuses connections
 			a := fixture.Inet(t, syscall.SOCK_STREAM, "TCP")
 			if err := a.Connect(port); err != nil {
 				require.ErrorIs(t, err, fixture.Refused)
-				t.Skip("this system refuses at once, there is nothing to wait for")
+				t.Skip("connect failed immediately: there is nothing to wait for")
 			}
 			q.add(a, 1, backend.Writable)
 			r := q.expect(1)
@@ -93,11 +93,11 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "a listener with pending connections",
-		rule: "M1: a listener is readable while a connection waits to be accepted",
+		rule: "M1: a listener is Readable while a connection waits to be accepted",
 		run: func(t *testing.T, q *queue) {
 			l, port := fixture.Listen(t)
 			q.add(l, 1, backend.Readable)
-			q.silent("nobody connects")
+			q.silent("no connection")
 			const n = 5
 			for range n {
 				require.NoError(t, fixture.Inet(t, syscall.SOCK_STREAM, "TCP").Connect(port))
@@ -111,7 +111,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name:  "several pending connections, one edge",
-		rule:  "M2: accept until would-block: the edge tells of the first",
+		rule:  "M2: one edge may stand for several connections: accept until would-block",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			l, port := fixture.Listen(t)
@@ -121,7 +121,7 @@ var conditionCases = []wantedCase{
 				require.NoError(t, fixture.Inet(t, syscall.SOCK_STREAM, "TCP").Connect(port))
 				require.Equal(t, backend.ReadyReadable, q.expect(1))
 				l.Accept()
-				l.Accept() // waits, should the second be on its way
+				l.Accept() // waits if the second one is still on its way
 				q.wait(4, 0)
 				_, err := l.TryAccept()
 				require.True(t, fixture.WouldBlock(err), "%v", err)
@@ -130,7 +130,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "the peer closes",
-		rule: "M7: the peer closes: Readable|ReadClosed; M6: together",
+		rule: "M7: the peer closed: Readable|ReadClosed; M6: in the same event",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				for _, mode := range modesOf(q) {
@@ -138,7 +138,7 @@ var conditionCases = []wantedCase{
 					q.add(a, 1, backend.Readable|mode)
 					b.Close()
 					r := q.expectBits(1, readClosed)
-					require.False(t, r.Has(backend.ReadyWritable), "not asked for")
+					require.False(t, r.Has(backend.ReadyWritable), "not requested")
 					_, ended := a.Drain()
 					require.True(t, ended)
 					q.remove(a)
@@ -148,14 +148,14 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "the peer half-closes",
-		rule: "M7: the peer half-closes: Readable|ReadClosed, and writing goes on",
+		rule: "M7: the peer half-closed: Readable|ReadClosed, and writing still works",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				q.add(a, 1, rw)
 				b.ShutdownWrite()
 				r := q.expectBits(1, readClosed|backend.ReadyWritable)
-				require.False(t, r.Has(backend.ReadyWriteClosed), "the other half is open: %v", r)
+				require.False(t, r.Has(backend.ReadyWriteClosed), "the other half is still open: %v", r)
 				require.False(t, r.Has(backend.ReadyError), "%v", r)
 				a.Write("still")
 				b.AwaitReadable()
@@ -165,8 +165,8 @@ var conditionCases = []wantedCase{
 		},
 	},
 	{
-		name: "half-closed with writable only is no busy loop",
-		rule: "M5: ReadClosed needs Readable to be told: a program that waits for room to write is not woken by it",
+		name: "a half-close without Readable does not spin",
+		rule: "M5: ReadClosed requires Readable: it does not wake a program that waits for room to write",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			a.Fill()
@@ -179,7 +179,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "the peer resets",
-		rule: "M7: reset: ReadClosed|WriteClosed; M6: with what was asked for",
+		rule: "M7: a reset is ReadClosed|WriteClosed; M6: with the requested conditions",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.TCPPair(t)
 			q.add(a, 1, rw)
@@ -191,20 +191,20 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "the peer closes with data unread",
-		rule: "M6, M7: what the peer sent before it closed is still there to read",
+		rule: "M6, M7: what the peer sent before it closed can still be read",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
 				q.add(a, 1, backend.Readable)
 				b.Write("last words")
 				b.Close()
-				if fixture.Wine { // it tells of the end when what came before has been read
+				if fixture.Wine { // reports the end only after the data has been read
 					q.expectBits(1, backend.ReadyReadable)
 				} else {
 					q.expectBits(1, readClosed)
 				}
 				require.Equal(t, "last words", a.Read(64))
-				require.True(t, q.expect(1).Has(readClosed), "the end itself")
+				require.True(t, q.expect(1).Has(readClosed), "the end of the stream")
 				_, ended := a.Drain()
 				require.True(t, ended)
 				q.remove(a)
@@ -212,8 +212,8 @@ var conditionCases = []wantedCase{
 		},
 	},
 	{
-		name: "the write side shut down here",
-		rule: "M7: a hint is never wrong: after a local shutdown of the write side the read side lives",
+		name: "a local shutdown of the write side",
+		rule: "M7: a hint is never wrong: a local shutdown of the write side leaves the read side open",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.Pair, fixture.TCPPair} {
 				a, b := of(t)
@@ -234,7 +234,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "both sides shut down",
-		rule: "M7: both directions down: ReadClosed|WriteClosed",
+		rule: "M7: both directions shut down: ReadClosed|WriteClosed",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, rw)
@@ -244,8 +244,8 @@ var conditionCases = []wantedCase{
 		},
 	},
 	{
-		name: "the end of reading is nothing to who writes",
-		rule: "M5, M7: a peer that half-closed is Readable; without Readable it is not reported, again and again, and wakes nobody",
+		name: "a half-close does not wake a writer",
+		rule: "M5, M7: a half-close of the peer is Readable; a registration without Readable does not report it and is not woken by it",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				for _, before := range []bool{false, true} {
@@ -260,7 +260,7 @@ var conditionCases = []wantedCase{
 					q.silent("full")
 					if !before {
 						b.ShutdownWrite()
-						q.silent("full, and the peer writes no more")
+						q.silent("full, and the peer has half-closed")
 					}
 					b.Drain()
 					require.Equal(t, backend.ReadyWritable, q.expect(2)&^backend.ReadyReadClosed, "mode %v", mode)
@@ -278,7 +278,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name:  "out-of-band data",
-		rule:  "M10: urgent data gives Priority where it was asked for",
+		rule:  "M10: urgent data is Priority if requested",
 		needs: backend.Priority,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.TCPPair(t)
@@ -288,11 +288,11 @@ var conditionCases = []wantedCase{
 			q.silent("not urgent")
 			b.Write("ordinary")
 			a.AwaitReadable()
-			q.silent("not urgent, while it is waited for")
+			q.silent("not urgent, after a wait")
 			b.SendUrgent('!')
 			require.Equal(t, backend.ReadyPriority, q.expect(1))
 			q.modify(a, 2, backend.Readable)
-			require.Equal(t, backend.ReadyReadable, q.expect(2), "Priority was not asked for")
+			require.Equal(t, backend.ReadyReadable, q.expect(2), "Priority was not requested")
 			q.modify(a, 3, backend.Readable|backend.Priority)
 			q.expectBits(3, backend.ReadyReadable|backend.ReadyPriority)
 			q.remove(a)
@@ -305,7 +305,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "a datagram",
-		rule: "M1: a datagram socket is readable while a datagram waits",
+		rule: "M1: a datagram socket is Readable while a datagram waits",
 		run: func(t *testing.T, q *queue) {
 			for _, of := range []func(testing.TB) (*fixture.End, *fixture.End){fixture.UDPPair, fixture.DatagramPair} {
 				a, b := of(t)
@@ -321,7 +321,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "an empty datagram",
-		rule: "M1: an empty datagram is a datagram",
+		rule: "M1: an empty datagram is Readable like any other",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.UDPPair(t)
 			q.add(a, 1, backend.Readable)
@@ -333,7 +333,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name:  "two datagrams with one event",
-		rule:  "M2: an edge tells of the first; read until would-block",
+		rule:  "M2: one edge may stand for several datagrams: read until would-block",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.UDPPair(t)
@@ -351,7 +351,7 @@ var conditionCases = []wantedCase{
 	},
 	{
 		name: "a datagram nobody wants",
-		rule: "M6, M7: an error of a datagram socket comes with Readable, and is no WriteClosed",
+		rule: "M6, M7: an error of a datagram socket comes with Readable and without WriteClosed",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.UDPPair(t)
 			b.Close()

@@ -12,11 +12,11 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// modeCases: level, edge, one-shot, and which bits are reported.
+// modeCases test level, edge, one-shot, and which bits are reported.
 var modeCases = []wantedCase{
 	{
 		name: "level repeats until drained",
-		rule: "M1: level: each wait reports the source while the condition holds",
+		rule: "M1: every wait reports a level-triggered source while the condition holds",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -34,7 +34,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "edge does not repeat",
-		rule:  "M2: an undrained, unchanged source does not repeat",
+		rule:  "M2: a source that is neither drained nor changed is not reported again",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -43,12 +43,12 @@ var modeCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			q.silent("unchanged")
 			a.Read(2)
-			q.silent("drained in part, and nothing new")
+			q.silent("drained in part, no new data")
 		},
 	},
 	{
 		name:  "edge after would-block",
-		rule:  "M2: a further event is guaranteed once the operation has answered would-block and the condition came back",
+		rule:  "M2: another event is certain once the operation has returned would-block and the condition has come back",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -64,7 +64,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "edge for writing after would-block",
-		rule:  "M2: the same for Writable",
+		rule:  "M2: for Writable, too, another event is certain after would-block",
 		needs: backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -73,7 +73,7 @@ var modeCases = []wantedCase{
 			for range 10 {
 				n := a.Fill()
 				require.Positive(t, n)
-				// The reader's side made no room yet.
+				// The reader has not made room yet.
 				require.Empty(t, q.wait(4, 0))
 				got, _ := b.Drain()
 				require.Equal(t, n, got)
@@ -83,7 +83,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "one-shot is silent until armed again",
-		rule:  "M3: one event, then silence for the whole registration until Reregister",
+		rule:  "M3: one event, then none for the whole registration until Reregister",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -94,7 +94,7 @@ var modeCases = []wantedCase{
 				require.Equal(t, backend.ReadyReadable, q.expect(k))
 				q.silent("shot")
 				b.Write("y")
-				q.silent("shot, whatever arrives")
+				q.silent("shot, though data arrives")
 				a.Drain()
 				q.modify(a, k+1, backend.Readable|backend.OneShot)
 			}
@@ -102,7 +102,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "one-shot silences both directions",
-		rule:  "M3: one event, whichever bit, then silence in both directions",
+		rule:  "M3: one event, whichever bit, then none in either direction",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -110,7 +110,7 @@ var modeCases = []wantedCase{
 			q.add(a, 1, both|backend.OneShot)
 			require.Equal(t, backend.ReadyWritable, q.expect(1))
 			b.Write("x")
-			q.silent("readable now, but shot by writable")
+			q.silent("readable now, but writable was the one shot")
 			q.modify(a, 2, both|backend.OneShot)
 			require.True(t, q.expect(2)&(backend.ReadyReadable|backend.ReadyWritable) != 0)
 			b.Write("y")
@@ -119,14 +119,14 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "one-shot silences the end of the stream too",
-		rule:  "M3: silence for the whole registration, hang-ups and errors included",
+		rule:  "M3: after its one event, a registration does not report hang-ups or errors either",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.OneShot)
 			b.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
-			if fixture.Wine { // it tells of the end when what came before has been read
+			if fixture.Wine { // reports the end only after the data has been read
 				a.Drain()
 			}
 			b.Close()
@@ -137,7 +137,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "deregister after a one-shot event",
-		rule:  "M3, R3: a registration that has shot is still registered",
+		rule:  "M3, R3: after its one event, a one-shot source is still registered",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -151,7 +151,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name:  "switching modes on a live registration",
-		rule:  "R5: Reregister replaces the mode entirely: level, edge, one-shot",
+		rule:  "R5: Reregister replaces the whole mode: level, edge, one-shot",
 		needs: backend.OneShot,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -187,8 +187,8 @@ var modeCases = []wantedCase{
 		},
 	},
 	{
-		name:  "exclusive reports like the mode beside it",
-		rule:  "M4: Exclusive goes with level or edge, and changes who is woken, not what is reported",
+		name:  "exclusive reports like its mode",
+		rule:  "M4: Exclusive is compatible with level and edge; it changes which queues are woken, not what is reported",
 		needs: backend.Exclusive | backend.Edge,
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
@@ -213,19 +213,19 @@ var modeCases = []wantedCase{
 	},
 	{
 		name: "only what was asked for",
-		rule: "M5: only bits asked for are reported",
+		rule: "M5: only requested bits are reported",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
 			q.add(a, 1, backend.Readable)
-			require.Equal(t, backend.ReadyReadable, q.expect(1), "it is writable too")
+			require.Equal(t, backend.ReadyReadable, q.expect(1), "the socket is also writable")
 			q.modify(a, 2, backend.Writable)
-			require.Equal(t, backend.ReadyWritable, q.expect(2), "it is readable too")
+			require.Equal(t, backend.ReadyWritable, q.expect(2), "the socket is also readable")
 		},
 	},
 	{
 		name: "readable and writable together",
-		rule: "P6: both of one registration may come as one event or as two; never the same bit twice",
+		rule: "P6: both bits of one registration come in one event or in two; a batch never has the same bit twice",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				a, b := fixture.Pair(t)
@@ -243,7 +243,7 @@ var modeCases = []wantedCase{
 	},
 	{
 		name: "spurious events are rare",
-		rule: "M9: spurious events are allowed: no more than 1 in 1,000",
+		rule: "M9: at most 1 in 1,000 events is spurious",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)

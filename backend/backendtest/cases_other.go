@@ -2,5 +2,5 @@
 
 package backendtest
 
-// There are no fixtures for these systems yet, so no cases either.
+// internal/fixture does not support these systems yet, so they have no cases.
 var waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, processCases, scaleCases []wantedCase

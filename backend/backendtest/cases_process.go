@@ -14,16 +14,16 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// processCases: the end of processes, for a queue that is a backend.ProcessWatcher.
+// processCases test a queue that is a backend.ProcessWatcher.
 var processCases = []wantedCase{
 	{
 		name: "a process that ends",
-		rule: "S5: one event, Readable, when the process has ended; it is left to be waited for",
+		rule: "S5: one Readable event when the process has ended; the process is not reaped",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k < 10; k++ {
 				child, p := fixture.NewChild(t)
 				q.watchProcess(p.Pid, k)
-				q.silent("it runs")
+				q.silent("running")
 				child.Release()
 				require.Equal(t, backend.ReadyReadable, q.expect(k))
 				q.silent("once")
@@ -34,13 +34,13 @@ var processCases = []wantedCase{
 					q.unwatchProcess(p.Pid, k)
 					child.Wait(p.Pid)
 				}
-				q.silent("it is over")
+				q.silent("reaped")
 			}
 		}),
 	},
 	{
-		name: "a process that ends while another waits",
-		rule: "S5: a process that is watched, or ends, while another goroutine waits ends the wait",
+		name: "a process that ends during a wait",
+		rule: "S5: a process that ends during a wait ends the wait, even if it was registered during that wait",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k < 10; k++ {
 				child, p := fixture.NewChild(t)
@@ -54,7 +54,7 @@ var processCases = []wantedCase{
 	},
 	{
 		name: "a process that has ended already",
-		rule: "S5: a process that ended before gives its event, or os.ErrProcessDone, by which the core knows",
+		rule: "S5: a process that ended earlier gives its event, or os.ErrProcessDone, which tells the core",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			child, p := fixture.NewChild(t)
 			child.End()
@@ -68,18 +68,18 @@ var processCases = []wantedCase{
 			}
 			child.Wait(p.Pid)
 			if err := q.tryProcess(p.Pid, 2); err != nil {
-				require.ErrorIs(t, err, os.ErrProcessDone, "waited for, it is no more")
+				require.ErrorIs(t, err, os.ErrProcessDone, "reaped")
 				q.silent("refused")
 			} else {
-				// Windows knows it for as long as anybody has a handle of it.
+				// Windows watches an ended process while a handle to it is open.
 				require.Equal(t, "windows", runtime.GOOS)
 				require.Equal(t, backend.ReadyReadable, q.expect(2))
 			}
 		}),
 	},
 	{
-		name: "a process that was waited for before its event",
-		rule: "S5: who waits for the process does not take its event away",
+		name: "a process reaped before its event",
+		rule: "S5: the event comes even if the process is reaped first",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			child, p := fixture.NewChild(t)
 			q.watchProcess(p.Pid, 1)
@@ -91,8 +91,8 @@ var processCases = []wantedCase{
 		}),
 	},
 	{
-		name: "a process that is watched no more",
-		rule: "S5, R6: after UnwatchProcess there is no event, also if it was there already",
+		name: "no event after UnwatchProcess",
+		rule: "S5, R6: after UnwatchProcess no event comes, even if the process has ended",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			child, p := fixture.NewChild(t)
 			q.watchProcess(p.Pid, 1)
@@ -100,12 +100,12 @@ var processCases = []wantedCase{
 			q.watchProcess(p.Pid, 2)
 			child.End()
 			q.unwatchProcess(p.Pid, 2)
-			q.silent("watched no more")
+			q.silent("not watched")
 		}),
 	},
 	{
 		name: "a process watched twice",
-		rule: "S5: a second WatchProcess is fs.ErrExist and disturbs nothing, or has an event of its own",
+		rule: "S5: a second WatchProcess fails with fs.ErrExist and changes nothing, or gives a second event",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			child, p := fixture.NewChild(t)
 			q.watchProcess(p.Pid, 1)
@@ -115,7 +115,7 @@ var processCases = []wantedCase{
 			} else {
 				want[2] = true
 			}
-			q.silent("it runs")
+			q.silent("running")
 			child.Release()
 			for len(want) > 0 {
 				for _, ev := range q.wait(8, soon) {
@@ -127,8 +127,8 @@ var processCases = []wantedCase{
 		}),
 	},
 	{
-		name: "processes that end with little room",
-		rule: "S5, P5: each of many has its event, and what is always ready has, too",
+		name: "many processes end with room for one event",
+		rule: "S5, P5: each of many processes gives its event, and so does a source that is always ready",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			const n = 20
 			children := fixture.NewChildren(t, n)
@@ -155,18 +155,18 @@ var processCases = []wantedCase{
 		}),
 	},
 	{
-		name: "a process whose number is a descriptor's",
-		rule: "S5: numbers of processes and of descriptors have nothing to do with each other",
+		name: "a process and a descriptor of the same number",
+		rule: "S5: a PID and a descriptor of the same number do not interfere",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			child, p := fixture.NewChild(t)
 			if p.Pid >= fixture.DescriptorLimit(t) {
-				t.Skipf("no descriptor can have the number of process %d", p.Pid)
+				t.Skipf("PID %d is above the descriptor limit", p.Pid)
 			}
 			r, w := fixture.Pipe(t)
 			r = r.MoveTo(p.Pid)
 			q.add(r, 1, backend.Readable)
 			q.watchProcess(p.Pid, 2)
-			q.silent("neither")
+			q.silent("neither is ready")
 			w.Write("x")
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			r.Drain()
@@ -177,25 +177,25 @@ var processCases = []wantedCase{
 		}),
 	},
 	{
-		name: "what is no process",
-		rule: "S5: a number that no process has is os.ErrProcessDone",
+		name: "a PID without a process",
+		rule: "S5: watching a PID without a process is os.ErrProcessDone",
 		run: withProcesses(func(t *testing.T, q *queue) {
 			require.ErrorIs(t, q.tryProcess(1<<31-1, 1), os.ErrProcessDone)
 		}),
 	},
 }
 
-// withProcesses is a case for queues that can tell of processes.
+// withProcesses skips the case if the queue does not watch processes.
 func withProcesses(run func(*testing.T, *queue)) func(*testing.T, *queue) {
 	return func(t *testing.T, q *queue) {
 		if _, ok := q.Backend.(backend.ProcessWatcher); !ok {
-			t.Skipf("%s does not watch processes by itself", q.Name())
+			t.Skipf("%s does not watch processes", q.Name())
 		}
 		run(t, q)
 	}
 }
 
-// tryProcess has the queue watch a process.
+// tryProcess makes the queue watch a process.
 func (q *queue) tryProcess(pid int, k backend.Key) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -207,12 +207,13 @@ func (q *queue) tryProcess(pid int, k backend.Key) error {
 	return err
 }
 
-// watchProcess and unwatchProcess are for cases where they must succeed.
+// watchProcess is tryProcess for cases where it must succeed.
 func (q *queue) watchProcess(pid int, k backend.Key) {
 	q.t.Helper()
 	require.NoError(q.t, q.tryProcess(pid, k), "watch process %d", pid)
 }
 
+// unwatchProcess undoes watchProcess.
 func (q *queue) unwatchProcess(pid int, k backend.Key) {
 	q.t.Helper()
 	q.mu.Lock()

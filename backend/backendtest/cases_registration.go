@@ -15,11 +15,11 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// registrationCases: what Add, Modify and Delete promise.
+// registrationCases test Add, Modify and Delete.
 var registrationCases = []wantedCase{
 	{
 		name: "a source that is ready already",
-		rule: "R2: Register of a source that is already ready yields an event, in all modes",
+		rule: "R2: registering a source that is already ready gives an event, in every mode",
 		run: func(t *testing.T, q *queue) {
 			for i, mode := range modesOf(q) {
 				a, b := fixture.Pair(t)
@@ -33,7 +33,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "keys come back whole",
-		rule: "a Key is opaque: all its 64 bits come back",
+		rule: "a backend returns all 64 bits of a Key unchanged",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -46,7 +46,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "register twice",
-		rule: "R3: registering what is registered is fs.ErrExist, and the first registration is untouched",
+		rule: "R3: registering a registered source is fs.ErrExist and leaves the first registration unchanged",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -61,7 +61,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "a refused second registration loses no event",
-		rule: "R3: not one event of the first registration is lost",
+		rule: "R3: a refused second registration loses no event of the first",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable|backend.Edge)
@@ -70,14 +70,14 @@ var registrationCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 			a.Drain()
 			require.ErrorIs(t, q.Add(a.Handle(), 2, backend.Readable), fs.ErrExist)
-			b.Write("y") // and after it
+			b.Write("y") // this edge comes after it
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 		needs: backend.Edge,
 	},
 	{
-		name: "change what is not registered",
-		rule: "R4: Modify or Delete of what is not registered is fs.ErrNotExist",
+		name: "change an unregistered source",
+		rule: "R4: Modify or Delete of an unregistered source is fs.ErrNotExist",
 		run: func(t *testing.T, q *queue) {
 			a, _ := fixture.Pair(t)
 			require.ErrorIs(t, q.Modify(a.Handle(), 1, backend.Readable), fs.ErrNotExist)
@@ -91,7 +91,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "deregister then register again",
-		rule: "R3: after Delete the source is as new",
+		rule: "R3: after Delete, the source can be registered again",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -107,7 +107,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "modify replaces everything",
-		rule: "R5: Reregister replaces token, interest and mode entirely",
+		rule: "R5: Reregister replaces the token, the interest and the mode",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -128,8 +128,8 @@ var registrationCases = []wantedCase{
 		needs: backend.OneShot,
 	},
 	{
-		name: "modify arms again",
-		rule: "R5: Reregister re-arms: if the source is ready now, an event follows",
+		name: "modify rearms",
+		rule: "R5: Reregister rearms: if the source is ready now, an event follows",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				a, b := fixture.Pair(t)
@@ -146,7 +146,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "modify with nothing ready stays silent",
-		rule: "R5, M9: re-arming is not readiness",
+		rule: "R5, M9: rearming does not by itself give an event",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -160,7 +160,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "a failed modify changes nothing",
-		rule: "R13: a source whose registration failed is exactly as it was before the call",
+		rule: "R13: a failed call changes nothing",
 		run: func(t *testing.T, q *queue) {
 			a, _ := fixture.Pair(t)
 			other, _ := fixture.Pair(t)
@@ -175,7 +175,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "no event after deregister",
-		rule: "R6: once Deregister has returned, no event of the registration is delivered",
+		rule: "R6: after Deregister has returned, no event of the registration is delivered",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				a, b := fixture.Pair(t)
@@ -190,7 +190,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "no event of the old key after modify",
-		rule: "R5: events of the old registration are no longer delivered",
+		rule: "R5: after Reregister, no event of the old registration is delivered",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				a, b := fixture.Pair(t)
@@ -204,7 +204,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "the number is reused after deregister and close",
-		rule: "R6: also when the descriptor number was closed and reused in between",
+		rule: "R6: after Deregister, no old event is delivered even if the descriptor number was closed and reused",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -221,7 +221,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "closed without deregister",
-		rule: "R7: when a descriptor is closed first, nothing crashes, and registering the new owner of the number works; its key is the only one delivered",
+		rule: "R7: after a descriptor was closed without Deregister, the new owner of its number can be registered, and only the new key is delivered",
 		run: func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k <= 50; k++ {
 				a, b := fixture.Pair(t)
@@ -241,8 +241,8 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "closed without deregister is no busy loop",
-		rule: "R7: a descriptor that is closed while it is registered ends no wait, again and again",
+		name: "closed without deregister does not spin",
+		rule: "R7: a descriptor that was closed while registered does not end one wait after the other",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				var ends []*fixture.End
@@ -256,8 +256,8 @@ var registrationCases = []wantedCase{
 					ends[i+1].Write("x")
 					ends[i].Close()
 				}
-				// What was written before may be told, once for each: io_uring holds files
-				// open, and Wine is late with it.
+				// What was written before may be reported, once for each: io_uring holds
+				// files open, and Wine reports late.
 				for i := 0; i < len(ends)/2 && len(q.wait(4, 4*quiet)) > 0; i++ {
 				}
 				before := q.rounds
@@ -268,7 +268,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "a closed number that others use",
-		rule: "R7: what was closed and never registered anew gives no event, whoever has its number",
+		rule: "R7: a descriptor closed while registered gives no event, whatever reuses its number",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				for _, waited := range []bool{false, true} {
@@ -292,15 +292,15 @@ var registrationCases = []wantedCase{
 					f := fixture.RegularFile(t)
 					r.Close()
 					f = f.MoveTo(number)
-					q.silent("a file, which is always ready")
+					q.silent("the new owner is a file, which is always ready")
 					f.Close()
 				}
 			}
 		},
 	},
 	{
-		name: "closed and then changed",
-		rule: "R4, R7: a closed descriptor is not registered: fs.ErrNotExist or EBADF, and nothing else is touched",
+		name: "change a closed descriptor",
+		rule: "R4, R7: a closed descriptor is no longer registered: changing it is fs.ErrNotExist or EBADF and affects nothing else",
 		run: func(t *testing.T, q *queue) {
 			a, _ := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -318,7 +318,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "the new owner of a closed number is not registered",
-		rule: "R4: exact: what the kernel does not watch is fs.ErrNotExist, whatever had that number before",
+		rule: "R4: a source that the kernel does not watch is fs.ErrNotExist, even if its number was registered before",
 		run: func(t *testing.T, q *queue) {
 			a, _ := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -332,13 +332,13 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "a number goes to another of its kind",
-		rule: likeRule,
+		name: "a number is reused by another source of its kind",
+		rule: reuseRule,
 		run: func(t *testing.T, q *queue) {
 			for _, waited := range []bool{false, true} {
 				last, _ := fixture.Kinds[0](t)
 				for _, of := range slices.Concat(fixture.Kinds, fixture.Kinds) {
-					for range 2 { // to one of another kind, to one of the same
+					for range 2 { // first another kind, then the same kind
 						r, w := of(t)
 						last = takeOver(t, q, waited, last, r, w.Write)
 					}
@@ -347,12 +347,12 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "a number goes to the other end of its pipe",
-		rule: likeRule,
+		name: "a number is reused by the other end of its pipe",
+		rule: reuseRule,
 		run: func(t *testing.T, q *queue) {
 			for _, waited := range []bool{false, true} {
 				r, w := fixture.Pipe(t)
-				r.Dup() // so that the pipe has a reader to the end
+				r.Dup() // keeps a reader of the pipe open
 				q.add(r, 1, backend.Readable)
 				if waited {
 					q.silent("empty")
@@ -370,7 +370,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "an eventfd's number goes to another eventfd",
-		rule: likeRule,
+		rule: reuseRule,
 		run: func(t *testing.T, q *queue) {
 			for _, waited := range []bool{false, true} {
 				first, second := fixture.Eventfd(t), fixture.Eventfd(t)
@@ -380,7 +380,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "two descriptors of one description",
-		rule: "R12: reader and writer that want separate tokens dup the descriptor",
+		rule: "R12: duplicates of a descriptor can be registered with separate tokens",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			a2 := a.Dup()
@@ -395,7 +395,7 @@ var registrationCases = []wantedCase{
 	},
 	{
 		name: "deregister lets close take effect at once",
-		rule: "R14: after Deregister, closing the source takes effect at once: the peer sees it without a further wait",
+		rule: "R14: after Deregister, closing the source takes effect at once: the peer sees it without another wait",
 		run: func(t *testing.T, q *queue) {
 			letsClose(t, q, func(a, _ *fixture.End) {
 				var err error
@@ -405,8 +405,8 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "deregister from elsewhere lets close take effect",
-		rule: "R14: the same from any goroutine, but that a queue of one thread may need the next wait",
+		name: "deregister from another goroutine lets close take effect",
+		rule: "R14: this also holds for a Deregister from another goroutine, except that a queue of one thread may need another wait",
 		run: func(t *testing.T, q *queue) {
 			letsClose(t, q, func(a, b *fixture.End) {
 				q.remove(a)
@@ -417,8 +417,8 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "deregister beside a wait lets close take effect at once",
-		rule: "R14: the same while another waits, for every kind of queue",
+		name: "deregister during a wait lets close take effect at once",
+		rule: "R14: this also holds during a wait, for every queue",
 		run: func(t *testing.T, q *queue) {
 			var wait <-chan []backend.Event
 			letsClose(t, q, func(a, b *fixture.End) {
@@ -427,7 +427,7 @@ var registrationCases = []wantedCase{
 				wait = q.start(4, forever)
 				q.remove(a)
 				a.Close()
-				b.AwaitReadable() // while the wait goes on
+				b.AwaitReadable() // during the wait
 				wakes.Write("x")
 				require.Len(t, <-wait, 1)
 				q.remove(other)
@@ -435,8 +435,8 @@ var registrationCases = []wantedCase{
 		},
 	},
 	{
-		name: "the capabilities are told",
-		rule: "R9: what a backend cannot do is outside its Capabilities, and those say at least Readable and Writable",
+		name: "capabilities are valid",
+		rule: "R9: Capabilities has at least Readable and Writable, no unknown bit, and a positive Resolution",
 		run: func(t *testing.T, q *queue) {
 			caps := q.Capabilities()
 			require.True(t, caps.Interests.Has(backend.Readable|backend.Writable), "%v", caps.Interests)
@@ -448,10 +448,11 @@ var registrationCases = []wantedCase{
 	},
 }
 
-const likeRule = "R3, R4, R7: exact: a registration is of the open file, also among files that have no identity of their own"
+const reuseRule = "R3, R4, R7: a registration is exactly that of one open file, even among files that the system gives no identity"
 
-// takeOver has the number of first, which is registered and closed, go to second,
-// and registers that. Its data comes from write, or is its own: an eventfd's.
+// takeOver registers first, closes it, gives its number to second and registers
+// that. write makes second readable; if it is nil, second does so itself, as an
+// eventfd can.
 func takeOver(t *testing.T, q *queue, waited bool, first, second *fixture.End, write func(string)) *fixture.End {
 	t.Helper()
 	q.add(first, 1, backend.Readable)
@@ -479,8 +480,8 @@ func takeOver(t *testing.T, q *queue, waited bool, first, second *fixture.End, w
 	return second
 }
 
-// letsClose has the registration of one end of a connection, which the queue has
-// waited on, removed, closes the end, and requires that the other end sees it.
+// letsClose registers one end of a connection, waits once, calls remove, closes the
+// end, and requires that the other end sees it.
 func letsClose(t *testing.T, q *queue, remove func(a, b *fixture.End)) {
 	for _, mode := range modesOf(q) {
 		a, b := fixture.TCPPair(t)
@@ -494,7 +495,7 @@ func letsClose(t *testing.T, q *queue, remove func(a, b *fixture.End)) {
 	}
 }
 
-// modesOf lists the modes that the queue can do, level first.
+// modesOf returns the modes that the queue supports, level first.
 func modesOf(q *queue) []backend.Interest {
 	modes := []backend.Interest{0}
 	for _, m := range []backend.Interest{backend.Edge, backend.OneShot, backend.Edge | backend.OneShot} {
@@ -505,7 +506,7 @@ func modesOf(q *queue) []backend.Interest {
 	return modes
 }
 
-// edgeOr is Edge where the queue has it, else the other mode.
+// edgeOr returns Edge if the queue supports it, and other if not.
 func edgeOr(q *queue, other backend.Interest) backend.Interest {
 	if q.Capabilities().Interests.Has(backend.Edge) {
 		return backend.Edge

@@ -11,11 +11,11 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// scaleCases: many descriptors, many operations.
+// scaleCases test many descriptors and many operations.
 var scaleCases = []wantedCase{
 	{
 		name: "ten thousand descriptors",
-		rule: "P5, E4: all active, none lost, none twice",
+		rule: "P5, E4: of many active descriptors none is lost, and none is reported twice",
 		run: func(t *testing.T, q *queue) {
 			const wanted = 10_000
 			pairs, close := fixture.ManyPairs(t, fixture.Affordable(t, wanted/2))
@@ -34,10 +34,10 @@ var scaleCases = []wantedCase{
 			buf := make([]byte, 8)
 			for left := n; left > 0; {
 				events := q.wait(1024, soon)
-				require.NotEmpty(t, events, "%d of %d never came", left, n)
+				require.NotEmpty(t, events, "%d of %d are missing", left, n)
 				for _, ev := range events {
 					i := int(ev.Key) - 1
-					require.False(t, seen[i], "%d came twice, though it was read", i)
+					require.False(t, seen[i], "%d came twice, though it was drained", i)
 					seen[i] = true
 					left--
 					got, err := fixture.ReadFD(fds[i], buf)
@@ -53,14 +53,14 @@ var scaleCases = []wantedCase{
 		},
 	},
 	{
-		name: "registering without end leaves nothing behind",
-		rule: "R3, E4: registering and deregistering leaves nothing behind",
+		name: "registering repeatedly leaks nothing",
+		rule: "R3, E4: registering and deregistering leaks nothing",
 		run: func(t *testing.T, q *queue) {
 			pairs := 10_000
 			switch {
 			case Long():
 				pairs = 1_000_000
-			case fixture.Wine: // where each takes some turns of its server
+			case fixture.Wine: // slow: each takes several requests to its server
 				pairs = 2000
 			}
 			a, b := fixture.Pair(t)
@@ -84,13 +84,13 @@ var scaleCases = []wantedCase{
 			before := fixture.Heap()
 			churn(pairs)
 			grown := fixture.Heap() - before
-			require.Less(t, grown, int64(64<<10), "bytes left behind by %d pairs", pairs)
+			require.Less(t, grown, int64(64<<10), "bytes leaked by %d pairs", pairs)
 			t.Logf("reached %d of 1,000,000 pairs (%s=1 for all), the heap grew by %d bytes", pairs, EnvLong, grown)
 		},
 	},
 	{
 		name: "deregistering many in a batch",
-		rule: "R6: each of many deregistrations is exact",
+		rule: "R6: none of many deregistered sources is reported",
 		run: func(t *testing.T, q *queue) {
 			const wanted = 400
 			n := fixture.Affordable(t, wanted)

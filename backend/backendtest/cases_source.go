@@ -14,7 +14,7 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// sourceCases: the kinds of things that can be watched, and those that cannot.
+// sourceCases test what kinds of files can be watched.
 var sourceCases = []wantedCase{
 	{
 		name: "a pipe",
@@ -37,7 +37,7 @@ var sourceCases = []wantedCase{
 	},
 	{
 		name: "a pipe whose writer is gone",
-		rule: "M7: the writer is gone: Readable|ReadClosed",
+		rule: "M7: a pipe without a writer is Readable|ReadClosed",
 		run: func(t *testing.T, q *queue) {
 			r, w := fixture.Pipe(t)
 			w.Write("last")
@@ -52,7 +52,7 @@ var sourceCases = []wantedCase{
 	},
 	{
 		name: "a pipe whose reader is gone",
-		rule: "M6: the reader is gone: it comes with Writable, and the write says EPIPE",
+		rule: "M6: a pipe without a reader is Writable with Error or WriteClosed, and the write returns EPIPE",
 		run: func(t *testing.T, q *queue) {
 			r, w := fixture.Pipe(t)
 			w.Fill()
@@ -119,7 +119,7 @@ var sourceCases = []wantedCase{
 			q.silent("nothing typed")
 			master.Write("hello\n")
 			seen := map[backend.Key]bool{}
-			for len(seen) < 2 { // the slave has a line, the master its echo
+			for len(seen) < 2 { // the slave gets the line, the master its echo
 				for _, ev := range q.wait(4, soon) {
 					require.True(t, ev.Ready.Has(backend.ReadyReadable))
 					if !seen[ev.Key] {
@@ -140,7 +140,7 @@ var sourceCases = []wantedCase{
 	},
 	{
 		name: "a terminal that hung up",
-		rule: "M1, M2, M3: what will never change again keeps to its mode: level repeats, edge and one-shot do not",
+		rule: "M1, M2, M3: a source that never changes again keeps its mode: level repeats, edge and one-shot do not",
 		run: func(t *testing.T, q *queue) {
 			for _, mode := range modesOf(q) {
 				master, slave := fixture.Terminal(t)
@@ -175,12 +175,12 @@ var sourceCases = []wantedCase{
 	},
 	{
 		name: "a regular file is refused",
-		rule: "R8: what cannot be watched is refused with ErrNotPollable",
+		rule: "R8: a file that cannot be watched is refused with ErrNotPollable",
 		run:  func(t *testing.T, q *queue) { refused(t, q, fixture.RegularFile(t)) },
 	},
 	{
 		name: "a directory is refused",
-		rule: "R8: what cannot be watched is refused with ErrNotPollable",
+		rule: "R8: a file that cannot be watched is refused with ErrNotPollable",
 		run:  func(t *testing.T, q *queue) { refused(t, q, fixture.Directory(t)) },
 	},
 	{
@@ -195,13 +195,13 @@ var sourceCases = []wantedCase{
 		},
 	},
 	{
-		name: "a descriptor that cannot be is refused",
-		rule: "R8: a descriptor that cannot be is refused with EBADF",
+		name: "an impossible descriptor is refused",
+		rule: "R8: an impossible descriptor is refused with EBADF",
 		run: func(t *testing.T, q *queue) {
 			a, _ := fixture.Pair(t)
 			for _, fd := range []int64{-1, -2, -1 << 31, 1 << 31, 1 << 32, 1<<32 | int64(a.FD)} {
 				if fd > 0 && uint64(backend.Handle(fd)) != uint64(fd) {
-					continue // 32 bits have no such number
+					continue // does not fit in 32 bits
 				}
 				require.ErrorIs(t, q.Add(backend.Handle(fd), 1, backend.Readable), syscall.EBADF, "fd %d", fd)
 			}
@@ -210,7 +210,7 @@ var sourceCases = []wantedCase{
 	},
 	{
 		name: "the queue still works after refusals",
-		rule: "E4: an error to the caller leaves registrations and events intact",
+		rule: "E4: an error affects no existing registration and no event",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -225,7 +225,7 @@ var sourceCases = []wantedCase{
 	},
 	{
 		name: "running out of descriptors",
-		rule: "E4: running out of descriptors is an error to who caused it; registrations stay intact and waiting goes on",
+		rule: "E4: running out of descriptors is an error for the caller that needs one; registrations and waiting still work",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -244,6 +244,7 @@ var sourceCases = []wantedCase{
 	},
 }
 
+// refused requires that e cannot be registered.
 func refused(t *testing.T, q *queue, e *fixture.End) {
 	for _, in := range []backend.Interest{backend.Readable, backend.Writable, rw} {
 		require.ErrorIs(t, q.Add(e.Handle(), 1, in), backend.ErrNotPollable)

@@ -15,11 +15,11 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// waitCases: when a wait ends, and with how much.
+// waitCases test when a wait ends and how many events it returns.
 var waitCases = []wantedCase{
 	{
 		name: "an empty queue times out",
-		rule: "P4: a timeout gives no error and no events; P2: never early",
+		rule: "P4: a wait that times out returns no error and no events; P2: it is never early",
 		run: func(t *testing.T, q *queue) {
 			begin := time.Now()
 			require.Empty(t, q.wait(4, 30*time.Millisecond))
@@ -28,23 +28,23 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "zero timeout collects what is ready",
-		rule: "P1: a zero timeout never blocks, and still collects what is ready",
+		rule: "P1: a wait with a zero timeout does not block and still collects ready events",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
 			require.Empty(t, q.wait(4, 0))
 			b.Write("x")
 			zero := time.Duration(0)
-			if fixture.Wine { // it tells of what is ready a moment later, by a signal to a thread of ours
+			if fixture.Wine { // reports readiness a moment later, by a signal to a thread of this process
 				zero = soon
 			}
 			require.Len(t, q.wait(4, zero), 1)
-			require.Len(t, q.wait(4, zero), 1, "and again, for it was not read")
+			require.Len(t, q.wait(4, zero), 1, "again, because it was not read")
 		},
 	},
 	{
 		name: "a timeout is never early",
-		rule: "P2: with no event, at least the timeout has passed: it is rounded up, never down",
+		rule: "P2: a wait without events lasts at least the timeout, which is rounded up, never down",
 		run: func(t *testing.T, q *queue) {
 			for _, timeout := range []time.Duration{
 				1, time.Microsecond, 100 * time.Microsecond, 999_999,
@@ -59,8 +59,8 @@ var waitCases = []wantedCase{
 		},
 	},
 	{
-		name: "waiting is sleeping",
-		rule: "P1: a wait with nothing to report sleeps, and does not look again and again",
+		name: "an idle wait sleeps",
+		rule: "P1: a wait with nothing to report sleeps and does not poll repeatedly",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			q.add(a, 1, backend.Readable)
@@ -82,7 +82,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "a huge timeout is not an error",
-		rule: "P3: a timeout too large for the kernel's field waits that long",
+		rule: "P3: a timeout too long for the kernel still waits that long",
 		run: func(t *testing.T, q *queue) {
 			for _, timeout := range []time.Duration{
 				25 * 24 * time.Hour, 100_000_001 * time.Second, math.MaxInt64 - 1, math.MaxInt64,
@@ -92,7 +92,7 @@ var waitCases = []wantedCase{
 				answer := q.start(4, timeout)
 				select {
 				case events := <-answer:
-					t.Fatalf("a wait of %v ended at once, with %v", timeout, events)
+					t.Fatalf("a wait of %v returned at once, with %v", timeout, events)
 				case <-time.After(quiet):
 				}
 				b.Write("x")
@@ -103,7 +103,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "signals do not end a wait",
-		rule: "P4: signals never surface: the wait goes on with what is left of the timeout",
+		rule: "P4: a signal does not end a wait, which continues for the rest of the timeout",
 		run: func(t *testing.T, q *queue) {
 			caught := make(chan os.Signal, 64)
 			signal.Notify(caught, fixture.UserSignal)
@@ -112,7 +112,7 @@ var waitCases = []wantedCase{
 			const timeout = 60 * time.Millisecond
 			answer := q.start(4, timeout)
 			for range 20 {
-				fixture.Signal(t, q.thread) // which mostly is in its wait by now
+				fixture.Signal(t, q.thread) // by now mostly in its Wait
 				<-caught
 			}
 			require.Empty(t, <-answer)
@@ -121,7 +121,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "capacity one with many ready",
-		rule: "P5: at most the capacity comes back; what did not fit comes later; nothing is lost, nothing comes twice",
+		rule: "P5: a wait returns at most as many events as there is room for; the others come later, none is lost, none comes twice",
 		run: func(t *testing.T, q *queue) {
 			const n = 40
 			for i := range n {
@@ -136,13 +136,13 @@ var waitCases = []wantedCase{
 				seen[events[0].Key]++
 			}
 			require.Len(t, seen, n)
-			q.silent("each has been reported, and nothing new arrived")
+			q.silent("each has been reported, no new data")
 		},
 		needs: backend.OneShot,
 	},
 	{
-		name: "level with little room serves all in turn",
-		rule: "P5: what did not fit comes with the next wait: no ready source starves behind another",
+		name: "level with room for one serves all in turn",
+		rule: "P5: events without room come with the next wait: no ready source starves another",
 		run: func(t *testing.T, q *queue) {
 			const n = 12
 			for i := range n {
@@ -156,12 +156,12 @@ var waitCases = []wantedCase{
 					seen[ev.Key] = true
 				}
 			}
-			require.Len(t, seen, n, "always ready are %d, with room for one", n)
+			require.Len(t, seen, n, "%d sources are always ready, with room for one", n)
 		},
 	},
 	{
 		name: "more ready than capacity",
-		rule: "P5: what did not fit comes with the next wait; nothing is lost, nothing comes twice",
+		rule: "P5: events without room come with the next wait; none is lost, none comes twice",
 		run: func(t *testing.T, q *queue) {
 			const n, capacity = 80, 32
 			for i := range n {
@@ -185,7 +185,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "wake ends the wait in progress",
-		rule: "Wake ends the wait in progress, or else the next one that would block",
+		rule: "Wake ends the wait in progress or, if there is none, the next wait that would block",
 		run: func(t *testing.T, q *queue) {
 			for range 100 {
 				ended := make(chan struct{})
@@ -200,7 +200,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "wake before a wait ends the next",
-		rule: "Wake ends the wait in progress, or else the next one that would block",
+		rule: "Wake ends the wait in progress or, if there is none, the next wait that would block",
 		run: func(t *testing.T, q *queue) {
 			for range 100 {
 				require.NoError(t, q.Wake())
@@ -210,7 +210,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "a wake is not an event",
-		rule: "Wake ends a wait; it makes no event, and it takes no event's place",
+		rule: "Wake ends a wait; it gives no event and takes no event's place",
 		run: func(t *testing.T, q *queue) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -225,7 +225,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "a wake hides no event",
-		rule: "Wait returns fewer than there is room for only when no more were ready, also when a wake took room in the kernel's batch",
+		rule: "Wait returns fewer events than it has room for only if no other source is ready, even if a wake takes room in the kernel's batch",
 		run: func(t *testing.T, q *queue) {
 			for k := backend.Key(1); k < 50; k++ {
 				a, b := fixture.Pair(t)
@@ -233,7 +233,7 @@ var waitCases = []wantedCase{
 				require.NoError(t, q.Wake()) // before the event, so it comes first
 				b.Write("x")
 				events := q.once(1, forever)
-				if fixture.Wine && len(events) == 0 { // it tells of what is ready a moment later
+				if fixture.Wine && len(events) == 0 { // reports readiness a moment later
 					events = q.wait(1, soon)
 				}
 				require.Len(t, events, 1)
@@ -245,7 +245,7 @@ var waitCases = []wantedCase{
 	},
 	{
 		name: "many wakes at once",
-		rule: "Wake comes from any goroutine; wakes coalesce and none is lost",
+		rule: "Wake may be called from any goroutine; wakes coalesce and none is lost",
 		run: func(t *testing.T, q *queue) {
 			done := make(chan error, 100)
 			for range cap(done) {

@@ -10,38 +10,49 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// Fake is a backend without a kernel: the test says what is ready. Handles are
-// any numbers. It is for testing the core, in two ways: it can do what real
-// kernels do rarely (return early, fail, deliver a key that is stale), and it
-// checks the promises that the core makes to a backend; see Violations.
+// Fake is a backend without a kernel: the test sets what is ready, and handles are
+// arbitrary numbers. It does on demand what real kernels do rarely: return early,
+// fail, deliver a stale key. It also records every call that breaks a guarantee of
+// [backend.Backend]; see [Fake.Violations].
 //
-// Readiness is a state, as in a kernel: SetReady says what holds now. Level
-// reports it by every Wait, edge when a bit arises, one-shot once.
+// Readiness is a state, as in a kernel: SetReady sets what holds now. A
+// level-triggered registration reports it in every Wait, an edge-triggered one
+// when a bit arises, and a one-shot one once.
+//
+// All methods may be called from any goroutine.
 type Fake struct {
 	mu       sync.Mutex
 	watched  map[backend.Handle]*watch
-	order    []backend.Handle // who is reported first; rotates
+	order    []backend.Handle // the first one is reported first; rotates
 	ready    map[backend.Handle]backend.Readiness
 	injected []backend.Event
-	early    []error // what the next Waits return at once, with no event
+	early    []error // the results of the next Waits, which return at once with no event
 	failures map[string]error
 	woken    bool
-	changed  chan struct{} // closed and replaced when a Wait should look again
+	changed  chan struct{} // closed and replaced to make a Wait look again
 
-	opened, closed              atomic.Bool
-	waiting, changing, anything atomic.Int32
+	state                       atomic.Int32 // one of the values below
+	waiting, changing, anything atomic.Int32 // calls in progress
 	violations                  []string
 	wakes                       atomic.Int64
 }
 
+// The values of Fake.state.
+const (
+	fakeNew = iota
+	fakeOpen
+	fakeRefused // Open failed
+	fakeClosed
+)
+
 type watch struct {
 	key  backend.Key
 	in   backend.Interest
-	edge backend.Readiness // bits that arose and were not reported yet
+	edge backend.Readiness // bits that arose and are not reported yet
 	shot bool
 }
 
-// NewFake returns a Fake that is not open yet.
+// NewFake returns a Fake that is not open.
 func NewFake() *Fake {
 	return &Fake{
 		watched:  make(map[backend.Handle]*watch),
@@ -53,8 +64,7 @@ func NewFake() *Fake {
 
 var _ backend.Backend = (*Fake)(nil)
 
-// SetReady says what h is ready for from now on. Bits that it did not have
-// before are an edge.
+// SetReady sets the readiness of h. Bits that were not set before are an edge.
 func (f *Fake) SetReady(h backend.Handle, r backend.Readiness) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -65,8 +75,7 @@ func (f *Fake) SetReady(h backend.Handle, r backend.Readiness) {
 	f.look()
 }
 
-// CloseHandle is the closing of a descriptor: the kernel forgets its
-// registration.
+// CloseHandle does what closing a descriptor does: it removes the registration.
 func (f *Fake) CloseHandle(h backend.Handle) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -74,7 +83,7 @@ func (f *Fake) CloseHandle(h backend.Handle) {
 	delete(f.ready, h)
 }
 
-// KeyOf returns the key that h is registered under.
+// KeyOf returns the key that h is registered under, and whether it is registered.
 func (f *Fake) KeyOf(h backend.Handle) (backend.Key, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,7 +93,7 @@ func (f *Fake) KeyOf(h backend.Handle) (backend.Key, bool) {
 	return 0, false
 }
 
-// Inject has the next Waits deliver these events as they are, whatever is
+// Inject makes the next Waits deliver these events unchanged, whatever is
 // registered.
 func (f *Fake) Inject(events ...backend.Event) {
 	f.mu.Lock()
@@ -93,8 +102,8 @@ func (f *Fake) Inject(events ...backend.Event) {
 	f.look()
 }
 
-// ReturnEarly has the next n Waits end at once, without events and with err:
-// nil, or an interruption.
+// ReturnEarly makes the next n Waits return err at once, without events. An early
+// return that a backend is allowed has a nil err or EINTR.
 func (f *Fake) ReturnEarly(n int, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -105,7 +114,8 @@ func (f *Fake) ReturnEarly(n int, err error) {
 }
 
 // FailNext makes the next call of a method ("Open", "Add", "Modify", "Delete",
-// "Wait", "Wake", "Close") fail with err and change nothing.
+// "Wait", "Wake" or "Close") fail with err and change nothing. Open and Close take
+// effect on which calls Violations allows.
 func (f *Fake) FailNext(method string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -113,17 +123,20 @@ func (f *Fake) FailNext(method string, err error) {
 	f.look()
 }
 
-// Wakes returns how many times Wake was called.
+// Wakes returns the number of calls of Wake.
 func (f *Fake) Wakes() int { return int(f.wakes.Load()) }
 
-// Watched returns how many handles are registered.
+// Watched returns the number of registered handles.
 func (f *Fake) Watched() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.watched)
 }
 
-// Violations returns the promises of package backend that the caller broke.
+// Violations returns a description of each call so far that broke a guarantee of
+// [backend.Backend]: a call before Open, after a failed Open or after Close; two
+// changes or two Waits at once; Close during another call; a zero Key, or an
+// Interest that should have been refused.
 func (f *Fake) Violations() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -135,26 +148,31 @@ func (f *Fake) Name() string { return "fake" }
 
 // Open implements [backend.Backend].
 func (f *Fake) Open(backend.Config) error {
-	if err := f.fail("Open"); err != nil {
-		return err
+	err := f.fail("Open")
+	next := int32(fakeOpen)
+	if err != nil {
+		next = fakeRefused
 	}
-	if f.opened.Swap(true) {
-		f.violated("opened twice")
+	if f.state.Swap(next) != fakeNew {
+		f.violated("second Open")
 	}
-	return nil
+	return err
 }
 
 // Capabilities implements [backend.Backend].
 func (f *Fake) Capabilities() backend.Capabilities {
+	defer f.enter("Capabilities", nil)()
 	return backend.Capabilities{
-		Interests:  backend.Readable | backend.Writable | backend.Priority | backend.Edge | backend.OneShot,
+		Interests:  fakeInterests,
 		Resolution: time.Nanosecond,
 	}
 }
 
+const fakeInterests = backend.Readable | backend.Writable | backend.Priority | backend.Edge | backend.OneShot
+
 // Add implements [backend.Backend].
 func (f *Fake) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
-	defer f.enter("Add", &f.changing, 1)()
+	defer f.enter("Add", &f.changing)()
 	if err := f.fail("Add"); err != nil {
 		return err
 	}
@@ -171,7 +189,7 @@ func (f *Fake) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 
 // Modify implements [backend.Backend].
 func (f *Fake) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
-	defer f.enter("Modify", &f.changing, 1)()
+	defer f.enter("Modify", &f.changing)()
 	if err := f.fail("Modify"); err != nil {
 		return err
 	}
@@ -187,7 +205,7 @@ func (f *Fake) Modify(h backend.Handle, k backend.Key, in backend.Interest) erro
 
 // Delete implements [backend.Backend].
 func (f *Fake) Delete(h backend.Handle) error {
-	defer f.enter("Delete", &f.changing, 1)()
+	defer f.enter("Delete", &f.changing)()
 	if err := f.fail("Delete"); err != nil {
 		return err
 	}
@@ -202,9 +220,9 @@ func (f *Fake) Delete(h backend.Handle) error {
 
 // Wait implements [backend.Backend].
 func (f *Fake) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
-	defer f.enter("Wait", &f.waiting, 1)()
+	defer f.enter("Wait", &f.waiting)()
 	if len(dst) == 0 {
-		f.violated("Wait without room")
+		f.violated("Wait with no room for an event")
 	}
 	if err := f.fail("Wait"); err != nil {
 		return 0, err
@@ -233,7 +251,7 @@ func (f *Fake) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 
 // Wake implements [backend.Backend].
 func (f *Fake) Wake() error {
-	defer f.enter("Wake", nil, 0)()
+	defer f.enter("Wake", nil)()
 	f.wakes.Add(1)
 	if err := f.fail("Wake"); err != nil {
 		return err
@@ -247,16 +265,16 @@ func (f *Fake) Wake() error {
 
 // Close implements [backend.Backend].
 func (f *Fake) Close() error {
-	if f.anything.Load() != 0 {
-		f.violated("Close beside another call")
+	defer f.enter("Close", nil)()
+	if f.anything.Load() > 1 {
+		f.violated("Close during another call")
 	}
-	if f.closed.Swap(true) {
-		f.violated("closed twice")
-	}
+	f.state.Store(fakeClosed)
 	return f.fail("Close")
 }
 
-// collect does what a Wait finds to do. Under mu.
+// collect fills dst with what is ready. done means that the Wait returns even if n
+// is zero. The caller holds mu.
 func (f *Fake) collect(dst []backend.Event) (n int, done bool, err error) {
 	if len(f.early) > 0 {
 		err, f.early = f.early[0], f.early[1:]
@@ -282,7 +300,8 @@ func (f *Fake) collect(dst []backend.Event) (n int, done bool, err error) {
 	return n, n > 0, nil
 }
 
-// report is what a registration has to say, given what its source is ready for.
+// report returns what a registration reports while its source is ready for now, and
+// counts it as reported.
 func (w *watch) report(now backend.Readiness) backend.Readiness {
 	r := now
 	if w.in.Has(backend.Edge) {
@@ -296,13 +315,13 @@ func (w *watch) report(now backend.Readiness) backend.Readiness {
 	return r
 }
 
-// watch registers h, armed: what is ready now counts as an edge. Under mu.
+// watch registers h. What is ready now counts as an edge. The caller holds mu.
 func (f *Fake) watch(h backend.Handle, k backend.Key, in backend.Interest) {
 	f.watched[h] = &watch{key: k, in: in, edge: f.ready[h]}
 	f.look()
 }
 
-// unwatch forgets h. Under mu.
+// unwatch removes the registration of h. The caller holds mu.
 func (f *Fake) unwatch(h backend.Handle) {
 	delete(f.watched, h)
 	for i, o := range f.order {
@@ -313,13 +332,13 @@ func (f *Fake) unwatch(h backend.Handle) {
 	}
 }
 
-// look has a Wait in progress look again. Under mu.
+// look makes a Wait in progress look again. The caller holds mu.
 func (f *Fake) look() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
-// fail returns the failure that was ordered for method.
+// fail returns the error that FailNext set for method.
 func (f *Fake) fail(method string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -328,18 +347,21 @@ func (f *Fake) fail(method string) error {
 	return err
 }
 
-// enter notes that method runs, beside at most limit others that count in
-// among, and returns what ends it.
-func (f *Fake) enter(method string, among *atomic.Int32, limit int32) (leave func()) {
+// enter records that a call of method begins, and a violation if the Fake is not
+// open or if another call that counts in among is in progress. The caller must
+// call leave when method returns.
+func (f *Fake) enter(method string, among *atomic.Int32) (leave func()) {
 	f.anything.Add(1)
-	if !f.opened.Load() {
+	switch f.state.Load() {
+	case fakeNew:
 		f.violated(method + " before Open")
-	}
-	if f.closed.Load() {
+	case fakeRefused:
+		f.violated(method + " after a failed Open")
+	case fakeClosed:
 		f.violated(method + " after Close")
 	}
-	if among != nil && among.Add(1) > limit {
-		f.violated(method + " beside another one")
+	if among != nil && among.Add(1) > 1 {
+		f.violated("concurrent " + method)
 	}
 	return func() {
 		if among != nil {
@@ -349,14 +371,14 @@ func (f *Fake) enter(method string, among *atomic.Int32, limit int32) (leave fun
 	}
 }
 
-// checkChange checks what the core promises about the arguments.
+// checkChange checks what the core guarantees about the arguments of a change.
 func (f *Fake) checkChange(k backend.Key, in backend.Interest) {
 	if k == 0 {
-		f.violated("the key zero")
+		f.violated("zero Key")
 	}
 	if in&backend.Conditions == 0 || in.Unknown() != 0 || in.Has(backend.Exclusive|backend.OneShot) ||
-		in&^f.Capabilities().Interests != 0 {
-		f.violated(fmt.Sprintf("the interest %v", in))
+		in&^fakeInterests != 0 {
+		f.violated(fmt.Sprintf("invalid Interest %v", in))
 	}
 }
 

@@ -1,4 +1,4 @@
-//lint:file-ignore U1000 The cases use it, and those are for Unix and Windows.
+//lint:file-ignore U1000 Only the cases use it, and they exist on Unix and Windows.
 
 package backendtest
 
@@ -16,9 +16,8 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// queue is a backend as a case sees it: with the promises kept that the core
-// makes (one change at a time, one waiter), and with the core's part of waiting
-// done (early returns are waited on, rules M5 and M6 applied).
+// queue does for a backend what the core does: it makes one change at a time, has
+// one waiter, waits again after an early return, and applies rules M5 and M6.
 type queue struct {
 	t *testing.T
 	backend.Backend
@@ -26,11 +25,11 @@ type queue struct {
 	mu       sync.Mutex                       // one change at a time
 	interest map[backend.Key]backend.Interest // what is registered
 	handles  map[backend.Handle]backend.Key
-	strict   bool // an event of nothing registered is an error
+	strict   bool // an event of an unregistered key is an error
 
 	waits  chan waitRequest
-	thread int // that waits
-	rounds int // Waits of the backend; to be looked at between two waits
+	thread int // the thread that waits
+	rounds int // number of calls of the backend's Wait; read it between two waits
 	closed bool
 }
 
@@ -38,19 +37,19 @@ type waitRequest struct {
 	capacity int
 	timeout  time.Duration
 	once     bool
-	instead  func() // of waiting
+	instead  func() // called in place of a wait
 	started  chan struct{}
 	answer   chan []backend.Event
 }
 
-// forever is the timeout without an end.
+// forever is the timeout of a wait that does not expire.
 const forever time.Duration = -1
 
-// soon bounds a wait for something that must come.
+// soon limits a wait for something that must come.
 const soon = fixture.Soon
 
-// quiet is how long to wait for what must not come. Such a case can only fail
-// when the thing comes within that time, so it never fails for slowness.
+// quiet is how long a case waits to see that nothing comes. The case fails only if
+// something comes within that time, so a slow machine cannot make it fail.
 const quiet = 5 * time.Millisecond
 
 func newQueue(t *testing.T, b backend.Backend) *queue {
@@ -62,7 +61,7 @@ func newQueue(t *testing.T, b backend.Backend) *queue {
 	}
 	ended := make(chan struct{})
 	go func() {
-		// All waits on one thread: some queues ask for that.
+		// All waits are on one thread: some queues require it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(ended)
@@ -103,9 +102,9 @@ func (q *queue) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 	return q.set(q.Backend.Modify, h, k, in)
 }
 
-// set notes what is registered: before the call, since events may come at once,
-// and as it was when the call fails. An older registration of the same number
-// is over, replaced or closed.
+// set records what is registered. It does so before the call, because events may
+// come at once, and undoes it if the call fails. Success ends an older
+// registration of the same number, which was replaced or closed.
 func (q *queue) set(change func(backend.Handle, backend.Key, backend.Interest) error,
 	h backend.Handle, k backend.Key, in backend.Interest) error {
 	q.mu.Lock()
@@ -139,37 +138,39 @@ func (q *queue) Delete(h backend.Handle) error {
 	return err
 }
 
-// source is what a fixture makes.
+// source is anything that package fixture makes.
 type source interface{ Handle() backend.Handle }
 
-// add, modify and remove are the same, for cases where they must succeed.
+// add is Add for cases where it must succeed.
 func (q *queue) add(s source, k backend.Key, in backend.Interest) {
 	q.t.Helper()
 	require.NoError(q.t, q.Add(s.Handle(), k, in), "Add %v for %v", s, in)
 }
 
-// addSpecial is add for sources that not every kernel's queue takes.
+// addSpecial is add for sources that some kernels refuse. It then skips the case.
 func (q *queue) addSpecial(s source, k backend.Key, in backend.Interest) {
 	q.t.Helper()
 	err := q.Add(s.Handle(), k, in)
 	if errors.Is(err, backend.ErrNotPollable) {
-		q.t.Skipf("not on this kernel: %v: %v", s, err)
+		q.t.Skipf("this kernel refuses %v: %v", s, err)
 	}
 	require.NoError(q.t, err, "Add %v for %v", s, in)
 }
 
+// modify is Modify for cases where it must succeed.
 func (q *queue) modify(s source, k backend.Key, in backend.Interest) {
 	q.t.Helper()
 	require.NoError(q.t, q.Modify(s.Handle(), k, in), "Modify %v for %v", s, in)
 }
 
+// remove is Delete for cases where it must succeed.
 func (q *queue) remove(s source) {
 	q.t.Helper()
 	require.NoError(q.t, q.Delete(s.Handle()), "Delete %v", s)
 }
 
-// start begins a wait on the waiting thread and returns when that is about to
-// wait; the answer comes from the channel.
+// start begins a wait on the waiting thread and returns when that thread is about
+// to wait. The channel delivers the result.
 func (q *queue) start(capacity int, timeout time.Duration) <-chan []backend.Event {
 	r := waitRequest{capacity: capacity, timeout: timeout, started: make(chan struct{}), answer: make(chan []backend.Event, 1)}
 	q.waits <- r
@@ -177,27 +178,27 @@ func (q *queue) start(capacity int, timeout time.Duration) <-chan []backend.Even
 	return r.answer
 }
 
-// inLoop does something on the waiting thread, between two waits, as the loop of a
-// program does.
+// inLoop calls do on the waiting thread between two waits, like the loop of a
+// program.
 func (q *queue) inLoop(do func()) {
 	r := waitRequest{instead: do, started: make(chan struct{}), answer: make(chan []backend.Event, 1)}
 	q.waits <- r
 	<-r.answer
 }
 
-// wait waits for at most capacity events, for the whole timeout if none comes.
+// wait waits for up to capacity events, or until the timeout expires.
 func (q *queue) wait(capacity int, timeout time.Duration) []backend.Event {
 	return <-q.start(capacity, timeout)
 }
 
-// once is a single Wait: it may return early.
+// once calls the backend's Wait once, so it may return early.
 func (q *queue) once(capacity int, timeout time.Duration) []backend.Event {
 	r := waitRequest{capacity: capacity, timeout: timeout, once: true, started: make(chan struct{}), answer: make(chan []backend.Event, 1)}
 	q.waits <- r
 	return <-r.answer
 }
 
-// waitHere is what the core makes of Wait.
+// waitHere waits like the core: again after each early return.
 func (q *queue) waitHere(r waitRequest) []backend.Event {
 	dst := make([]backend.Event, r.capacity)
 	begin := time.Now()
@@ -210,7 +211,7 @@ func (q *queue) waitHere(r waitRequest) []backend.Event {
 			return nil
 		}
 		if n > len(dst) {
-			q.t.Errorf("Wait returned %d events for a room of %d", n, len(dst))
+			q.t.Errorf("Wait returned %d events, with room for %d", n, len(dst))
 			return nil
 		}
 		events := q.seen(dst[:n])
@@ -225,7 +226,7 @@ func (q *queue) waitHere(r waitRequest) []backend.Event {
 	}
 }
 
-// seen is what a user gets to see of a batch.
+// seen returns the events of a batch that the core would deliver.
 func (q *queue) seen(batch []backend.Event) []backend.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -235,7 +236,7 @@ func (q *queue) seen(batch []backend.Event) []backend.Event {
 		in, ok := q.interest[ev.Key]
 		if !ok {
 			if q.strict {
-				q.t.Errorf("an event (%v) of key %#x, which is not registered", ev.Ready, uint64(ev.Key))
+				q.t.Errorf("event %v of key %#x, which is not registered", ev.Ready, uint64(ev.Key))
 			}
 			continue
 		}
@@ -252,22 +253,22 @@ func (q *queue) seen(batch []backend.Event) []backend.Event {
 	return out
 }
 
-// expect waits for one registration to be ready and returns its bits, of
-// however many events; others are an error.
+// expect waits for events of registration k and returns all their bits. An event of
+// another registration is an error.
 func (q *queue) expect(k backend.Key) backend.Readiness {
 	q.t.Helper()
 	events := q.wait(8, soon)
 	require.NotEmpty(q.t, events, "no event of key %#x", uint64(k))
 	var r backend.Readiness
 	for _, ev := range events {
-		require.Equal(q.t, k, ev.Key, "the event is of another registration: %v", ev.Ready)
+		require.Equal(q.t, k, ev.Key, "event of another registration: %v", ev.Ready)
 		r |= ev.Ready
 	}
 	return r
 }
 
-// expectBits waits until all of want have been seen for k, over several waits
-// if need be, since a kernel may tell one after the other.
+// expectBits waits until k has reported all of want. It may take several waits,
+// because a kernel may report the bits one after the other.
 func (q *queue) expectBits(k backend.Key, want backend.Readiness) backend.Readiness {
 	q.t.Helper()
 	var r backend.Readiness
@@ -275,14 +276,14 @@ func (q *queue) expectBits(k backend.Key, want backend.Readiness) backend.Readin
 	for !r.Has(want) {
 		require.Less(q.t, time.Since(begin), soon, "saw %v, not all of %v", r, want)
 		for _, ev := range q.wait(8, soon) {
-			require.Equal(q.t, k, ev.Key, "the event is of another registration: %v", ev.Ready)
+			require.Equal(q.t, k, ev.Key, "event of another registration: %v", ev.Ready)
 			r |= ev.Ready
 		}
 	}
 	return r
 }
 
-// silent requires that nothing comes.
+// silent requires that no event comes within quiet.
 func (q *queue) silent(why string) {
 	q.t.Helper()
 	require.Empty(q.t, q.wait(8, quiet), why)

@@ -13,20 +13,21 @@ import (
 	"time"
 )
 
-// patience is how long a case may take before the watchdog calls it hung: far
-// more than any needs, also with the race detector on a busy machine.
+// patience is how long a case may take before the watchdog considers it hung. It is
+// far more than any case needs, even with the race detector on a busy machine.
 const patience = time.Minute
 
-// stamina is how long the rounds of a long run may take. What they take depends on the
-// machine: one with a single busy processor has it given to another goroutine only when
-// the runtime notices that the first one sleeps in the kernel, up to 10 ms later. A test
-// that is slow is not to be taken for one that hangs.
+// stamina is how long the rounds of a long run may take. The time depends on the
+// machine: with a single processor, the runtime takes up to 10 ms to notice that a
+// goroutine sleeps in the kernel and to run another one. A slow test must not be
+// mistaken for one that hangs.
 const stamina = patience / 3
 
-// Rounds counts the rounds of a test that is to be repeated as often as possible: short
-// of them; or, when long runs are asked for, long ones, but no more than begin within
-// the time that a test has for them: the log tells what was reached. Several goroutines
-// may range over it; the time begins with the call.
+// Rounds yields the round numbers of a test that repeats itself: 0 to short-1. If
+// EnvLong enables long runs, it yields 0 to long-1 but stops after a time that
+// keeps the test clear of the watchdog; the log then says how far it got. Several
+// goroutines may range over the sequence, each with its own count. The time starts
+// with the call of Rounds.
 func Rounds(t testing.TB, short, long int) iter.Seq[int] {
 	begin, rounds, end := time.Now(), short, time.Duration(math.MaxInt64)
 	if Long() {
@@ -36,7 +37,7 @@ func Rounds(t testing.TB, short, long int) iter.Seq[int] {
 		for i := range rounds {
 			now := time.Now()
 			if now.Sub(begin) > end {
-				t.Logf("reached %d of %d rounds, within %v", i, rounds, end)
+				t.Logf("reached %d of %d rounds in %v", i, rounds, end)
 				return
 			}
 			lastRound.Store(&now)
@@ -47,14 +48,14 @@ func Rounds(t testing.TB, short, long int) iter.Seq[int] {
 	}
 }
 
-// lastRound is when a round last began: it tells a test that hangs from one that is
-// merely slow.
+// lastRound is when a round last began. It distinguishes a test that hangs from a
+// slow one.
 var lastRound atomic.Pointer[time.Time]
 
-// Watchdog ends the process, with all stacks, when the returned function has
-// not been called after a time that no test needs: t hangs, and rule is what it was to
-// show. The time is counted in seconds that the process has seen: one in which the whole
-// machine stood still is none in which a test could have ended.
+// Watchdog prints all stacks and ends the process unless stop is called within a time
+// that no test needs. The message names t and rule, the rule that t checks. Watchdog
+// counts seconds in which this process was able to run: while the whole machine is
+// suspended, no test can make progress.
 func Watchdog(t testing.TB, rule string) (stop func()) {
 	const tick = time.Second
 	var stopped atomic.Bool
@@ -70,7 +71,7 @@ func Watchdog(t testing.TB, rule string) (stop func()) {
 			return
 		}
 		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
-		panic(fmt.Sprintf("%s hangs since %v%s. The rule: %s", t.Name(), patience, circumstances(t, begin), rule))
+		panic(fmt.Sprintf("%s has not ended after %v%s; the rule is: %s", t.Name(), patience, circumstances(t, begin), rule))
 	})
 	timer.Reset(tick)
 	return func() {
@@ -79,20 +80,21 @@ func Watchdog(t testing.TB, rule string) (stop func()) {
 	}
 }
 
-// circumstances are what tells a test that hangs from one that is slow, or that waits for
-// what has failed elsewhere: in the one line that is left of a long output.
+// circumstances returns what distinguishes a test that hangs from one that is slow or
+// that waits for something that failed elsewhere. It is part of the panic message,
+// because often that line alone survives of a long output.
 func circumstances(t testing.TB, begin time.Time) string {
 	s := fmt.Sprintf(" (%d processors", runtime.GOMAXPROCS(0))
 	if round := lastRound.Load(); round != nil && round.After(begin) {
 		s += fmt.Sprintf("; the last round began %v ago", time.Since(*round).Round(time.Millisecond))
 	}
 	if t.Failed() {
-		s += "; something has failed before, run it with -v to see what"
+		s += "; the test had failed before, run it with -v to see how"
 	}
 	if took := time.Since(begin); took > 2*patience {
-		s += fmt.Sprintf("; by the clock it is %v", took.Round(time.Second))
+		s += fmt.Sprintf("; %v by the wall clock", took.Round(time.Second))
 	}
-	if load, err := os.ReadFile("/proc/loadavg"); err == nil { // of Linux
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil { // Linux only
 		s += "; load " + string(bytes.TrimSpace(load))
 	}
 	return s + ")"

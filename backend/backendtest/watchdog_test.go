@@ -19,9 +19,9 @@ func TestRounds(t *testing.T) {
 		round           time.Duration
 		shortest, after int // rounds
 	}{
-		{name: "short ones are counted, whatever they take", round: time.Minute, shortest: 5, after: 5},
-		{name: "long ones", long: "1", round: time.Millisecond, shortest: 50, after: 50},
-		{name: "long ones on a slow machine", long: "1", round: time.Second, shortest: 10, after: 30},
+		{name: "short runs ignore the time", round: time.Minute, shortest: 5, after: 5},
+		{name: "long runs", long: "1", round: time.Millisecond, shortest: 50, after: 50},
+		{name: "long runs on a slow machine", long: "1", round: time.Second, shortest: 10, after: 30},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv(backendtest.EnvLong, c.long)
@@ -32,7 +32,7 @@ func TestRounds(t *testing.T) {
 					time.Sleep(c.round)
 				}
 				require.GreaterOrEqual(t, len(got), c.shortest)
-				require.LessOrEqual(t, len(got), c.after, "the watchdog would have come")
+				require.LessOrEqual(t, len(got), c.after, "the watchdog would have ended the process")
 				for i, n := range got {
 					require.Equal(t, i, n)
 				}
@@ -49,7 +49,8 @@ func TestRounds(t *testing.T) {
 	require.Len(t, slices.Collect(rounds), 50, "each goroutine counts for itself")
 }
 
-// The watchdog ends a process: one of its own, in which a minute takes no time.
+// The watchdog ends the process, so the test runs it in a child process, in a
+// synctest bubble where a minute takes no time.
 func TestWatchdog(t *testing.T) {
 	const env = "BACKENDTEST_HANGS"
 	switch os.Getenv(env) {
@@ -67,7 +68,7 @@ func TestWatchdog(t *testing.T) {
 			defer backendtest.Watchdog(t, "the rule")()
 			for i := range backendtest.Rounds(t, 3, 3) {
 				if i == 2 {
-					t.Error("what is not seen without -v")
+					t.Error("printed only with -v")
 					time.Sleep(time.Hour)
 				}
 				time.Sleep(9 * time.Second)
@@ -86,8 +87,8 @@ func TestWatchdog(t *testing.T) {
 	out, err = again("yes")
 	require.Error(t, err)
 	for _, want := range []string{
-		"TestWatchdog hangs since 1m0s (", " processors; the last round began 42s ago; something has failed before",
-		"The rule: the rule", "backendtest_test.TestWatchdog.func",
+		"TestWatchdog has not ended after 1m0s (", " processors; the last round began 42s ago; the test had failed before",
+		"the rule is: the rule", "backendtest_test.TestWatchdog.func",
 	} {
 		require.Contains(t, out, want)
 	}
