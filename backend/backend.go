@@ -13,8 +13,8 @@ import "time"
 // Backend is an event queue: a kernel object, or an emulation of one.
 //
 // The core guarantees the following, so a backend does not check it:
-//   - Open is the first call and Close is the last. The core calls no method
-//     except Name before Open, after a failed Open, or after Close.
+//   - Open is the first call and Close the last, each of them once. The core calls
+//     no method except Name before Open, after a failed Open, or after Close.
 //   - Add, Modify and Delete are called from any goroutine, one at a time. At
 //     most one Wait runs concurrently, and they must not wait for it to return.
 //   - Wake is called from any goroutine, concurrently with any method except Open
@@ -29,8 +29,7 @@ type Backend interface {
 	Name() string
 
 	// Open acquires the queue. If the system refuses, the error names the likely
-	// cause and what to do. Open fails if the queue is open already: a program may
-	// pass one backend to two Polls.
+	// cause and what to do.
 	Open(Config) error
 
 	// Capabilities returns what the queue supports on this system.
