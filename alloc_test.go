@@ -44,7 +44,7 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
 }
 
-func TestAllocations(t *testing.T) {
+func TestAllocs_SteadyState(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(64)
 		r := p.Registry()
@@ -161,7 +161,7 @@ func TestAllocations(t *testing.T) {
 }
 
 // A parked Poll that another goroutine wakes by writing allocates nothing either.
-func TestAllocationsOfAPingPong(t *testing.T) {
+func TestAllocs_PingPong(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
 		a, b := fixture.Pair(t)

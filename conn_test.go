@@ -70,7 +70,7 @@ func pipeLink(t *testing.T) link {
 
 var links = map[string]func(*testing.T) link{"TCPConn": tcpLink, "UnixConn": unixLink, "UDPConn": udpLink, "File": pipeLink}
 
-func TestNetConns(t *testing.T) {
+func TestRegister_NetConns(t *testing.T) {
 	for name, make := range links {
 		t.Run(name, func(t *testing.T) {
 			eachStrategy(t, connRule, func(t *testing.T, p *epore.Poll) {
@@ -114,7 +114,7 @@ func TestNetConns(t *testing.T) {
 
 func make8() []byte { return make([]byte, 8) }
 
-func TestNetListener(t *testing.T) {
+func TestRegister_NetListener(t *testing.T) {
 	eachStrategy(t, connRule, func(t *testing.T, p *epore.Poll) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -133,7 +133,7 @@ func TestNetListener(t *testing.T) {
 	})
 }
 
-func TestClosedConns(t *testing.T) {
+func TestRegister_ClosedConns(t *testing.T) {
 	for name, make := range links {
 		t.Run(name, func(t *testing.T) {
 			guard(t, "R8: a closed source is refused with net.ErrClosed; R4: what is closed is not registered")
@@ -165,7 +165,7 @@ func TestClosedConns(t *testing.T) {
 	}
 }
 
-func TestConnsClosedBeforeRegister(t *testing.T) {
+func TestRegister_ConnsClosedBefore(t *testing.T) {
 	guard(t, "R8: a closed source is refused with net.ErrClosed")
 	p := open(t)
 	check := func(name string, c io.Closer) {
@@ -187,7 +187,7 @@ func TestConnsClosedBeforeRegister(t *testing.T) {
 	require.Empty(t, tokens(t, p))
 }
 
-func TestFilesAreRefused(t *testing.T) {
+func TestRegister_RegularFilesAreRefused(t *testing.T) {
 	p := open(t)
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	require.NoError(t, err)

@@ -17,7 +17,7 @@ import (
 
 const contextRule = "P8: PollContext returns ctx.Err() once ctx is done, and starts no goroutine per call"
 
-func TestPollContextEnds(t *testing.T) {
+func TestPollContext_Ends(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 
@@ -43,7 +43,7 @@ func TestPollContextEnds(t *testing.T) {
 
 type contextKey struct{}
 
-func TestPollContextEvents(t *testing.T) {
+func TestPollContext_Events(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		register(t, p, a, 1, epore.Readable)
@@ -60,7 +60,7 @@ func TestPollContextEvents(t *testing.T) {
 	})
 }
 
-func TestPollContextLeavesOtherCallsAlone(t *testing.T) {
+func TestPollContext_LeavesOtherCallsAlone(t *testing.T) {
 	eachStrategy(t, "P8: a ctx ends the calls that it was given to, and no other", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		w := newWaker(t, p, 1)
@@ -94,7 +94,7 @@ func (c countingContext) AfterFunc(f func()) func() bool {
 	return func() bool { *c.left++; return true }
 }
 
-func TestPollContextSubscribesOnce(t *testing.T) {
+func TestPollContext_SubscribesOnce(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		var subscribed, left int
 		make := func() context.Context {
@@ -139,7 +139,7 @@ func (c lateContext) Err() error {
 	return context.Canceled
 }
 
-func TestPollContextDoneBeforeSleep(t *testing.T) {
+func TestPollContext_DoneBeforeSleep(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		for range 3 {
 			ctx := lateContext{t.Context(), make(chan struct{}), new(int)}
@@ -166,7 +166,7 @@ func (c foreignContext) Err() error {
 
 var errForeign = errors.New("ended in its own way")
 
-func TestPollContextForeign(t *testing.T) {
+func TestPollContext_ForeignContext(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(1)
 		w := newWaker(t, p, 1)

@@ -121,7 +121,7 @@ func (h *herd) connect() int {
 	return woken
 }
 
-func TestExclusiveWakesNotAll(t *testing.T) {
+func TestExclusive_WakesNotAll(t *testing.T) {
 	const connections = 20
 	for _, mode := range []epore.Interest{0, epore.Edge} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -141,7 +141,7 @@ func TestExclusiveWakesNotAll(t *testing.T) {
 	}
 }
 
-func TestExclusiveParkedWakesOne(t *testing.T) {
+func TestExclusive_ParkedWakesAtLeastOne(t *testing.T) {
 	guard(t, "M4: Exclusive, parked: at least one")
 	const connections = 20
 	h := newHerd(t, epore.Park, epore.Readable|epore.Exclusive)

@@ -46,7 +46,7 @@ var (
 	five     = epore.FD(5)
 )
 
-func TestInterruptionsNeverSurface(t *testing.T) {
+func TestPoll_EINTRNeverSurfaces(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
 	for _, early := range []error{nil, syscall.EINTR} {
@@ -70,7 +70,7 @@ func TestInterruptionsNeverSurface(t *testing.T) {
 	}
 }
 
-func TestStaleKeysOfABackend(t *testing.T) {
+func TestPoll_StaleKeysOfABackend(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
 	events := epore.NewEvents(4)
@@ -104,7 +104,7 @@ func TestStaleKeysOfABackend(t *testing.T) {
 	require.Equal(t, 1, events.Len())
 }
 
-func TestOnlyWhatWasAskedFor(t *testing.T) {
+func TestEvents_OnlyWhatWasAskedFor(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
 	const (
@@ -141,7 +141,7 @@ func TestOnlyWhatWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestFailuresChangeNothing(t *testing.T) {
+func TestRegistry_FailuresChangeNothing(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
 	events := epore.NewEvents(4)
@@ -170,7 +170,7 @@ func TestFailuresChangeNothing(t *testing.T) {
 	require.Zero(t, f.Watched())
 }
 
-func TestAFailingWait(t *testing.T) {
+func TestPoll_FailingWait(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
 	w, err := epore.NewWaker(p.Registry(), 9)
@@ -196,7 +196,7 @@ func TestAFailingWait(t *testing.T) {
 	}
 }
 
-func TestOpeningFails(t *testing.T) {
+func TestNew_BackendFails(t *testing.T) {
 	f := backendtest.NewFake()
 	f.FailNext("Open", errSorry)
 	_, err := epore.NewWith(f)
@@ -207,7 +207,7 @@ func TestOpeningFails(t *testing.T) {
 	require.Empty(t, f.Violations(), "nothing else was called")
 }
 
-func TestClosingFails(t *testing.T) {
+func TestClose_BackendFails(t *testing.T) {
 	f := backendtest.NewFake()
 	p, err := epore.NewWith(f)
 	require.NoError(t, err)
@@ -219,7 +219,7 @@ func TestClosingFails(t *testing.T) {
 }
 
 // A coalesced wake, and one that nobody sleeps for, cost no system call.
-func TestWakesThatCostNothing(t *testing.T) {
+func TestWaker_CoalescedWakesMakeNoSystemCall(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
 	w, err := epore.NewWaker(p.Registry(), 9)
@@ -233,7 +233,7 @@ func TestWakesThatCostNothing(t *testing.T) {
 }
 
 // The descriptor is closed, its registration with it, and the number comes back.
-func TestTheKernelForgetsByItself(t *testing.T) {
+func TestRegistry_KernelForgetsByItself(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
 	events := epore.NewEvents(4)
@@ -254,7 +254,7 @@ func TestTheKernelForgetsByItself(t *testing.T) {
 
 // Everything at once, for the promises that the Fake checks: one change at a
 // time, one waiter, nothing after Close.
-func TestPromisesToABackend(t *testing.T) {
+func TestPoll_KeepsPromisesToBackend(t *testing.T) {
 	for round := range backendtest.Rounds(t, 20, 5000) {
 		f := backendtest.NewFake()
 		p, err := epore.NewWith(f)
@@ -323,7 +323,7 @@ func (f *oneThreadFake) Wait(dst []backend.Event, timeout time.Duration) (int, e
 
 // Such a queue takes changes along with the wait, in one system call: there is
 // no look before it.
-func TestAQueueOfOneThreadWaitsAtOnce(t *testing.T) {
+func TestPoll_QueueOfOneThreadWaitsAtOnce(t *testing.T) {
 	f := &oneThreadFake{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
 	require.NoError(t, err)

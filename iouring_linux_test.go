@@ -14,7 +14,7 @@ import (
 )
 
 // Without a tag, by NewWith, and from the wrong thread.
-func TestAQueueOfOneThread(t *testing.T) {
+func TestPoll_WrongThread(t *testing.T) {
 	guard(t, "P11: where the queue belongs to one thread, a Poll on another is ErrWrongThread, and disturbs nothing")
 	p, err := epore.NewWith(iouring.New(), epore.WithStrategy(epore.Block))
 	skipWithout(t, err)
@@ -39,7 +39,7 @@ func TestAQueueOfOneThread(t *testing.T) {
 }
 
 // The threads that polled end; what is registered stays.
-func TestPollingThreadsEnd(t *testing.T) {
+func TestPoll_PollingThreadsEnd(t *testing.T) {
 	eachStrategy(t, "R1: a registration is the queue's: the thread that polled may end", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		a, b := fixture.Pair(t)

@@ -30,7 +30,7 @@ func newMailbox[T any](t testing.TB, p *epore.Poll, token epore.Token) *epore.Ma
 	return m
 }
 
-func TestMailbox(t *testing.T) {
+func TestMailbox_SendAndReceive(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
 		events := epore.NewEvents(4)
@@ -89,7 +89,7 @@ func TestMailbox(t *testing.T) {
 	})
 }
 
-func TestMailboxEndsAWait(t *testing.T) {
+func TestMailbox_EndsAWait(t *testing.T) {
 	eachStrategy(t, "S2: Send from any goroutine wakes the Poll", func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[string](t, p, 7)
 		events := epore.NewEvents(4)
@@ -103,7 +103,7 @@ func TestMailboxEndsAWait(t *testing.T) {
 	})
 }
 
-func TestNoSendIsLost(t *testing.T) {
+func TestMailbox_NoSendIsLost(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
 		pingPong(t, p, func() error { return m.Send(1) }, func() {
@@ -154,7 +154,7 @@ func pingPong(t *testing.T, p *epore.Poll, send func() error, receive func()) {
 }
 
 // What a goroutine has sent is there when it polls itself, whoever else sends.
-func TestOwnSendOwnPoll(t *testing.T) {
+func TestMailbox_SendFromTheLoop(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
 		var stop atomic.Bool
@@ -185,7 +185,7 @@ func TestOwnSendOwnPoll(t *testing.T) {
 	})
 }
 
-func TestMailboxWithManySenders(t *testing.T) {
+func TestMailbox_ManySenders(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		const senders = 8
 		each := 2000
@@ -245,7 +245,7 @@ func TestMailboxWithManySenders(t *testing.T) {
 	})
 }
 
-func TestSendsThatCostNothing(t *testing.T) {
+func TestMailbox_CoalescedSendsMakeNoSystemCall(t *testing.T) {
 	p, f := openFake(t)
 	m := newMailbox[int](t, p, 7)
 	events := epore.NewEvents(4)
@@ -269,7 +269,7 @@ func TestSendsThatCostNothing(t *testing.T) {
 }
 
 // A mailbox that was emptied does not keep the Poll from its sleep, for a look.
-func TestAnEmptiedMailboxCostsNothing(t *testing.T) {
+func TestMailbox_DrainedCostsNothing(t *testing.T) {
 	f := &oneThreadFake{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
 	require.NoError(t, err)
@@ -289,7 +289,7 @@ func TestAnEmptiedMailboxCostsNothing(t *testing.T) {
 	}
 }
 
-func TestBoundedMailbox(t *testing.T) {
+func TestMailbox_Bounded(t *testing.T) {
 	eachStrategy(t, "S2: with a bound, Send answers ErrFull, and does not wait", func(t *testing.T, p *epore.Poll) {
 		const bound = 5
 		m, err := epore.NewBoundedMailbox[int](p.Registry(), 7, bound)
@@ -343,7 +343,7 @@ func TestBoundedMailbox(t *testing.T) {
 	})
 }
 
-func TestMailboxCloseSend(t *testing.T) {
+func TestMailbox_CloseSend(t *testing.T) {
 	eachStrategy(t, "S2: after CloseSend what is left is received with its events, and the end is told", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		const readable, readClosed = 1, 16
@@ -379,7 +379,7 @@ func TestMailboxCloseSend(t *testing.T) {
 	})
 }
 
-func TestClosedMailbox(t *testing.T) {
+func TestMailbox_Closed(t *testing.T) {
 	eachStrategy(t, "R6, S2: a closed Mailbox is silent, also in the batch in hand, and answers ErrClosed; what is left can be received", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		m, other := newMailbox[int](t, p, 1), newMailbox[int](t, p, 2)
@@ -420,7 +420,7 @@ func TestClosedMailbox(t *testing.T) {
 	})
 }
 
-func TestMailboxClosedWhileSending(t *testing.T) {
+func TestMailbox_ClosedWhileSending(t *testing.T) {
 	eachStrategy(t, "S2: what Send took before Close is received, once, and nothing else", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		for round := range 30 {
@@ -463,7 +463,7 @@ func TestMailboxClosedWhileSending(t *testing.T) {
 	})
 }
 
-func TestMailboxKeepsNothing(t *testing.T) {
+func TestMailbox_KeepsNothing(t *testing.T) {
 	p := open(t)
 	guard(t, "S2: what was received is not held on to, and the memory of a burst is given back")
 	m := newMailbox[*[1024]int](t, p, 7)
@@ -522,7 +522,7 @@ func TestMailboxKeepsNothing(t *testing.T) {
 }
 
 // Random sequences of all that can be done, against a list.
-func TestMailboxAgainstAModel(t *testing.T) {
+func TestMailbox_BehavesLikeAQueue(t *testing.T) {
 	p := open(t)
 	guard(t, mailboxRule)
 	events := epore.NewEvents(4)

@@ -30,7 +30,7 @@ import (
 
 // E3: no panic on any input from outside.
 
-func TestZeroValues(t *testing.T) {
+func TestMisuse_ZeroValues(t *testing.T) {
 	var p epore.Poll
 	var r epore.Registry
 	var w epore.Waker
@@ -99,7 +99,7 @@ func TestZeroValues(t *testing.T) {
 	require.Zero(t, p.Capabilities())
 }
 
-func TestSenselessArguments(t *testing.T) {
+func TestMisuse_SenselessArguments(t *testing.T) {
 	p := open(t, nil, epore.WithLogger(nil))
 	_, err := epore.New(epore.WithStrategy(7))
 	require.ErrorIs(t, err, fs.ErrInvalid)
@@ -124,7 +124,7 @@ func (silentSource) Control(func(uintptr)) error             { return nil }
 func (silentSource) Read(func(uintptr) bool) error           { return nil }
 func (silentSource) Write(func(uintptr) bool) error          { return nil }
 
-func TestPollInsideTheLoop(t *testing.T) {
+func TestPoll_InsideTheLoop(t *testing.T) {
 	p := open(t)
 	for token := range epore.Token(3) {
 		a, b := fixture.Pair(t)
@@ -144,7 +144,7 @@ func TestPollInsideTheLoop(t *testing.T) {
 
 // Its number is a regular file's by now: it is not registered, rather than not
 // pollable.
-func TestClosedAndTheNumberIsAFiles(t *testing.T) {
+func TestDeregister_NumberIsNowARegularFile(t *testing.T) {
 	p := open(t)
 	for _, change := range []func(epore.Source) error{
 		p.Registry().Deregister,
@@ -167,7 +167,7 @@ func TestClosedAndTheNumberIsAFiles(t *testing.T) {
 }
 
 // What a goroutine woke is there when it polls itself, whoever else wakes.
-func TestOwnWakeOwnPoll(t *testing.T) {
+func TestWaker_WakeFromTheLoop(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
 		var stop atomic.Bool
@@ -211,7 +211,7 @@ func (s *slowToClose) Close() error {
 	return s.Fake.Close()
 }
 
-func TestEveryCloseWaitsForTheEnd(t *testing.T) {
+func TestClose_EachCallWaits(t *testing.T) {
 	guard(t, "P9: when Close returns, the queue is closed, whoever closed it")
 	for range 200 {
 		b := &slowToClose{Fake: backendtest.NewFake()}
@@ -242,7 +242,7 @@ func (l *losing) Modify(h backend.Handle, k backend.Key, in backend.Interest) er
 	return errors.Join(backend.ErrLost, l.next, l.Fake.Delete(h))
 }
 
-func TestALostRegistrationIsPutBack(t *testing.T) {
+func TestReregister_LostRegistrationIsRestored(t *testing.T) {
 	b := &losing{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(b)
 	require.NoError(t, err)
@@ -281,7 +281,7 @@ func (f *feedback) Write(p []byte) (int, error) {
 	return f.Buffer.Write(p)
 }
 
-func TestLogging(t *testing.T) {
+func TestPoll_Logging(t *testing.T) {
 	eachStrategy(t, "errors, not logs: debug lines for opening, trace lines for registration, nothing in the wait path; and no lock held meanwhile", func(t *testing.T, p *epore.Poll) {
 		var sink feedback
 		log := hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &sink, DisableTime: true})

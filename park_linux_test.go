@@ -33,7 +33,7 @@ func (e *interrupted) Wait(dst []backend.Event, timeout time.Duration) (int, err
 
 // A look before parking that saw nothing because it was interrupted must be
 // made again: nothing would wake the goroutine for what is ready already.
-func TestParkingAfterAnInterruptedLook(t *testing.T) {
+func TestPark_AfterAnInterruptedLook(t *testing.T) {
 	guard(t, "P1, P4: signals never surface, and never hide an event")
 	p, err := epore.NewWith(&interrupted{Epoll: epoll.New()})
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ type notPollable struct {
 func (e *notPollable) Descriptor() int { return e.fd }
 
 // os.NewFile does not say that it failed: the Poll must notice, and block.
-func TestWhatCannotBeParkedOnBlocks(t *testing.T) {
+func TestPark_UnparkableQueueBlocks(t *testing.T) {
 	guard(t, "P11: where the platform cannot park, the Poll blocks")
 	p, err := epore.NewWith(&notPollable{epoll.New(), fixture.RegularFile(t).FD})
 	require.NoError(t, err)
@@ -79,7 +79,7 @@ func TestWhatCannotBeParkedOnBlocks(t *testing.T) {
 }
 
 // A Poll's own descriptors are not sources, but another queue is one.
-func TestAQueueAsASource(t *testing.T) {
+func TestRegister_QueueAsSource(t *testing.T) {
 	eachStrategy(t, "R8: a queue can be watched by another; R13: what fails changes nothing", func(t *testing.T, p *epore.Poll) {
 		inner, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 		require.NoError(t, err)

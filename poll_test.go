@@ -21,7 +21,7 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
-func TestEventsAreEmptiedFirst(t *testing.T) {
+func TestPoll_EmptiesEventsFirst(t *testing.T) {
 	eachStrategy(t, "P5: events is emptied first", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		register(t, p, a, 1, epore.Readable)
@@ -41,7 +41,7 @@ func TestEventsAreEmptiedFirst(t *testing.T) {
 	})
 }
 
-func TestTokensAreTheCallers(t *testing.T) {
+func TestToken_AnyValue(t *testing.T) {
 	eachStrategy(t, "Token: all 64 bits are the caller's, no value is reserved", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		b.Write("x")
@@ -63,7 +63,7 @@ func TestTokensAreTheCallers(t *testing.T) {
 	})
 }
 
-func TestEventsWithoutRoom(t *testing.T) {
+func TestPoll_EventsWithoutRoom(t *testing.T) {
 	p := open(t)
 	require.Equal(t, 1, epore.NewEvents(0).Cap())
 	require.Equal(t, 1, epore.NewEvents(-5).Cap())
@@ -76,7 +76,7 @@ func TestEventsWithoutRoom(t *testing.T) {
 	require.Empty(t, all(&epore.Events{}), "the zero Events has no events")
 }
 
-func TestSecondPollIsBusy(t *testing.T) {
+func TestPoll_SecondIsBusy(t *testing.T) {
 	eachStrategy(t, "P7: a second concurrent Poll gets ErrBusy at once, and the first is not disturbed", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		register(t, p, a, 1, epore.Readable)
@@ -115,7 +115,7 @@ func TestSecondPollIsBusy(t *testing.T) {
 	})
 }
 
-func TestCloseEndsPoll(t *testing.T) {
+func TestClose_EndsPoll(t *testing.T) {
 	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 		for _, timeout := range []time.Duration{forever, time.Hour, 1900 * time.Microsecond} {
 			t.Run(s.String()+" "+timeout.String(), func(t *testing.T) {
@@ -140,14 +140,14 @@ func TestCloseEndsPoll(t *testing.T) {
 	}
 }
 
-func TestCloseTwice(t *testing.T) {
+func TestClose_Twice(t *testing.T) {
 	eachStrategy(t, "P9: Close may be called more than once", func(t *testing.T, p *epore.Poll) {
 		require.NoError(t, p.Close())
 		require.NoError(t, p.Close())
 	})
 }
 
-func TestRegisterAfterClose(t *testing.T) {
+func TestRegister_AfterClose(t *testing.T) {
 	eachStrategy(t, "P9: after Close, Register returns ErrClosed", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)
 		require.NoError(t, p.Close())
@@ -157,7 +157,7 @@ func TestRegisterAfterClose(t *testing.T) {
 	})
 }
 
-func TestWakeAfterClose(t *testing.T) {
+func TestWaker_AfterPollClosed(t *testing.T) {
 	eachStrategy(t, "P9: after Close, Wake returns ErrClosed", func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
 		require.NoError(t, w.Wake())
@@ -167,7 +167,7 @@ func TestWakeAfterClose(t *testing.T) {
 	})
 }
 
-func TestAfterClose(t *testing.T) {
+func TestPoll_MethodsAfterClose(t *testing.T) {
 	eachStrategy(t, "P9: Close may be called more than once; everything after it returns ErrClosed", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)
 		b, _ := fixture.Pair(t)
@@ -211,7 +211,7 @@ func TestAfterClose(t *testing.T) {
 	})
 }
 
-func TestCloseFromEverywhereAtOnce(t *testing.T) {
+func TestClose_Concurrent(t *testing.T) {
 	eachStrategy(t, "P9: Close may be called at any time", func(t *testing.T, _ *epore.Poll) {
 		for range 200 {
 			s := epore.Block
@@ -247,7 +247,7 @@ func TestCloseFromEverywhereAtOnce(t *testing.T) {
 	})
 }
 
-func TestPanicInTheLoop(t *testing.T) {
+func TestPoll_PanicInTheLoop(t *testing.T) {
 	eachStrategy(t, "P12: a panic in the loop body, or a break out of All, leaves the Poll usable", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(8)
 		for token := range epore.Token(3) {
@@ -270,7 +270,7 @@ func TestPanicInTheLoop(t *testing.T) {
 	})
 }
 
-func TestPollsLeakNothing(t *testing.T) {
+func TestPoll_LeaksNothing(t *testing.T) {
 	guard(t, "P9, R13: a closed Poll leaves no descriptor behind")
 	limit := min(fixture.DescriptorLimit(t), 4096)
 	open(t).Close()
@@ -291,7 +291,7 @@ func TestPollsLeakNothing(t *testing.T) {
 	require.Equal(t, before, fixture.OpenDescriptors(limit))
 }
 
-func TestOpenFailsWithoutLeaks(t *testing.T) {
+func TestNew_FailsWithoutLeaks(t *testing.T) {
 	guard(t, "E2: opening a queue that the system refuses names the likely cause and what to do; E4")
 	open(t).Close()
 	limit := min(fixture.DescriptorLimit(t), 4096)
@@ -327,7 +327,7 @@ func TestOpenFailsWithoutLeaks(t *testing.T) {
 	require.Positive(t, failed, "no descriptor was free, and yet New worked")
 }
 
-func TestDescriptorsAreNotInherited(t *testing.T) {
+func TestPoll_DescriptorsAreNotInherited(t *testing.T) {
 	guard(t, "every descriptor of a queue is close-on-exec")
 	limit := min(fixture.DescriptorLimit(t), 4096)
 	before := fixture.Descriptors(limit)
@@ -343,7 +343,7 @@ func TestDescriptorsAreNotInherited(t *testing.T) {
 	require.Positive(t, found)
 }
 
-func TestWhatAPollIs(t *testing.T) {
+func TestPoll_ReportsWhatItIs(t *testing.T) {
 	p := open(t)
 	require.NotEmpty(t, p.Backend())
 	require.True(t, p.Capabilities().Interests.Has(epore.Readable|epore.Writable))

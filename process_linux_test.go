@@ -28,7 +28,7 @@ func init() {
 
 // On old kernels there is no pidfd_open, and containers may forbid it: the tests of
 // processes once more, in a program that really is refused.
-func TestProcessesWithoutPidfd(t *testing.T) {
+func TestProcess_WithoutPidfd(t *testing.T) {
 	if os.Getenv(queuetest.Env) != "" || os.Getenv(envNoPidfd) != "" {
 		t.Skip("on one queue, once")
 	}
@@ -38,7 +38,7 @@ func TestProcessesWithoutPidfd(t *testing.T) {
 				t.Skip("tested already")
 			}
 			self := exec.Command(os.Args[0], "-test.v", "-test.timeout=5m",
-				"-test.run=^Test(Process|ManyProc|StoppedProc|ClosedProc|WhatIsNoProc|ThePidfdIsRefused)", "-test.skip=WithoutPidfd$|/by_(descriptor|SIGCHLD)$")
+				"-test.run=^TestProcess_", "-test.skip=_(WithoutPidfd|OutOfDescriptors|WatchedByQueue|NoWay)$|/by_(descriptor|SIGCHLD)$")
 			self.Env = append(os.Environ(), envNoPidfd+"="+name)
 			out, err := self.CombinedOutput()
 			require.NoError(t, err, "%s", out)
@@ -49,8 +49,8 @@ func TestProcessesWithoutPidfd(t *testing.T) {
 	}
 }
 
-// TestThePidfdIsRefused is for TestProcessesWithoutPidfd: it makes sure of that.
-func TestThePidfdIsRefused(t *testing.T) {
+// TestProcess_PidfdIsRefused is for TestProcess_WithoutPidfd: it makes sure of that.
+func TestProcess_PidfdIsRefused(t *testing.T) {
 	if os.Getenv(envNoPidfd) == "" {
 		t.Skip("it is not")
 	}

@@ -45,7 +45,7 @@ func eachWay(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
 func bySignal() bool { return epore.ProcessWays() == 1 || os.Getenv(envNoPidfd) != "" }
 
 // envNoPidfd is the errno that pidfd_open is answered with, if it is refused: see
-// TestProcessesWithoutPidfd.
+// TestProcess_WithoutPidfd.
 const envNoPidfd = "EPORE_NO_PIDFD"
 
 // find returns a process by its PID.
@@ -68,7 +68,7 @@ func newProcess(t testing.TB, p *epore.Poll, token epore.Token, process *os.Proc
 	return c
 }
 
-func TestProcess(t *testing.T) {
+func TestProcess_Ends(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		watch := []func(q *os.Process) *epore.Process{
@@ -99,7 +99,7 @@ func TestProcess(t *testing.T) {
 }
 
 // Watched while another goroutine waits, ended or not.
-func TestProcessDuringPoll(t *testing.T) {
+func TestProcess_EndsDuringPoll(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		for _, before := range []bool{false, true} {
@@ -117,7 +117,7 @@ func TestProcessDuringPoll(t *testing.T) {
 	})
 }
 
-func TestProcessThatHasEnded(t *testing.T) {
+func TestProcess_HasEnded(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
 		child.End()
@@ -148,7 +148,7 @@ func TestProcessThatHasEnded(t *testing.T) {
 
 // A Wait before the event takes nothing away, and the event is like any other one,
 // whatever a kernel has to say of a process that is no more.
-func TestProcessWaitedForBeforeItsEvent(t *testing.T) {
+func TestProcess_WaitedForBeforeItsEvent(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		for range 3 {
@@ -163,7 +163,7 @@ func TestProcessWaitedForBeforeItsEvent(t *testing.T) {
 	})
 }
 
-func TestProcessWatchedTwice(t *testing.T) {
+func TestProcess_WatchedTwice(t *testing.T) {
 	eachWay(t, "S5: a process may be watched any number of times, and each gives an event", func(t *testing.T, p *epore.Poll) {
 		other := open(t, epore.WithStrategy(p.Strategy()))
 		child, q := fixture.NewChild(t)
@@ -189,7 +189,7 @@ func TestProcessWatchedTwice(t *testing.T) {
 	})
 }
 
-func TestManyProcesses(t *testing.T) {
+func TestProcess_Many(t *testing.T) {
 	eachWay(t, "S5: 500 children at once without a thread or a goroutine for each", func(t *testing.T, p *epore.Poll) {
 		wanted := 500
 		switch {
@@ -233,7 +233,7 @@ func TestManyProcesses(t *testing.T) {
 	})
 }
 
-func TestClosedProcess(t *testing.T) {
+func TestProcess_Closed(t *testing.T) {
 	eachWay(t, "S5, R6: a closed Process is silent, also in the batch in hand, and leaves nothing", func(t *testing.T, p *epore.Poll) {
 		limit := min(fixture.DescriptorLimit(t), 1024)
 		events := epore.NewEvents(4)
@@ -294,7 +294,7 @@ func TestClosedProcess(t *testing.T) {
 	})
 }
 
-func TestProcessesAfterThePollsClose(t *testing.T) {
+func TestProcess_PollClosed(t *testing.T) {
 	eachWay(t, "S5: a Poll's Close closes its Processes, too; afterwards they answer ErrClosed", func(t *testing.T, p *epore.Poll) {
 		limit := min(fixture.DescriptorLimit(t), 1024)
 		child, q := fixture.NewChild(t)
@@ -334,7 +334,7 @@ func TestProcessesAfterThePollsClose(t *testing.T) {
 	})
 }
 
-func TestProcessesAndSocketsShareLittleRoom(t *testing.T) {
+func TestProcess_SharesLittleRoom(t *testing.T) {
 	eachWay(t, "S6: with capacity 1 and an always-ready socket, the end of a process arrives within two Polls; and processes do not starve sockets", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		b.Write("x")
@@ -363,7 +363,7 @@ func TestProcessesAndSocketsShareLittleRoom(t *testing.T) {
 	})
 }
 
-func TestWhatIsNoProcess(t *testing.T) {
+func TestProcess_Invalid(t *testing.T) {
 	eachWay(t, "S5, E1, E3: what is no process is refused, and the error says what and why", func(t *testing.T, p *epore.Poll) {
 		_, child := fixture.NewChild(t)
 		newProcess(t, p, 1, child) // or skips
@@ -397,7 +397,7 @@ func TestWhatIsNoProcess(t *testing.T) {
 }
 
 // The number of what was waited for is another one's by now.
-func TestProcessThatHasLostItsNumber(t *testing.T) {
+func TestProcess_PIDReused(t *testing.T) {
 	eachWay(t, "S5: an os.Process is never mistaken for another one with its number", func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
 		child.Release()
@@ -413,7 +413,7 @@ func TestProcessThatHasLostItsNumber(t *testing.T) {
 	})
 }
 
-func TestProcessOfSomebodyElse(t *testing.T) {
+func TestProcess_NotAChild(t *testing.T) {
 	eachWay(t, "S5: what is no child can be watched where the kernel has a handle for it; else it is errors.ErrUnsupported", func(t *testing.T, p *epore.Poll) {
 		_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getpid()))
 		if bySignal() {
@@ -431,7 +431,7 @@ func TestProcessOfSomebodyElse(t *testing.T) {
 }
 
 // E4: what has no descriptor left is told so.
-func TestNoDescriptorForAProcess(t *testing.T) {
+func TestProcess_OutOfDescriptors(t *testing.T) {
 	defer epore.ProcessWaysFrom(1)()
 	eachStrategy(t, "E4: running out of descriptors is an error to who caused it, and disturbs nothing", func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
@@ -470,7 +470,7 @@ func (w *watcher) UnwatchProcess(pid int, k backend.Key) error {
 	return nil
 }
 
-func TestQueuesThatWatchProcesses(t *testing.T) {
+func TestProcess_WatchedByQueue(t *testing.T) {
 	guard(t, "package backend: what the core promises to a ProcessWatcher, and makes of its answers")
 	f := &watcher{Fake: backendtest.NewFake(), watched: make(map[backend.Key]int)}
 	p, err := epore.NewWith(f)
@@ -531,7 +531,7 @@ func TestQueuesThatWatchProcesses(t *testing.T) {
 }
 
 // Where nothing can be done, all of it is told.
-func TestNoWayToWatchAProcess(t *testing.T) {
+func TestProcess_NoWay(t *testing.T) {
 	guard(t, "S5, R9: where there is no way it is errors.ErrUnsupported, with the reasons")
 	defer epore.ProcessWaysFrom(2)()
 	p := open(t)

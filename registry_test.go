@@ -22,7 +22,7 @@ import (
 
 const staleRule = "R6: once Deregister or Reregister has returned, no event of the old registration is delivered, also not from the batch in hand"
 
-func TestDeregisteredInTheBatch(t *testing.T) {
+func TestEvents_DeregisteredInBatch(t *testing.T) {
 	eachStrategy(t, staleRule, func(t *testing.T, p *epore.Poll) {
 		const n = 8
 		var ends [n]*fixture.End
@@ -49,7 +49,7 @@ func TestDeregisteredInTheBatch(t *testing.T) {
 	})
 }
 
-func TestReregisteredInTheBatch(t *testing.T) {
+func TestEvents_ReregisteredInBatch(t *testing.T) {
 	eachStrategy(t, staleRule, func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		b.Write("x")
@@ -62,7 +62,7 @@ func TestReregisteredInTheBatch(t *testing.T) {
 	})
 }
 
-func TestNumberReusedInTheBatch(t *testing.T) {
+func TestEvents_NumberReusedInBatch(t *testing.T) {
 	eachStrategy(t, staleRule+", also when the descriptor was closed and its number reused", func(t *testing.T, p *epore.Poll) {
 		for range 20 {
 			a, b := fixture.Pair(t)
@@ -84,7 +84,7 @@ func TestNumberReusedInTheBatch(t *testing.T) {
 	})
 }
 
-func TestClosedInTheBatchWithoutDeregister(t *testing.T) {
+func TestEvents_ClosedWithoutDeregister(t *testing.T) {
 	eachStrategy(t, "R7: after closing first, the token of the new owner of the number is the only one delivered for it", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		b.Write("x")
@@ -104,7 +104,7 @@ func TestClosedInTheBatchWithoutDeregister(t *testing.T) {
 // A description that outlives its registered descriptor goes on reporting on
 // epoll. With room for one event it fills every batch; what is behind it must
 // come all the same.
-func TestStaleLevelEventHidesNothing(t *testing.T) {
+func TestPoll_StaleLevelEventHidesNothing(t *testing.T) {
 	eachStrategy(t, "R7, P1: a description kept alive by a dup disturbs nobody else", func(t *testing.T, p *epore.Poll) {
 		needExactClose(t, p)
 		a, b := fixture.Pair(t)
@@ -145,7 +145,7 @@ func tokensAfterReuse(t *testing.T, p *epore.Poll, number int) []epore.Token {
 
 // Deregister after close fails, and leaves epoll's registration behind when a
 // dup lives. Brought back to its number, the source can be registered anew.
-func TestRegisterAgainAfterCloseAndDup(t *testing.T) {
+func TestRegister_AfterCloseAndDup(t *testing.T) {
 	eachStrategy(t, "R7: no false fs.ErrExist", func(t *testing.T, p *epore.Poll) {
 		needExactClose(t, p)
 		a, b := fixture.Pair(t)
@@ -165,7 +165,7 @@ func TestRegisterAgainAfterCloseAndDup(t *testing.T) {
 	})
 }
 
-func TestClosingFirstLeaksNothing(t *testing.T) {
+func TestDeregister_ClosingFirstLeaksNothing(t *testing.T) {
 	eachStrategy(t, "R7: closing without Deregister leaks nothing without bound", func(t *testing.T, p *epore.Poll) {
 		closeFirst := func() {
 			a, b := fixture.Pair(t)
@@ -188,7 +188,7 @@ func TestClosingFirstLeaksNothing(t *testing.T) {
 	})
 }
 
-func TestTwoPollsOneSource(t *testing.T) {
+func TestRegister_WithTwoPolls(t *testing.T) {
 	eachStrategy(t, "R10: one source may be registered with several Polls", func(t *testing.T, p *epore.Poll) {
 		q := open(t)
 		a, b := fixture.Pair(t)
@@ -206,7 +206,7 @@ func TestTwoPollsOneSource(t *testing.T) {
 	})
 }
 
-func TestTwoClonesOneSource(t *testing.T) {
+func TestRegistry_TwoClonesOneSource(t *testing.T) {
 	eachStrategy(t, "R3, R11: clones are of one queue: what one has registered the other cannot", func(t *testing.T, p *epore.Poll) {
 		one, err := p.Registry().TryClone()
 		require.NoError(t, err)
@@ -222,7 +222,7 @@ func TestTwoClonesOneSource(t *testing.T) {
 	})
 }
 
-func TestClosedClone(t *testing.T) {
+func TestRegistry_ClosedClone(t *testing.T) {
 	eachStrategy(t, "R11: TryClone gives an owned Registry on the same queue; closing a clone makes that clone answer ErrClosed, and no other", func(t *testing.T, p *epore.Poll) {
 		one, err := p.Registry().TryClone()
 		require.NoError(t, err)
@@ -248,7 +248,7 @@ func TestClosedClone(t *testing.T) {
 	})
 }
 
-func TestClonesRegisterWhilePollWaits(t *testing.T) {
+func TestRegistry_ClonesRegisterWhilePollWaits(t *testing.T) {
 	eachStrategy(t, "R1: other goroutines register while Poll waits, through clones of their own", func(t *testing.T, p *epore.Poll) {
 		const goroutines, rounds = 4, 10
 		var registering sync.WaitGroup
@@ -280,7 +280,7 @@ func TestClonesRegisterWhilePollWaits(t *testing.T) {
 	})
 }
 
-func TestInterestsThatMakeNoSense(t *testing.T) {
+func TestRegister_SenselessInterest(t *testing.T) {
 	p := open(t)
 	a, _ := fixture.Pair(t)
 	register(t, p, a, 1, epore.Writable)
@@ -301,7 +301,7 @@ func TestInterestsThatMakeNoSense(t *testing.T) {
 	require.ErrorIs(t, p.Registry().Deregister(fd(b)), fs.ErrNotExist)
 }
 
-func TestUnsupportedIsRefused(t *testing.T) {
+func TestRegister_UnsupportedInterest(t *testing.T) {
 	f := backendtest.NewFake()
 	p, err := epore.NewWith(f)
 	require.NoError(t, err)
@@ -313,7 +313,7 @@ func TestUnsupportedIsRefused(t *testing.T) {
 	require.Zero(t, f.Watched())
 }
 
-func TestErrorsTellWhatAndWhy(t *testing.T) {
+func TestOpError_SaysWhatAndWhy(t *testing.T) {
 	p := open(t)
 	a, _ := fixture.Pair(t)
 	register(t, p, a, 1, epore.Readable)
@@ -357,7 +357,7 @@ type oddSource struct {
 
 func (s oddSource) SyscallConn() (syscall.RawConn, error) { return s.raw, s.err }
 
-func TestOddSources(t *testing.T) {
+func TestRegister_OddSources(t *testing.T) {
 	p := open(t)
 	sorry := errors.New("not today")
 	for _, c := range []struct {

@@ -52,7 +52,7 @@ func (s *ownSource) close(t *testing.T) {
 	require.True(t, closed)
 }
 
-func TestOwnSourcesDeregisterThemselves(t *testing.T) {
+func TestSocket_DeregistersItself(t *testing.T) {
 	eachStrategy(t, ownRule, func(t *testing.T, p *epore.Poll) {
 		r, events := p.Registry(), epore.NewEvents(4)
 		a, b := fixture.Pair(t)
@@ -90,7 +90,7 @@ func TestOwnSourcesDeregisterThemselves(t *testing.T) {
 	})
 }
 
-func TestOwnSourceOfSeveralPolls(t *testing.T) {
+func TestSocket_OfSeveralPolls(t *testing.T) {
 	guard(t, ownRule+"; R10: a source may be registered with several Polls")
 	a, b := fixture.Pair(t)
 	b.Write("x")
@@ -124,7 +124,7 @@ func TestOwnSourceOfSeveralPolls(t *testing.T) {
 // Registering beside Close: either it fails, or Close finds it. Whatever happens, the
 // descriptor is closed in the end, nothing stays registered, and no other source that
 // gets the number is disturbed.
-func TestOwnSourcesCloseBesideRegister(t *testing.T) {
+func TestSocket_CloseWhileRegistering(t *testing.T) {
 	guard(t, ownRule)
 	a, b := fixture.Pair(t)
 	b.Write("x") // ready all the time
@@ -174,7 +174,7 @@ type rearming struct {
 
 func (r *rearming) Rearm(h backend.Handle, in backend.Interest) { r.told = append(r.told, in) }
 
-func TestWouldBlockIsToldToWhoWantsToKnow(t *testing.T) {
+func TestSocket_WouldBlockReachesTheEdgeEmulator(t *testing.T) {
 	guard(t, "M2: after would-block the next edge is certain, also where the core has to ask for it")
 	f := &rearming{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f)
@@ -211,7 +211,7 @@ func TestWouldBlockIsToldToWhoWantsToKnow(t *testing.T) {
 }
 
 // Who is in the middle of an operation keeps the descriptor open.
-func TestOwnSourcesStayOpenWhileTheyAreUsed(t *testing.T) {
+func TestSocket_StaysOpenWhileInUse(t *testing.T) {
 	guard(t, "no operation meets the next owner of a number")
 	a, _ := fixture.Pair(t)
 	s := ownEnd(t, a)
@@ -230,7 +230,7 @@ func TestOwnSourcesStayOpenWhileTheyAreUsed(t *testing.T) {
 	require.False(t, zero.Acquire())
 }
 
-func TestAllocationsOfOwnSources(t *testing.T) {
+func TestAllocs_Sockets(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)
 		s := ownEnd(t, a)

@@ -42,7 +42,7 @@ func arrived(t testing.TB, s *epore.Signal, sig syscall.Signal) {
 
 func received(s *epore.Signal) []os.Signal { return slices.Collect(s.Received()) }
 
-func TestSignal(t *testing.T) {
+func TestSignal_Arrives(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		s := newSignal(t, p, 7, sig1, sig2)
 		events := epore.NewEvents(4)
@@ -67,7 +67,7 @@ func TestSignal(t *testing.T) {
 	})
 }
 
-func TestSignalsOfManyPolls(t *testing.T) {
+func TestSignal_ManyPolls(t *testing.T) {
 	eachStrategy(t, "S4: several Signals may ask for the same signal: each gets it", func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
 		s, twin, other := newSignal(t, p, 1, sig1, sig1), newSignal(t, p, 2, sig1), newSignal(t, q, 3, sig2, sig1)
@@ -98,7 +98,7 @@ func TestSignalsOfManyPolls(t *testing.T) {
 	})
 }
 
-func TestClosedSignal(t *testing.T) {
+func TestSignal_Closed(t *testing.T) {
 	eachStrategy(t, "S4, R6: a closed Signal is silent, also in the batch in hand, and leaves no goroutine", func(t *testing.T, p *epore.Poll) {
 		catchAll(t)
 		s := newSignal(t, p, 1, sig1)
@@ -143,7 +143,7 @@ func TestClosedSignal(t *testing.T) {
 	})
 }
 
-func TestSignalsAfterThePollsClose(t *testing.T) {
+func TestSignal_PollClosed(t *testing.T) {
 	eachStrategy(t, "S4: a Poll's Close closes its Signals, too; afterwards they answer ErrClosed", func(t *testing.T, p *epore.Poll) {
 		catchAll(t)
 		q, err := queuetest.Open(epore.WithStrategy(p.Strategy()))
@@ -195,7 +195,7 @@ func awaitNoGoroutine(function string) {
 	}
 }
 
-func TestSignalsThatCannotBe(t *testing.T) {
+func TestSignal_Invalid(t *testing.T) {
 	guard(t, "S4, E1: what cannot be had is refused, and the error says why")
 	p := open(t)
 	for _, c := range []struct {
@@ -226,7 +226,7 @@ type oddSignal struct{ _ []int }
 func (oddSignal) Signal()        {}
 func (oddSignal) String() string { return "odd" }
 
-func TestSignalsAndSocketsShareLittleRoom(t *testing.T) {
+func TestSignal_SharesLittleRoom(t *testing.T) {
 	eachStrategy(t, "S6: with capacity 1 and an always-ready socket, a signal arrives within two Polls; and signals do not starve sockets", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		b.Write("x")

@@ -36,7 +36,7 @@ func raise(t testing.TB, sig syscall.Signal) {
 }
 
 // What was not received stays, and gives another event if a loop was left before it.
-func TestSignalsThatAreLeft(t *testing.T) {
+func TestSignal_LoopLeftEarly(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		kinds := []os.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH}
 		s := newSignal(t, p, 7, kinds...)
@@ -78,7 +78,7 @@ func TestSignalsThatAreLeft(t *testing.T) {
 
 // Every signal is followed by an event by which its kind is received, however many
 // of other kinds come: what was counted before the last one was sent is seen.
-func TestNoKindOfSignalIsLost(t *testing.T) {
+func TestSignal_NoKindIsLost(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		// The first ones drown the last one, of which each is waited for.
 		flood := []syscall.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGIO}
@@ -144,7 +144,7 @@ func (h *heldUp) Wake() error {
 }
 
 // os/signal does not wait for who receives: what it finds no room for is gone.
-func TestSignalsBesideASlowWake(t *testing.T) {
+func TestSignal_SlowWake(t *testing.T) {
 	guard(t, signalRule)
 	b := &heldUp{Fake: backendtest.NewFake(), entered: make(chan struct{}), leave: make(chan struct{})}
 	p, err := epore.NewWith(b)
@@ -186,7 +186,7 @@ func TestSignalsBesideASlowWake(t *testing.T) {
 var signalNumbers [65]struct{}
 
 // When nobody asks for a signal any more, it does again what it did.
-func TestSignalsAreRestored(t *testing.T) {
+func TestSignal_DefaultIsRestored(t *testing.T) {
 	const env = "EPORE_RESTORE"
 	if os.Getenv(env) != "" {
 		p := open(t)
@@ -200,7 +200,7 @@ func TestSignalsAreRestored(t *testing.T) {
 	}
 	guard(t, "S4: Close restores what the signals did before")
 	// sh, to begin with a signal that is ignored.
-	child := exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, os.Args[0], "-test.run=^TestSignalsAreRestored$", "-test.timeout=1m")
+	child := exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, os.Args[0], "-test.run=^TestSignal_DefaultIsRestored$", "-test.timeout=1m")
 	child.Env = append(os.Environ(), env+"=1")
 	out, err := child.CombinedOutput()
 	var exit *exec.ExitError

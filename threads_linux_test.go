@@ -17,7 +17,7 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
-func TestParkedPollsHoldNoThreads(t *testing.T) {
+func TestPark_HoldsNoThread(t *testing.T) {
 	guard(t, "P11: 1,000 waiting Polls need no more than a handful of threads")
 	const wanted = 1000
 	n := min(wanted, (fixture.DescriptorLimit(t)-64)/4)

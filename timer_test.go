@@ -28,7 +28,7 @@ func newTimer(t testing.TB, p *epore.Poll, token epore.Token) *epore.Timer {
 	return timer
 }
 
-func TestTimerExpires(t *testing.T) {
+func TestTimer_Expires(t *testing.T) {
 	eachStrategy(t, timerRule, func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
 		events := epore.NewEvents(4)
@@ -58,7 +58,7 @@ func TestTimerExpires(t *testing.T) {
 	})
 }
 
-func TestTimerAtOnce(t *testing.T) {
+func TestTimer_AtOnce(t *testing.T) {
 	eachStrategy(t, "S3: zero and less is with the next Poll; and nothing overflows", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
 		events := epore.NewEvents(4)
@@ -87,7 +87,7 @@ func TestTimerAtOnce(t *testing.T) {
 	})
 }
 
-func TestTimersInOrder(t *testing.T) {
+func TestTimer_InOrder(t *testing.T) {
 	eachStrategy(t, "S3: ordered by deadline, whatever the room", func(t *testing.T, p *epore.Poll) {
 		const n = 500
 		random := rand.New(rand.NewPCG(1, 2))
@@ -110,7 +110,7 @@ func TestTimersInOrder(t *testing.T) {
 	})
 }
 
-func TestManyTimers(t *testing.T) {
+func TestTimer_Many(t *testing.T) {
 	eachStrategy(t, "S3: any number of timers; none is lost, none comes twice", func(t *testing.T, p *epore.Poll) {
 		n := 3000
 		if backendtest.Long() {
@@ -147,7 +147,7 @@ func TestManyTimers(t *testing.T) {
 	})
 }
 
-func TestTimerShortensAWait(t *testing.T) {
+func TestTimer_ShortensAWait(t *testing.T) {
 	eachStrategy(t, "S3: a timer set by another goroutine ends a wait that would be longer", func(t *testing.T, p *epore.Poll) {
 		timer, late := newTimer(t, p, 7), newTimer(t, p, 8)
 		require.NoError(t, late.Reset(time.Hour))
@@ -177,14 +177,14 @@ func TestTimerShortensAWait(t *testing.T) {
 	})
 }
 
-func TestNoTimerIsLost(t *testing.T) {
+func TestTimer_NoneIsLost(t *testing.T) {
 	eachStrategy(t, "S3: a timer set by another goroutine is seen, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
 		pingPong(t, p, func() error { return timer.Reset(0) }, func() {})
 	})
 }
 
-func TestTimersSetFromManyGoroutines(t *testing.T) {
+func TestTimer_SetFromManyGoroutines(t *testing.T) {
 	eachStrategy(t, "S3: no timer is lost, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
 		const setters = 2
 		rounds := backendtest.Rounds(t, 500, 30_000)
@@ -224,7 +224,7 @@ func TestTimersSetFromManyGoroutines(t *testing.T) {
 	})
 }
 
-func TestTimersThatWakeNobody(t *testing.T) {
+func TestTimer_NeedlessWakeUps(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
 	soon, late := newTimer(t, p, 1), newTimer(t, p, 2)
@@ -261,7 +261,7 @@ func TestTimersThatWakeNobody(t *testing.T) {
 }
 
 // A wait that a timer ends is one wait, however many were stopped before it.
-func TestTimersCostNoTurns(t *testing.T) {
+func TestTimer_CostsNoIterations(t *testing.T) {
 	f := &oneThreadFake{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
 	require.NoError(t, err)
@@ -282,7 +282,7 @@ func TestTimersCostNoTurns(t *testing.T) {
 	}
 }
 
-func TestTimersEndNoTimeoutEarly(t *testing.T) {
+func TestTimer_EndsNoTimeoutEarly(t *testing.T) {
 	eachStrategy(t, "P2, S3: a timer that was stopped or moved while the Poll sleeps for it does not end it", func(t *testing.T, p *epore.Poll) {
 		timer, moved := newTimer(t, p, 1), newTimer(t, p, 2)
 		events := epore.NewEvents(4)
@@ -307,7 +307,7 @@ func TestTimersEndNoTimeoutEarly(t *testing.T) {
 	})
 }
 
-func TestTimerStop(t *testing.T) {
+func TestTimer_Stop(t *testing.T) {
 	eachStrategy(t, "S3: after Stop there is no event, not from the batch in hand either; it says whether there would have been one", func(t *testing.T, p *epore.Poll) {
 		timer, other := newTimer(t, p, 1), newTimer(t, p, 2)
 		events := epore.NewEvents(4)
@@ -371,7 +371,7 @@ func TestTimerStop(t *testing.T) {
 	})
 }
 
-func TestTimerReset(t *testing.T) {
+func TestTimer_Reset(t *testing.T) {
 	eachStrategy(t, "S3: after Reset no event of what the timer was set to before", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 1)
 		events := epore.NewEvents(4)
@@ -395,7 +395,7 @@ func TestTimerReset(t *testing.T) {
 }
 
 // What Stop says and what the loop sees, when both are at it at the same time.
-func TestTimerStopIsExact(t *testing.T) {
+func TestTimer_StopIsExact(t *testing.T) {
 	eachStrategy(t, "S3: after Stop returned true its event is not delivered, and after false it was", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 1)
 		end := newWaker(t, p, 2)
@@ -441,7 +441,7 @@ func TestTimerStopIsExact(t *testing.T) {
 	})
 }
 
-func TestPeriodicTimer(t *testing.T) {
+func TestTimer_Every(t *testing.T) {
 	eachStrategy(t, "S3: a periodic timer does not drift, and missed ticks coalesce and are counted", func(t *testing.T, p *epore.Poll) {
 		const period = 200 * time.Microsecond
 		timer := newTimer(t, p, 1)
@@ -474,7 +474,7 @@ func TestPeriodicTimer(t *testing.T) {
 	})
 }
 
-func TestClosedTimer(t *testing.T) {
+func TestTimer_Closed(t *testing.T) {
 	eachStrategy(t, "R6, S3: a closed Timer is silent, also in the batch in hand, and answers ErrClosed", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		timer, other := newTimer(t, p, 1), newTimer(t, p, 2)
@@ -516,7 +516,7 @@ func TestClosedTimer(t *testing.T) {
 }
 
 // Everything that can be done to timers, from everywhere at once.
-func TestTimersFromEverywhereAtOnce(t *testing.T) {
+func TestTimer_Concurrent(t *testing.T) {
 	eachStrategy(t, "S3: all methods from any goroutine, also while the Poll is closed", func(t *testing.T, p *epore.Poll) {
 		rounds := 2000
 		if backendtest.Long() {
@@ -576,7 +576,7 @@ func TestTimersFromEverywhereAtOnce(t *testing.T) {
 	})
 }
 
-func TestTimersLeaveNothingBehind(t *testing.T) {
+func TestTimer_LeavesNothingBehind(t *testing.T) {
 	p := open(t)
 	guard(t, "S3: opened, set and closed without end, timers need no more memory; and that of a burst is given back")
 	events := epore.NewEvents(64)
@@ -637,7 +637,7 @@ func TestTimersLeaveNothingBehind(t *testing.T) {
 
 const fairRule = "S6: with room for one event, sockets have every second Poll, expired timers every fourth, and what is posted every fourth, in turn"
 
-func TestNobodyStarves(t *testing.T) {
+func TestPoll_NothingStarves(t *testing.T) {
 	for _, room := range []int{1, 2, 5} {
 		eachStrategy(t, fairRule, func(t *testing.T, p *epore.Poll) {
 			const socket, box, waker, expired = 1, 2, 3, 4

@@ -19,7 +19,7 @@ import (
 
 const wakeRule = "S1: Wake from any goroutine gives one event with its token; wakes before it is delivered coalesce; a wake is never lost"
 
-func TestWakeBeforePoll(t *testing.T) {
+func TestWaker_BeforePoll(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
 		events := epore.NewEvents(4)
@@ -32,7 +32,7 @@ func TestWakeBeforePoll(t *testing.T) {
 	})
 }
 
-func TestWakeDuringPoll(t *testing.T) {
+func TestWaker_DuringPoll(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
 		events := epore.NewEvents(4)
@@ -54,7 +54,7 @@ func TestWakeDuringPoll(t *testing.T) {
 	})
 }
 
-func TestWakeBetweenPolls(t *testing.T) {
+func TestWaker_BetweenPolls(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
 		events := epore.NewEvents(4)
@@ -69,7 +69,7 @@ func TestWakeBetweenPolls(t *testing.T) {
 	})
 }
 
-func TestWakesCoalesce(t *testing.T) {
+func TestWaker_Coalesces(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
 		var wakes sync.WaitGroup
@@ -85,7 +85,7 @@ func TestWakesCoalesce(t *testing.T) {
 	})
 }
 
-func TestWakesFromManyGoroutines(t *testing.T) {
+func TestWaker_FromManyGoroutines(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		const goroutines = 100
 		rounds := 100
@@ -115,7 +115,7 @@ func TestWakesFromManyGoroutines(t *testing.T) {
 }
 
 // Ping-pong: every wake must arrive, whatever the other side is just doing.
-func TestNoWakeIsLost(t *testing.T) {
+func TestWaker_NoWakeIsLost(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
 		there, back := newWaker(t, p, 1), newWaker(t, q, 2)
@@ -156,7 +156,7 @@ func TestNoWakeIsLost(t *testing.T) {
 	})
 }
 
-func TestManyWakers(t *testing.T) {
+func TestWaker_Many(t *testing.T) {
 	eachStrategy(t, "S1: any number of Wakers per Poll, each with its own token", func(t *testing.T, p *epore.Poll) {
 		const n = 500
 		var wakers []*epore.Waker
@@ -184,7 +184,7 @@ func TestManyWakers(t *testing.T) {
 	})
 }
 
-func TestWakerAndSocketsShareLittleRoom(t *testing.T) {
+func TestWaker_SharesLittleRoom(t *testing.T) {
 	eachStrategy(t, "S6: with capacity 1 and an always-ready socket, a wake arrives within two Polls; and wakers do not starve sockets", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
 		b.Write("x")
@@ -210,7 +210,7 @@ func TestWakerAndSocketsShareLittleRoom(t *testing.T) {
 	})
 }
 
-func TestClosedWaker(t *testing.T) {
+func TestWaker_Closed(t *testing.T) {
 	eachStrategy(t, "R6, S1: a closed Waker is silent, also in the batch in hand, and answers ErrClosed", func(t *testing.T, p *epore.Poll) {
 		w, v := newWaker(t, p, 1), newWaker(t, p, 2)
 		require.NoError(t, w.Wake())
@@ -242,7 +242,7 @@ func TestClosedWaker(t *testing.T) {
 	})
 }
 
-func TestWakersLeaveNothingBehind(t *testing.T) {
+func TestWaker_LeavesNothingBehind(t *testing.T) {
 	eachStrategy(t, "S1: opened and closed without end, Wakers need no more memory", func(t *testing.T, p *epore.Poll) {
 		require.Zero(t, testing.AllocsPerRun(1000, func() {
 			// The Waker itself is the only allocation.

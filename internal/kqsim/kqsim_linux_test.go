@@ -1144,7 +1144,7 @@ func (r *rig) exit(pid int, flags uint32) kq.Event {
 	return kq.Event{Ident: uint64(pid), Filter: r.sys.Proc, Flags: flags, Fflags: kq.Exit, Udata: 9}
 }
 
-func TestProcess(t *testing.T) {
+func TestProcess_Ends(t *testing.T) {
 	each(t, nil, func(r *rig) {
 		child, p := fixture.NewChild(t)
 		require.ErrorIs(r, r.try(r.exit(p.Pid, kq.Enable)), unix.ENOENT)
