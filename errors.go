@@ -85,7 +85,7 @@ func (e *OpError) Error() string {
 // advice says what to do where the errno does not.
 func (e *OpError) advice() string {
 	switch {
-	case errors.Is(e.Err, fs.ErrExist):
+	case errors.Is(e.Err, fs.ErrExist) && e.Op == opRegister.String():
 		return "already registered with this Poll: use Reregister to change it, or dup the descriptor for a second token"
 	case e.sourceClosed() && e.Op == opRegister.String():
 		return "the source is closed or was never open"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"reflect"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -108,7 +109,8 @@ func New(opts ...Option) (*Poll, error) {
 
 // NewWith opens a Poll on a backend of the caller's choice: one of the packages below
 // backend, as in NewWith(epoll.New()), or one that the caller wrote. The Poll opens the
-// backend and owns it. A backend serves one Poll.
+// backend and owns it. A backend serves one Poll: NewWith fails with fs.ErrExist if b is in
+// use.
 func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	if nilvalue.Is(b) {
 		return nil, &OpError{"open", "a nil backend", fs.ErrInvalid}
@@ -124,7 +126,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	}
 	p := &Poll{be: b, log: o.log}
 	p.timers.Init(&p.slots)
-	if err := b.Open(backend.Config{Blocking: o.strategy == Block}); err != nil {
+	if err := open(b, backend.Config{Blocking: o.strategy == Block}); err != nil {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
@@ -135,7 +137,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	if o.strategy == Park {
 		var err error
 		if p.parker, err = newParker(b, p.gatherParked); err != nil {
-			return nil, &OpError{"open", p.name(), errors.Join(err, b.Close())}
+			return nil, &OpError{"open", p.name(), errors.Join(err, closeBackend(b))}
 		}
 	}
 	if p.log != nil {
@@ -143,6 +145,30 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		p.leak = runtime.AddCleanup(p, logLeak, leaked{o.log, b.Name()})
 	}
 	return p, nil
+}
+
+// inUse holds the backends of open Polls. Backends rely on being opened once.
+var inUse sync.Map
+
+func open(b backend.Backend, c backend.Config) error {
+	if !reflect.ValueOf(b).Comparable() {
+		return b.Open(c)
+	}
+	if _, taken := inUse.LoadOrStore(b, nil); taken {
+		return fmt.Errorf("this backend already serves a Poll: create one for each Poll: %w", fs.ErrExist)
+	}
+	err := b.Open(c)
+	if err != nil {
+		inUse.Delete(b)
+	}
+	return err
+}
+
+func closeBackend(b backend.Backend) error {
+	if reflect.ValueOf(b).Comparable() {
+		defer inUse.Delete(b)
+	}
+	return b.Close()
 }
 
 // leaked is what logLeak needs of a Poll that was collected.
@@ -462,7 +488,7 @@ func (p *Poll) release() (first bool, err error) {
 	if p.parker != nil {
 		err = p.parker.close()
 	}
-	return true, errors.Join(err, p.be.Close())
+	return true, errors.Join(err, closeBackend(p.be))
 }
 
 // name returns the name of this Poll in errors.

@@ -334,7 +334,7 @@ func TestOpError_SaysWhatAndWhy(t *testing.T) {
 		{"register", r.Register(epore.FD(closed.FD), 2, epore.Readable), []error{net.ErrClosed, syscall.EBADF}, []string{closed.Number(), "is closed"}},
 		{"register", r.Register(epore.FD(-1), 2, epore.Readable), []error{net.ErrClosed, syscall.EBADF}, []string{"fd -1"}},
 		{"register", r.Register(epore.FD(math.MaxInt32), 2, epore.Readable), []error{net.ErrClosed, syscall.EBADF}, nil},
-		{"register", r.Register(fd(file), 2, epore.Readable), []error{epore.ErrNotPollable, fixture.NotPollable}, []string{file.Number(), "regular file"}},
+		{"register", r.Register(fd(file), 2, epore.Readable), []error{epore.ErrNotPollable, fixture.NotPollable}, []string{file.Number(), "not pollable"}},
 	} {
 		var op *epore.OpError
 		require.ErrorAs(t, c.err, &op)
