@@ -20,16 +20,16 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
-// P10: no allocation in the steady state. A failing call would allocate its
-// error, so that these also check success.
+// P10: no allocation in the steady state. A call that fails would allocate its error, so
+// these tests also check that the calls succeed.
 
 func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	t.Helper()
 	var failed error
 	n := math.Inf(1)
-	// What is counted is the whole process: the runtime, and goroutines that are just
-	// ending, allocate beside f. What f allocates it allocates each time, so the
-	// lowest count is its own.
+	// The count is that of the whole process: the runtime, and goroutines that are just
+	// ending, allocate concurrently with f. f allocates the same each time, so the lowest
+	// count is that of f.
 	for attempt := 0; n > atMost && attempt < 5; attempt++ {
 		n = min(n, testing.AllocsPerRun(30, func() {
 			if err := f(); err != nil {
@@ -39,7 +39,7 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	}
 	require.NoError(t, failed, what)
 	if runtime.GOOS == "linux" && strings.HasPrefix(os.Getenv(queuetest.Env), "kqueue") {
-		t.Skip("the simulated kernel allocates; its backend has a test of its own")
+		t.Skip("the simulated kernel allocates; the backend has a test for this")
 	}
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
 }

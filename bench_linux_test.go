@@ -521,7 +521,7 @@ func netPingPong(b *testing.B, n int) (trips func(int), stop func()) {
 	}
 }
 
-// A wake that coalesces; and a wake of a Poll that waits, beside a channel
+// A wake that coalesces, and a wake of a Poll that waits, compared with a channel
 // send to a goroutine that waits, both with the way back by a channel.
 func BenchmarkWake(b *testing.B) {
 	b.Run("coalesced", func(b *testing.B) {

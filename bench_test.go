@@ -15,7 +15,7 @@ import (
 	"github.com/epore/epore"
 )
 
-// What Epore costs, beside the floor: the same loop by raw system calls, or what Go
+// What Epore costs, compared with the floor: the same loop by raw system calls, or what Go
 // itself has for it. These machines drift, so the contestants take turns, round by round within one
 // benchmark, and medians are compared: read the "ratio" columns, and run with
 // -count=5. ns/op is the sum of all contestants and means nothing.
@@ -91,7 +91,7 @@ func newPoll(b *testing.B, opts ...epore.Option) *epore.Poll {
 }
 
 // 100,000 timers, with random times between one and two hours; for each timer. Those
-// of package time are made anew in "set", as programs do; "renew" is their Reset.
+// of package time are created again in "set", as programs do; "renew" is their Reset.
 func BenchmarkTimers(b *testing.B) {
 	const n = 100_000
 	random := rand.New(rand.NewPCG(1, 2))
@@ -201,7 +201,7 @@ func BenchmarkTimers(b *testing.B) {
 	})
 }
 
-// Values to a loop, beside a channel: for each.
+// Sending values to a loop, compared with a channel, for each value.
 func BenchmarkMailbox(b *testing.B) {
 	const batch = 1000
 	b.Run("one goroutine", func(b *testing.B) {
@@ -290,7 +290,7 @@ func BenchmarkMailbox(b *testing.B) {
 	})
 }
 
-// Waking a loop that waits, beside a channel send to a goroutine that waits, both with
+// Waking a loop that waits, compared with a channel send to a goroutine that waits, both with
 // the way back by a channel.
 func BenchmarkWakeBy(b *testing.B) {
 	const batch = 200

@@ -20,7 +20,7 @@ import (
 
 const connRule = "Source: net's connections and os.File register as they are, and stay usable"
 
-// link is two ends of something made by package net or os.
+// link is both ends of something that package net or os created.
 type link struct {
 	here  io.ReadWriteCloser // registered
 	there io.ReadWriteCloser
@@ -97,7 +97,7 @@ func TestRegister_NetConns(t *testing.T) {
 				require.NoError(t, r.Deregister(source))
 				require.ErrorIs(t, r.Deregister(source), fs.ErrNotExist)
 
-				// The runtime's own waiting goes on working.
+				// Waiting in the runtime still works.
 				go func() { _, _ = l.there.Write([]byte("pong")) }()
 				n, err := l.here.Read(buf)
 				require.NoError(t, err)

@@ -78,9 +78,9 @@ func TestPollContext_LeavesOtherCallsAlone(t *testing.T) {
 	})
 }
 
-// countingContext has its own Done channel, and counts who subscribes: package
-// context would start a goroutine for each subscription to a context of
-// unknown make that could not do this.
+// countingContext has its own Done channel, and counts the subscriptions: package
+// context would start a goroutine for each subscription to a context of a type that it does
+// not know and that cannot do this.
 type countingContext struct {
 	context.Context
 	done             chan struct{}
@@ -120,8 +120,7 @@ func TestPollContext_SubscribesOnce(t *testing.T) {
 }
 
 // lateContext is done just after PollContext has looked and subscribed, before
-// it sleeps. Whoever was to interrupt that sleep came too early, which is as if
-// nobody came.
+// it sleeps. An interruption at that moment comes too early, and has no effect.
 type lateContext struct {
 	context.Context
 	done  chan struct{}
@@ -148,7 +147,7 @@ func TestPollContext_DoneBeforeSleep(t *testing.T) {
 	})
 }
 
-// foreignContext is a context of unknown make.
+// foreignContext is a context of a type that package context does not know.
 type foreignContext struct {
 	context.Context
 	done chan struct{}

@@ -7,7 +7,7 @@ import (
 	"github.com/epore/epore"
 )
 
-// A program that was started: its end is an event, and Wait then does not wait.
+// The end of a program is an event. Wait then returns at once.
 func ExampleProcess() {
 	p, _ := epore.New()
 	defer p.Close()

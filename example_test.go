@@ -47,7 +47,7 @@ func Example() {
 	// Output: token 7: Readable hello
 }
 
-// The same on a backend chosen by hand, waiting in the kernel.
+// The same on an explicitly chosen backend, waiting in the kernel.
 func ExampleNewWith() {
 	p, err := epore.NewWith(pollfd.New(), epore.WithStrategy(epore.Block))
 	if err != nil {
@@ -93,7 +93,7 @@ func ExampleRegistry_Register() {
 	events := epore.NewEvents(8)
 	p.Poll(events, epore.Forever)
 	for ev := range events.All() {
-		s, err := l.Accept() // does not block: somebody is there
+		s, err := l.Accept() // does not block: a connection is there
 		fmt.Println(ev, err)
 		s.Close()
 	}
@@ -143,7 +143,7 @@ func ExampleRegistry_Deregister() {
 	// Output: 1 event
 }
 
-// Another goroutine registers while Poll waits, with a Registry of its own.
+// Another goroutine registers while Poll waits, through its own clone of the Registry.
 func ExampleRegistry_TryClone() {
 	p, _ := epore.New()
 	defer p.Close()
@@ -183,7 +183,7 @@ func ExampleWaker() {
 	// Output: token 99: Readable
 }
 
-// Signals are events like others, and what arrived is asked for.
+// Signals are events like others. Received yields those that have arrived.
 func ExampleSignal() {
 	p, _ := epore.New()
 	defer p.Close()
@@ -259,7 +259,7 @@ func ExampleMailbox() {
 	// Output: 14850
 }
 
-// With a bound, senders that are too fast hear of it.
+// With a bound, Send fails for senders that are too fast.
 func ExampleNewBoundedMailbox() {
 	p, _ := epore.New()
 	defer p.Close()
@@ -276,7 +276,7 @@ func ExampleNewBoundedMailbox() {
 	// two
 }
 
-// A connection that says nothing for a while: each message sets the timer anew.
+// A connection that says nothing for a while: each message sets the timer again.
 func ExampleTimer() {
 	p, _ := epore.New()
 	defer p.Close()

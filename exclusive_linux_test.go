@@ -16,8 +16,8 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// herd is eight Polls that wait for one listener. A loop that gets an event says
-// so and then stands still until told to go on, so that it can be counted.
+// herd is eight Polls that wait for one listener. A loop that gets an event reports it and
+// then waits for permission to continue, so that it can be counted.
 type herd struct {
 	t       *testing.T
 	l       *fixture.End
@@ -70,8 +70,8 @@ func newHerd(t *testing.T, s epore.Strategy, in epore.Interest) *herd {
 	return h
 }
 
-// asleep waits until every loop sleeps in the kernel: in its Poll, or standing
-// still.
+// asleep waits until every loop sleeps in the kernel: in its Poll, or waiting for
+// permission.
 func (h *herd) asleep() {
 	for _, tid := range h.threads {
 		for {
@@ -86,8 +86,8 @@ func (h *herd) asleep() {
 	}
 }
 
-// settle waits until every loop is in its Poll, and lets go those that came with
-// an event too late to be counted for the connection before.
+// settle waits until every loop is in its Poll. It lets loops continue whose event came too
+// late to be counted for the previous connection.
 func (h *herd) settle() {
 	for _, p := range h.polls {
 		for !p.Sleeps() {

@@ -2,8 +2,8 @@ package epore
 
 import "runtime"
 
-// AwaitSleep returns when the waiter of p sleeps, or is about to and will look
-// for reasons not to; or when over is closed.
+// AwaitSleep returns when the waiter of p sleeps, or is about to sleep and will still look
+// for reasons not to, or when over is closed.
 func (p *Poll) AwaitSleep(over <-chan struct{}) {
 	for !p.Sleeps() {
 		select {
@@ -18,14 +18,14 @@ func (p *Poll) AwaitSleep(over <-chan struct{}) {
 // Sleeps reports whether the waiter of p sleeps or is about to.
 func (p *Poll) Sleeps() bool { return p.sleeping.Load() != awake }
 
-// Slots returns how many slots the table of p has ever used at once.
+// Slots returns the number of slots of p that were ever in use at the same time.
 func (p *Poll) Slots() int {
 	p.slots.Lock()
 	defer p.slots.Unlock()
 	return p.slots.Used()
 }
 
-// HasArrived reports whether there is something to be received.
+// HasArrived reports whether Received would yield something.
 func (s *Signal) HasArrived() bool {
 	for i := range s.arrived {
 		if s.arrived[i].Load() {
@@ -42,7 +42,7 @@ func (p *Poll) AwaitPosted(n int32) {
 	}
 }
 
-// ProcessWays returns how many ways there are to learn of the end of a process.
+// ProcessWays returns the number of ways to learn of the end of a process.
 func ProcessWays() int { return len(processWays) }
 
 // ProcessWaysFrom leaves out the first n ways to learn of the end of a process, until
@@ -56,7 +56,7 @@ func ProcessWaysFrom(n int) (restore func()) {
 // TimerRoom returns the number of entries that the timer heap of p has room for.
 func (p *Poll) TimerRoom() int { return p.timers.Room() }
 
-// Room returns for how many values m has room.
+// Room returns the number of values that m has room for.
 func (m *Mailbox[T]) Room() int {
 	m.outMu.Lock()
 	defer m.outMu.Unlock()

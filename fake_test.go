@@ -17,7 +17,7 @@ import (
 	"github.com/epore/epore/backend/backendtest"
 )
 
-// The core on a backend that misbehaves on demand, and that checks what the core
+// These tests run the core on a backend that misbehaves on demand and checks the core's
 // promises to every backend.
 
 func openFake(t *testing.T) (*epore.Poll, *backendtest.Fake) {
@@ -136,7 +136,7 @@ func TestEvents_OnlyWhatWasAskedFor(t *testing.T) {
 			require.Equal(t, see.Has(rc), ev.ReadClosed())
 			require.Equal(t, see.Has(wc), ev.WriteClosed())
 		}
-		require.Equal(t, c.see, see, "asked %v, told %v: M5, M6", c.asked, c.told)
+		require.Equal(t, c.see, see, "interest %v, reported %v: M5, M6", c.asked, c.told)
 		require.NoError(t, p.Registry().Deregister(five))
 	}
 }
@@ -218,7 +218,7 @@ func TestClose_BackendFails(t *testing.T) {
 	require.NoError(t, p.Close(), "closed it is")
 }
 
-// A coalesced wake, and one that nobody sleeps for, cost no system call.
+// A coalesced wake, and one while no Poll sleeps, cost no system call.
 func TestWaker_CoalescedWakesMakeNoSystemCall(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
@@ -232,7 +232,7 @@ func TestWaker_CoalescedWakesMakeNoSystemCall(t *testing.T) {
 	require.Zero(t, f.Wakes())
 }
 
-// The descriptor is closed, its registration with it, and the number comes back.
+// The descriptor is closed, and with it its registration; then the number is reused.
 func TestRegistry_KernelForgetsByItself(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
@@ -252,7 +252,7 @@ func TestRegistry_KernelForgetsByItself(t *testing.T) {
 	require.NoError(t, r.Register(five, 4, epore.Readable))
 }
 
-// Everything at once, for the promises that the Fake checks: one change at a
+// Everything runs concurrently, while the Fake checks the core's promises: one change at a
 // time, one waiter, nothing after Close.
 func TestPoll_KeepsPromisesToBackend(t *testing.T) {
 	for round := range backendtest.Rounds(t, 20, 5000) {
@@ -304,7 +304,7 @@ func TestPoll_KeepsPromisesToBackend(t *testing.T) {
 	}
 }
 
-// oneThreadFake belongs to one thread, and notes what it is asked to wait for.
+// oneThreadFake belongs to one thread, and records the timeouts that it is given.
 type oneThreadFake struct {
 	*backendtest.Fake
 	timeouts []time.Duration
@@ -321,8 +321,8 @@ func (f *oneThreadFake) Wait(dst []backend.Event, timeout time.Duration) (int, e
 	return f.Fake.Wait(dst, timeout)
 }
 
-// Such a queue takes changes along with the wait, in one system call: there is
-// no look before it.
+// Such a queue submits changes together with the wait, in one system call. The core does
+// not look before it.
 func TestPoll_QueueOfOneThreadWaitsAtOnce(t *testing.T) {
 	f := &oneThreadFake{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))

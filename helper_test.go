@@ -27,7 +27,7 @@ func open(t testing.TB, opts ...epore.Option) *epore.Poll {
 	return p
 }
 
-// skipWithout skips a test where a queue cannot be had.
+// skipWithout skips a test if err says that the queue is not available here.
 func skipWithout(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -36,8 +36,7 @@ func skipWithout(t testing.TB, err error) {
 	require.NoError(t, err)
 }
 
-// eachStrategy runs a test for both ways of waiting, under a watchdog that
-// prints the rule.
+// eachStrategy runs a test with both strategies, under a watchdog that prints the rule.
 func eachStrategy(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
 	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 		t.Run(s.String(), func(t *testing.T) {
@@ -57,13 +56,13 @@ func guard(t *testing.T, rule string) {
 	t.Cleanup(func() {
 		stop()
 		if t.Failed() {
-			t.Logf("the rule that is broken: %s", rule)
+			t.Logf("the broken rule: %s", rule)
 		}
 	})
 }
 
-// asleep runs a Poll of some kind in a goroutine of its own, returns when it
-// sleeps or is over, and then what it ended with by the channel.
+// asleep runs a Poll of some kind in a new goroutine and returns when it sleeps or has ended.
+// Its result comes through the channel.
 func asleep(p *epore.Poll, poll func() error) <-chan error {
 	over, result := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -83,8 +82,8 @@ func next(t testing.TB, p *epore.Poll, events *epore.Events) []epore.Event {
 	return all(events)
 }
 
-// atOnce is the timeout of a Poll that does not wait; but Wine tells of what is ready a
-// moment later, by a signal to a thread of ours.
+// atOnce is the timeout of a Poll that does not wait. Wine reports what is ready a moment
+// later, through a thread of the test process.
 func atOnce() time.Duration {
 	if fixture.Wine {
 		return 20 * time.Millisecond
@@ -115,7 +114,7 @@ func tokens(t testing.TB, p *epore.Poll) (list []epore.Token) {
 	return list
 }
 
-// fd is an end as a Source.
+// fd returns an end as a Source.
 func fd(e *fixture.End) epore.Source { return epore.FD(e.FD) }
 
 func register(t testing.TB, p *epore.Poll, e *fixture.End, token epore.Token, in epore.Interest) {
@@ -123,7 +122,7 @@ func register(t testing.TB, p *epore.Poll, e *fixture.End, token epore.Token, in
 	require.NoError(t, p.Registry().Register(fd(e), token, in))
 }
 
-// edge is Edge, for a Poll that has it.
+// edge returns Edge, if the Poll supports it.
 func edge(p *epore.Poll) epore.Interest { return epore.Edge & p.Capabilities().Interests }
 
 func newWaker(t testing.TB, p *epore.Poll, token epore.Token) *epore.Waker {

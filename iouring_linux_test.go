@@ -38,9 +38,9 @@ func TestPoll_WrongThread(t *testing.T) {
 	require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, next(t, p, events))
 }
 
-// The threads that polled end; what is registered stays.
+// Registrations survive the threads that polled.
 func TestPoll_PollingThreadsEnd(t *testing.T) {
-	eachStrategy(t, "R1: a registration is the queue's: the thread that polled may end", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "R1: a registration belongs to the queue: the thread that polled may end", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		a, b := fixture.Pair(t)
 		register(t, p, a, 1, epore.Readable)

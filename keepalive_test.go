@@ -62,8 +62,8 @@ func TestRegister_KeepsTheSourceAlive(t *testing.T) {
 	})
 }
 
-// What is deregistered, or was closed and replaced by another source, is let go; so is
-// everything once the Poll is closed.
+// The Poll lets go of a source that is deregistered, or was closed and replaced by another
+// source, and of all sources when it is closed.
 func TestRegister_LetsTheSourceGo(t *testing.T) {
 	guard(t, "R15: a source is let go by Deregister, when its number is registered for another source, and by Close")
 	for name, end := range map[string]func(t *testing.T, p *epore.Poll, s *os.File, other *fixture.End){
@@ -118,7 +118,7 @@ func TestRegister_LetsTheSourceGo(t *testing.T) {
 	}
 }
 
-// sourceWith is a file together with something that the collector can be asked about.
+// sourceWith is a file together with an object that shows when it is collected.
 type sourceWith struct {
 	*os.File
 	kept *[64]byte
@@ -151,9 +151,9 @@ func (w warnings) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// A Poll that is collected without Close is a leak of descriptors: the logger is told once.
+// A Poll that is collected without Close is a leak of descriptors. It is logged once.
 func TestPoll_CollectedWithoutCloseIsLogged(t *testing.T) {
-	guard(t, "E5: a Poll that is garbage collected without Close is told to the logger, once")
+	guard(t, "E5: a Poll that is garbage collected without Close is logged, once")
 	lines := make(warnings, 10)
 	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Warn, Output: lines})
 	make := func(close bool) {

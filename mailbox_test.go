@@ -113,10 +113,9 @@ func TestMailbox_NoSendIsLost(t *testing.T) {
 	})
 }
 
-// pingPong gives p an event by send, again and again, each time when the last one was
-// received, which finds the loop wherever it is by then: looking whether there is
-// more, announcing its sleep, sleeping. (Counted on two processors, of 100,000 rounds each
-// of the three is at least some hundreds.)
+// pingPong gives p an event by send again and again, each time after the previous one was
+// received. This finds the loop in different places: looking for more, announcing its sleep,
+// sleeping. (Of 100,000 rounds on two processors, at least some hundreds found each.)
 func pingPong(t *testing.T, p *epore.Poll, send func() error, receive func()) {
 	const noMore = -1
 	var begun atomic.Int64 // rounds
@@ -153,7 +152,8 @@ func pingPong(t *testing.T, p *epore.Poll, send func() error, receive func()) {
 	require.Empty(t, ready(t, p, events))
 }
 
-// What a goroutine has sent is there when it polls itself, whoever else sends.
+// What a goroutine has sent is there when the same goroutine polls, even if others send as
+// well.
 func TestMailbox_SendFromTheLoop(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
@@ -268,7 +268,7 @@ func TestMailbox_CoalescedSendsMakeNoSystemCall(t *testing.T) {
 	require.Equal(t, 2, f.Wakes())
 }
 
-// A mailbox that was emptied does not keep the Poll from its sleep, for a look.
+// A mailbox that was drained does not cost the Poll another look before its sleep.
 func TestMailbox_DrainedCostsNothing(t *testing.T) {
 	f := &oneThreadFake{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
@@ -290,7 +290,7 @@ func TestMailbox_DrainedCostsNothing(t *testing.T) {
 }
 
 func TestMailbox_Bounded(t *testing.T) {
-	eachStrategy(t, "S2: with a bound, Send answers ErrFull, and does not wait", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "S2: with a bound, Send fails with ErrFull, and does not wait", func(t *testing.T, p *epore.Poll) {
 		const bound = 5
 		m, err := epore.NewBoundedMailbox[int](p.Registry(), 7, bound)
 		require.NoError(t, err)
@@ -315,7 +315,7 @@ func TestMailbox_Bounded(t *testing.T) {
 		require.ErrorIs(t, m.Send(-1), epore.ErrClosed, "rather than full")
 		require.Equal(t, sent-received, len(slices.Collect(m.All())))
 
-		// Senders that try again get all of it through.
+		// Senders that try again deliver everything.
 		m, err = epore.NewBoundedMailbox[int](p.Registry(), 8, bound)
 		require.NoError(t, err)
 		var sending sync.WaitGroup
@@ -344,7 +344,7 @@ func TestMailbox_Bounded(t *testing.T) {
 }
 
 func TestMailbox_CloseSend(t *testing.T) {
-	eachStrategy(t, "S2: after CloseSend what is left is received with its events, and the end is told", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "S2: after CloseSend what is left is received with its events, and then the end is reported", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
 		const readable, readClosed = 1, 16
 		ended := []epore.Event{{Token: 7, Ready: readable | readClosed}}
@@ -501,11 +501,11 @@ func TestMailbox_KeepsNothing(t *testing.T) {
 	for range 20 {
 		burst(10_000)
 	}
-	require.GreaterOrEqual(t, b.Room(), 2*10_000, "who needs it often keeps it")
+	require.GreaterOrEqual(t, b.Room(), 2*10_000, "room that is often needed is kept")
 	for range 100 {
 		burst(10)
 	}
-	require.Less(t, b.Room(), 200, "who does not gives it back")
+	require.Less(t, b.Room(), 200, "room that is not needed is given back")
 
 	large := newMailbox[[1 << 16]byte](t, p, 8)
 	for range 2 {
@@ -521,7 +521,7 @@ func TestMailbox_KeepsNothing(t *testing.T) {
 	require.Less(t, large.Room(), 100, "megabytes are not kept")
 }
 
-// Random sequences of all that can be done, against a list.
+// Random sequences of all operations are compared with a list.
 func TestMailbox_BehavesLikeAQueue(t *testing.T) {
 	p := open(t)
 	guard(t, mailboxRule)

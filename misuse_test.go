@@ -116,7 +116,7 @@ func TestMisuse_SenselessArguments(t *testing.T) {
 	require.ErrorIs(t, p.Registry().Register(silentSource{}, 1, epore.Readable), fs.ErrInvalid)
 }
 
-// silentSource has a RawConn that does not do its work.
+// silentSource has a RawConn that does not call back.
 type silentSource struct{}
 
 func (s silentSource) SyscallConn() (syscall.RawConn, error) { return s, nil }
@@ -142,8 +142,8 @@ func TestPoll_InsideTheLoop(t *testing.T) {
 	require.Equal(t, 1, turns, "the loop over the old batch is over")
 }
 
-// Its number is a regular file's by now: it is not registered, rather than not
-// pollable.
+// The number belongs to a regular file by now. The error says that it is not registered,
+// rather than not pollable.
 func TestDeregister_NumberIsNowARegularFile(t *testing.T) {
 	p := open(t)
 	for _, change := range []func(epore.Source) error{
@@ -166,7 +166,7 @@ func TestDeregister_NumberIsNowARegularFile(t *testing.T) {
 	}
 }
 
-// What a goroutine woke is there when it polls itself, whoever else wakes.
+// What a goroutine woke is there when the same goroutine polls, even if others wake as well.
 func TestWaker_WakeFromTheLoop(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
@@ -197,7 +197,7 @@ func TestWaker_WakeFromTheLoop(t *testing.T) {
 	})
 }
 
-// slowToClose takes its time, and says when it is done.
+// slowToClose closes slowly, and reports when it is done.
 type slowToClose struct {
 	*backendtest.Fake
 	done atomic.Bool
@@ -212,7 +212,7 @@ func (s *slowToClose) Close() error {
 }
 
 func TestClose_EachCallWaits(t *testing.T) {
-	guard(t, "P9: when Close returns, the queue is closed, whoever closed it")
+	guard(t, "P9: when Close returns, the queue is closed, whichever goroutine closed it")
 	for range 200 {
 		b := &slowToClose{Fake: backendtest.NewFake()}
 		p, err := epore.NewWith(b)
@@ -228,7 +228,7 @@ func TestClose_EachCallWaits(t *testing.T) {
 	}
 }
 
-// losing is a backend that cannot replace in place.
+// losing is a backend that cannot replace a registration in place.
 type losing struct {
 	*backendtest.Fake
 	next error
@@ -268,7 +268,7 @@ func TestReregister_LostRegistrationIsRestored(t *testing.T) {
 	require.Empty(t, b.Violations())
 }
 
-// feedback is a log sink that uses the Poll it hears of.
+// feedback is a log sink that uses the Poll that the lines are about.
 type feedback struct {
 	bytes.Buffer
 	do func()

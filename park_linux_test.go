@@ -15,8 +15,8 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// interrupted is an epoll whose looks without waiting are interrupted now and
-// then, as no rule forbids.
+// interrupted is an epoll whose looks without waiting are sometimes interrupted, which no
+// rule forbids.
 type interrupted struct {
 	*epoll.Epoll
 	looks int
@@ -31,8 +31,8 @@ func (e *interrupted) Wait(dst []backend.Event, timeout time.Duration) (int, err
 	return e.Epoll.Wait(dst, timeout)
 }
 
-// A look before parking that saw nothing because it was interrupted must be
-// made again: nothing would wake the goroutine for what is ready already.
+// A look before parking that saw nothing because it was interrupted must be repeated.
+// Otherwise nothing would wake the goroutine for what is ready already.
 func TestPark_AfterAnInterruptedLook(t *testing.T) {
 	guard(t, "P1, P4: signals never surface, and never hide an event")
 	p, err := epore.NewWith(&interrupted{Epoll: epoll.New()})
@@ -57,7 +57,8 @@ type notPollable struct {
 
 func (e *notPollable) Descriptor() int { return e.fd }
 
-// os.NewFile does not say that it failed: the Poll must notice, and block.
+// os.NewFile does not report that the runtime cannot watch the descriptor. The Poll must
+// notice it, and block.
 func TestPark_UnparkableQueueBlocks(t *testing.T) {
 	guard(t, "P11: where the platform cannot park, the Poll blocks")
 	p, err := epore.NewWith(&notPollable{epoll.New(), fixture.RegularFile(t).FD})
@@ -78,7 +79,7 @@ func TestPark_UnparkableQueueBlocks(t *testing.T) {
 	require.Equal(t, epore.Token(2), next(t, p, events)[0].Token)
 }
 
-// A Poll's own descriptors are not sources, but another queue is one.
+// Another queue is a source; the descriptors of the Poll itself are not.
 func TestRegister_QueueAsSource(t *testing.T) {
 	eachStrategy(t, "R8: a queue can be watched by another; R13: what fails changes nothing", func(t *testing.T, p *epore.Poll) {
 		inner, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -89,7 +90,7 @@ func TestRegister_QueueAsSource(t *testing.T) {
 		r := p.Registry()
 		require.NoError(t, r.Register(epore.FD(inner), 1, epore.Readable))
 		if p.Capabilities().Interests.Has(epore.Exclusive) {
-			// The kernel refuses that, and only after the old registration went.
+			// The kernel refuses that, but only after the old registration was removed.
 			require.ErrorIs(t, r.Reregister(epore.FD(inner), 2, epore.Readable|epore.Exclusive), unix.EINVAL)
 		}
 		require.ErrorIs(t, r.Register(epore.FD(inner), 2, epore.Readable), fs.ErrExist)

@@ -91,7 +91,7 @@ func TestPoll_SecondIsBusy(t *testing.T) {
 		}()
 		second := epore.NewEvents(4)
 		for {
-			// Until the other one is in: nothing is ready, so these return.
+			// Nothing is ready, so these return until the other one is inside.
 			err := p.Poll(second, 0)
 			if err != nil {
 				require.ErrorIs(t, err, epore.ErrBusy)
@@ -296,8 +296,8 @@ func TestNew_FailsWithoutLeaks(t *testing.T) {
 	open(t).Close()
 	limit := min(fixture.DescriptorLimit(t), 4096)
 	before := fixture.OpenDescriptors(limit)
-	// A Poll needs a few descriptors: with each number of free ones below that,
-	// another step of opening fails.
+	// A Poll needs a few descriptors. With each smaller number of free ones, another step of
+	// opening fails.
 	failed := 0
 	for free := range 6 {
 		var keep []*fixture.End

@@ -26,8 +26,8 @@ func init() {
 	}
 }
 
-// On old kernels there is no pidfd_open, and containers may forbid it: the tests of
-// processes once more, in a program that really is refused.
+// Old kernels lack pidfd_open, and containers may forbid it. The tests of processes run
+// again in a program to which the kernel really refuses it.
 func TestProcess_WithoutPidfd(t *testing.T) {
 	if os.Getenv(queuetest.Env) != "" || os.Getenv(envNoPidfd) != "" {
 		t.Skip("on one queue, once")
@@ -49,10 +49,10 @@ func TestProcess_WithoutPidfd(t *testing.T) {
 	}
 }
 
-// TestProcess_PidfdIsRefused is for TestProcess_WithoutPidfd: it makes sure of that.
+// TestProcess_PidfdIsRefused checks, for TestProcess_WithoutPidfd, that it is refused.
 func TestProcess_PidfdIsRefused(t *testing.T) {
 	if os.Getenv(envNoPidfd) == "" {
-		t.Skip("it is not")
+		t.Skip("pidfd_open is not refused")
 	}
 	p := open(t)
 	_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getppid()))

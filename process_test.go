@@ -22,7 +22,7 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
-const processRule = "S5: one event, Readable, when a process has ended, be it before; it is left to be waited for"
+const processRule = "S5: one event, Readable, when a process has ended, also if it ended before; it can still be waited for"
 
 // eachWay runs a test for each way to learn of the end of a process, and for both
 // strategies.
@@ -41,10 +41,10 @@ func eachWay(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
 	}
 }
 
-// bySignal reports that only children can be watched, and their ends seen late.
+// bySignal reports that only children can be watched, and that their end is seen late.
 func bySignal() bool { return epore.ProcessWays() == 1 || os.Getenv(envNoPidfd) != "" }
 
-// envNoPidfd is the errno that pidfd_open is answered with, if it is refused: see
+// envNoPidfd names the errno with which pidfd_open is refused, if it is: see
 // TestProcess_WithoutPidfd.
 const envNoPidfd = "EPORE_NO_PIDFD"
 
@@ -146,8 +146,8 @@ func TestProcess_HasEnded(t *testing.T) {
 	})
 }
 
-// A Wait before the event takes nothing away, and the event is like any other one,
-// whatever a kernel has to say of a process that is no more.
+// A Wait before the event does not remove the event, and the event is like any other,
+// whatever the kernel reports about a process that no longer exists.
 func TestProcess_WaitedForBeforeItsEvent(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -240,7 +240,7 @@ func TestProcess_Closed(t *testing.T) {
 		w := newWaker(t, p, 1)
 		before := 0
 		for i := range 12 {
-			if i == 2 { // what is made once is there
+			if i == 2 { // what is created once exists now
 				before = fixture.OpenDescriptors(limit)
 			}
 			child, q := fixture.NewChild(t)
@@ -310,7 +310,7 @@ func TestProcess_PollClosed(t *testing.T) {
 				for other.Poll(epore.NewEvents(1), forever) == nil {
 				}
 			})
-			working.Go(func() { // made beside the closing, it is refused, or closed with the others
+			working.Go(func() { // created concurrently with the Close, it is refused or closed with the others
 				for {
 					if _, err := epore.NewProcess(other.Registry(), 3, q); err != nil {
 						assert.ErrorIs(t, err, epore.ErrClosed)
@@ -364,7 +364,7 @@ func TestProcess_SharesLittleRoom(t *testing.T) {
 }
 
 func TestProcess_Invalid(t *testing.T) {
-	eachWay(t, "S5, E1, E3: what is no process is refused, and the error says what and why", func(t *testing.T, p *epore.Poll) {
+	eachWay(t, "S5, E1, E3: an invalid process is refused, and the error says what and why", func(t *testing.T, p *epore.Poll) {
 		_, child := fixture.NewChild(t)
 		newProcess(t, p, 1, child) // or skips
 		longer := int64(child.Pid) | 1<<32
@@ -396,7 +396,7 @@ func TestProcess_Invalid(t *testing.T) {
 	})
 }
 
-// The number of what was waited for is another one's by now.
+// The PID of a process that was waited for belongs to another process by now.
 func TestProcess_PIDReused(t *testing.T) {
 	eachWay(t, "S5: an os.Process is never mistaken for another one with its number", func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
@@ -414,7 +414,7 @@ func TestProcess_PIDReused(t *testing.T) {
 }
 
 func TestProcess_NotAChild(t *testing.T) {
-	eachWay(t, "S5: what is no child can be watched where the kernel has a handle for it; else it is errors.ErrUnsupported", func(t *testing.T, p *epore.Poll) {
+	eachWay(t, "S5: a process that is not a child can be watched where the kernel has a handle for it; otherwise the error is errors.ErrUnsupported", func(t *testing.T, p *epore.Poll) {
 		_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getpid()))
 		if bySignal() {
 			require.ErrorIs(t, err, errors.ErrUnsupported)
@@ -430,10 +430,10 @@ func TestProcess_NotAChild(t *testing.T) {
 	})
 }
 
-// E4: what has no descriptor left is told so.
+// E4: running out of descriptors is an error.
 func TestProcess_OutOfDescriptors(t *testing.T) {
 	defer epore.ProcessWaysFrom(1)()
-	eachStrategy(t, "E4: running out of descriptors is an error to who caused it, and disturbs nothing", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "E4: running out of descriptors is an error for the call that needed one, and disturbs nothing else", func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
 		newProcess(t, p, 1, q)
 		restore := fixture.LowerDescriptorLimit(t)
@@ -447,7 +447,7 @@ func TestProcess_OutOfDescriptors(t *testing.T) {
 	})
 }
 
-// watcher is a queue that tells of processes, or says why not.
+// watcher is a queue that watches processes, or returns an error.
 type watcher struct {
 	*backendtest.Fake
 	refuse  error
@@ -471,7 +471,7 @@ func (w *watcher) UnwatchProcess(pid int, k backend.Key) error {
 }
 
 func TestProcess_WatchedByQueue(t *testing.T) {
-	guard(t, "package backend: what the core promises to a ProcessWatcher, and makes of its answers")
+	guard(t, "package backend: the core's promises to a ProcessWatcher, and how it handles the errors")
 	f := &watcher{Fake: backendtest.NewFake(), watched: make(map[backend.Key]int)}
 	p, err := epore.NewWith(f)
 	require.NoError(t, err)
@@ -493,8 +493,8 @@ func TestProcess_WatchedByQueue(t *testing.T) {
 	require.ErrorIs(t, err, errSorry)
 	require.Equal(t, 1, p.Slots())
 
-	// The number is some process's: so it has ended, and is to be waited for.
-	// (Not on Windows, where a process that has ended is one like others.)
+	// The PID exists, so the process has ended and can be waited for. (Not on Windows, where
+	// a process that has ended is like any other.)
 	f.refuse = os.ErrProcessDone
 	if runtime.GOOS != "windows" {
 		d := newProcess(t, p, 2, q)
@@ -506,7 +506,7 @@ func TestProcess_WatchedByQueue(t *testing.T) {
 	}
 	require.Equal(t, 1, p.Slots())
 
-	// Another way is there: the Fake takes any descriptor, and has no events of it.
+	// Another way is available: the Fake accepts any descriptor, and has no events for it.
 	for _, f.refuse = range []error{fs.ErrExist, errors.ErrUnsupported} {
 		if runtime.GOOS == "windows" { // it is not
 			_, err = epore.NewProcess(p.Registry(), 3, q)
@@ -520,7 +520,7 @@ func TestProcess_WatchedByQueue(t *testing.T) {
 		require.Equal(t, before, f.Watched())
 	}
 
-	// Nothing but Close comes to a queue that is closed.
+	// The core calls only Close on a queue that is being closed.
 	f.refuse = nil
 	e := newProcess(t, p, 4, q)
 	require.NoError(t, p.Close())
@@ -530,9 +530,9 @@ func TestProcess_WatchedByQueue(t *testing.T) {
 	child.Release()
 }
 
-// Where nothing can be done, all of it is told.
+// Where no way is available, the error names every refusal.
 func TestProcess_NoWay(t *testing.T) {
-	guard(t, "S5, R9: where there is no way it is errors.ErrUnsupported, with the reasons")
+	guard(t, "S5, R9: without any way the error is errors.ErrUnsupported, with the reasons")
 	defer epore.ProcessWaysFrom(2)()
 	p := open(t)
 	_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getpid()))

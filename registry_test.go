@@ -101,11 +101,10 @@ func TestEvents_ClosedWithoutDeregister(t *testing.T) {
 	})
 }
 
-// A description that outlives its registered descriptor goes on reporting on
-// epoll. With room for one event it fills every batch; what is behind it must
-// come all the same.
+// On epoll, an open file that outlives its registered descriptor continues to report events.
+// With room for one event it fills every batch. The events behind it must come all the same.
 func TestPoll_StaleLevelEventHidesNothing(t *testing.T) {
-	eachStrategy(t, "R7, P1: a description kept alive by a dup disturbs nobody else", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "R7, P1: an open file kept alive by a dup disturbs no other source", func(t *testing.T, p *epore.Poll) {
 		needExactClose(t, p)
 		a, b := fixture.Pair(t)
 		keep := a.Dup()
@@ -126,12 +125,12 @@ func TestPoll_StaleLevelEventHidesNothing(t *testing.T) {
 	})
 }
 
-// needExactClose skips a test on a queue for which a descriptor that was closed is
-// registered still, while there is a duplicate.
+// needExactClose skips a test on a queue for which a closed descriptor stays registered while
+// a duplicate is open.
 func needExactClose(t *testing.T, p *epore.Poll) {
 	t.Helper()
 	if p.Backend() == "iocp" {
-		t.Skip("AFD tells only when the last handle of a socket is closed")
+		t.Skip("AFD reports only that the last handle of a socket is closed")
 	}
 }
 
@@ -144,7 +143,7 @@ func tokensAfterReuse(t *testing.T, p *epore.Poll, number int) []epore.Token {
 }
 
 // Deregister after close fails, and leaves epoll's registration behind when a
-// dup lives. Brought back to its number, the source can be registered anew.
+// dup lives. Brought back to its number, the source can be registered again.
 func TestRegister_AfterCloseAndDup(t *testing.T) {
 	eachStrategy(t, "R7: no false fs.ErrExist", func(t *testing.T, p *epore.Poll) {
 		needExactClose(t, p)
@@ -207,7 +206,7 @@ func TestRegister_WithTwoPolls(t *testing.T) {
 }
 
 func TestRegistry_TwoClonesOneSource(t *testing.T) {
-	eachStrategy(t, "R3, R11: clones are of one queue: what one has registered the other cannot", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "R3, R11: clones share one queue: a source that one has registered cannot be registered by the other", func(t *testing.T, p *epore.Poll) {
 		one, err := p.Registry().TryClone()
 		require.NoError(t, err)
 		two, err := p.Registry().TryClone()
@@ -249,7 +248,7 @@ func TestRegistry_ClosedClone(t *testing.T) {
 }
 
 func TestRegistry_ClonesRegisterWhilePollWaits(t *testing.T) {
-	eachStrategy(t, "R1: other goroutines register while Poll waits, through clones of their own", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "R1: other goroutines register while Poll waits, through their clones", func(t *testing.T, p *epore.Poll) {
 		const goroutines, rounds = 4, 10
 		var registering sync.WaitGroup
 		defer registering.Wait()
@@ -349,7 +348,7 @@ func TestOpError_SaysWhatAndWhy(t *testing.T) {
 	require.NotErrorIs(t, r.Register(epore.FD(closed.FD), 2, epore.Readable), fs.ErrNotExist)
 }
 
-// oddSource is a syscall.Conn as somebody may write it.
+// oddSource is a syscall.Conn as a program may implement it.
 type oddSource struct {
 	raw syscall.RawConn
 	err error

@@ -19,33 +19,34 @@ import (
 	"github.com/epore/epore/internal/sharedfd"
 )
 
-const ownRule = "R7: the project's own sockets deregister themselves in their Close"
+const socketRule = "R7: sockets of package socket deregister themselves in their Close"
 
-// ownSource is what package socket makes: a source that knows where it is registered.
-type ownSource struct {
+// socketSource is like the sockets of package socket: a source that knows where it is
+// registered.
+type socketSource struct {
 	sharedfd.Socket
 	number int
 }
 
-func newOwnSource(fd int) *ownSource {
-	s := &ownSource{number: fd}
+func newSocket(fd int) *socketSource {
+	s := &socketSource{number: fd}
 	s.descriptor().Open(backend.Handle(fd))
 	return s
 }
 
-func (s *ownSource) descriptor() *sharedfd.Descriptor { return sharedfd.In(&s.Socket) }
+func (s *socketSource) descriptor() *sharedfd.Descriptor { return sharedfd.In(&s.Socket) }
 
-// ownEnd is an own source on a duplicate of e.
-func ownEnd(t *testing.T, e *fixture.End) *ownSource {
+// socketEnd is a socket on a duplicate of e.
+func socketEnd(t *testing.T, e *fixture.End) *socketSource {
 	t.Helper()
-	return newOwnSource(e.Dup().Give())
+	return newSocket(e.Dup().Give())
 }
 
-func (s *ownSource) SyscallConn() (syscall.RawConn, error) {
+func (s *socketSource) SyscallConn() (syscall.RawConn, error) {
 	return nil, fs.ErrInvalid // the core does not need it
 }
 
-func (s *ownSource) close(t *testing.T) {
+func (s *socketSource) close(t *testing.T) {
 	t.Helper()
 	closed, err := s.descriptor().Close()
 	require.NoError(t, err)
@@ -53,11 +54,11 @@ func (s *ownSource) close(t *testing.T) {
 }
 
 func TestSocket_DeregistersItself(t *testing.T) {
-	eachStrategy(t, ownRule, func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, socketRule, func(t *testing.T, p *epore.Poll) {
 		r, events := p.Registry(), epore.NewEvents(4)
 		a, b := fixture.Pair(t)
 		b.Write("x")
-		s := ownEnd(t, a)
+		s := socketEnd(t, a)
 		require.NoError(t, r.Register(s, 1, epore.Readable))
 		require.ErrorIs(t, r.Register(s, 2, epore.Readable), fs.ErrExist)
 		require.NoError(t, r.Reregister(s, 3, epore.Readable))
@@ -78,8 +79,8 @@ func TestSocket_DeregistersItself(t *testing.T) {
 			require.NotErrorIs(t, err, epore.ErrClosed, op)
 		}
 
-		// Deregistered by hand, it is not so once more by Close.
-		s = ownEnd(t, a)
+		// A socket that was deregistered is not deregistered again by its Close.
+		s = socketEnd(t, a)
 		require.NoError(t, r.Register(s, 1, epore.Readable))
 		require.NoError(t, r.Deregister(s))
 		require.ErrorIs(t, r.Deregister(s), fs.ErrNotExist)
@@ -91,10 +92,10 @@ func TestSocket_DeregistersItself(t *testing.T) {
 }
 
 func TestSocket_OfSeveralPolls(t *testing.T) {
-	guard(t, ownRule+"; R10: a source may be registered with several Polls")
+	guard(t, socketRule+"; R10: a source may be registered with several Polls")
 	a, b := fixture.Pair(t)
 	b.Write("x")
-	s := ownEnd(t, a)
+	s := socketEnd(t, a)
 	polls := []*epore.Poll{open(t), open(t), open(t), open(t)}
 	gone := open(t)
 	require.NoError(t, gone.Registry().Register(s, 9, epore.Readable))
@@ -121,16 +122,16 @@ func TestSocket_OfSeveralPolls(t *testing.T) {
 	}
 }
 
-// Registering beside Close: either it fails, or Close finds it. Whatever happens, the
-// descriptor is closed in the end, nothing stays registered, and no other source that
-// gets the number is disturbed.
+// Registering concurrently with Close either fails, or Close finds the registration. In
+// either case the descriptor is closed in the end, nothing stays registered, and no other
+// source that gets the number is disturbed.
 func TestSocket_CloseWhileRegistering(t *testing.T) {
-	guard(t, ownRule)
+	guard(t, socketRule)
 	a, b := fixture.Pair(t)
 	b.Write("x") // ready all the time
 	polls := []*epore.Poll{open(t), open(t)}
 	for range backendtest.Rounds(t, 300, 20_000) {
-		s := ownEnd(t, a)
+		s := socketEnd(t, a)
 		var begin, done sync.WaitGroup
 		begin.Add(1)
 		for i, p := range polls {
@@ -166,7 +167,7 @@ func TestSocket_CloseWhileRegistering(t *testing.T) {
 	}
 }
 
-// rearming is a queue whose edges have to be made by hand.
+// rearming is a queue that emulates edges.
 type rearming struct {
 	*backendtest.Fake
 	told []backend.Interest
@@ -175,12 +176,12 @@ type rearming struct {
 func (r *rearming) Rearm(h backend.Handle, in backend.Interest) { r.told = append(r.told, in) }
 
 func TestSocket_WouldBlockReachesTheEdgeEmulator(t *testing.T) {
-	guard(t, "M2: after would-block the next edge is certain, also where the core has to ask for it")
+	guard(t, "M2: after would-block the next edge is certain, also where the core emulates it")
 	f := &rearming{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f)
 	require.NoError(t, err)
 	other, _ := openFake(t)
-	r, d := p.Registry(), newOwnSource(1<<20) // a number that nobody has
+	r, d := p.Registry(), newSocket(1<<20) // a number that is not in use
 	wouldBlock := func(want ...backend.Interest) {
 		t.Helper()
 		f.told = nil
@@ -207,14 +208,14 @@ func TestSocket_WouldBlockReachesTheEdgeEmulator(t *testing.T) {
 	require.True(t, closed)
 	require.ErrorIs(t, err, fixture.NotOpen, "the only thing that is wrong with it")
 	_, registered := f.KeyOf(1 << 20)
-	require.True(t, registered, "of a closed Poll nobody asks anything")
+	require.True(t, registered, "a closed Poll is not asked any more")
 }
 
-// Who is in the middle of an operation keeps the descriptor open.
+// An operation in progress keeps the descriptor open.
 func TestSocket_StaysOpenWhileInUse(t *testing.T) {
-	guard(t, "no operation meets the next owner of a number")
+	guard(t, "no operation reaches the next owner of a descriptor number")
 	a, _ := fixture.Pair(t)
-	s := ownEnd(t, a)
+	s := socketEnd(t, a)
 	d := s.descriptor()
 	require.True(t, d.Acquire())
 	require.True(t, d.Acquire())
@@ -233,10 +234,10 @@ func TestSocket_StaysOpenWhileInUse(t *testing.T) {
 func TestAllocs_Sockets(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)
-		s := ownEnd(t, a)
+		s := socketEnd(t, a)
 		defer s.close(t)
 		r := p.Registry()
-		noAllocs(t, "Register, Reregister and Deregister of an own source", 0, func() error {
+		noAllocs(t, "Register, Reregister and Deregister of a socket", 0, func() error {
 			if err := r.Register(s, 1, epore.Readable); err != nil {
 				return err
 			}

@@ -160,7 +160,7 @@ func TestSignal_PollClosed(t *testing.T) {
 			for q.Poll(epore.NewEvents(1), forever) == nil {
 			}
 		})
-		working.Go(func() { // made beside the closing, it is refused, or closed with the others
+		working.Go(func() { // created concurrently with the Close, it is refused or closed with the others
 			for {
 				if _, err := epore.NewSignal(q.Registry(), 1, sig2); err != nil {
 					assert.ErrorIs(t, err, epore.ErrClosed)
@@ -178,8 +178,8 @@ func TestSignal_PollClosed(t *testing.T) {
 	})
 }
 
-// catchAll keeps the signals of these tests from ending the program while nobody
-// else asks for them.
+// catchAll keeps the signals of these tests from ending the program while nothing
+// else is subscribed to them.
 func catchAll(t *testing.T) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, sig1, sig2)
@@ -196,7 +196,7 @@ func awaitNoGoroutine(function string) {
 }
 
 func TestSignal_Invalid(t *testing.T) {
-	guard(t, "S4, E1: what cannot be had is refused, and the error says why")
+	guard(t, "S4, E1: an invalid signal is refused, and the error says why")
 	p := open(t)
 	for _, c := range []struct {
 		sigs []os.Signal

@@ -54,7 +54,7 @@ func TestSignal_LoopLeftEarly(t *testing.T) {
 		for range 20 {
 			for _, sig := range []syscall.Signal{unix.SIGWINCH, unix.SIGUSR1, unix.SIGUSR2} {
 				raise(t, sig)
-				require.Len(t, next(t, p, events), 1, "an event that nobody asks about")
+				require.Len(t, next(t, p, events), 1, "an event without a call of Received")
 			}
 			raise(t, unix.SIGUSR1)
 			require.Equal(t, kinds, collected(), "in their order")
@@ -76,8 +76,8 @@ func TestSignal_LoopLeftEarly(t *testing.T) {
 	})
 }
 
-// Every signal is followed by an event by which its kind is received, however many
-// of other kinds come: what was counted before the last one was sent is seen.
+// Every signal is followed by an event with which its kind is received, however many signals
+// of other kinds come.
 func TestSignal_NoKindIsLost(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		// The first ones drown the last one, of which each is waited for.
@@ -130,7 +130,7 @@ func TestSignal_NoKindIsLost(t *testing.T) {
 	})
 }
 
-// heldUp is a backend that takes its time to wake.
+// heldUp is a backend whose Wake is slow.
 type heldUp struct {
 	*backendtest.Fake
 	once           sync.Once
@@ -143,7 +143,7 @@ func (h *heldUp) Wake() error {
 	return h.Fake.Wake()
 }
 
-// os/signal does not wait for who receives: what it finds no room for is gone.
+// os/signal does not wait for the receiver: a signal that finds no room is lost.
 func TestSignal_SlowWake(t *testing.T) {
 	guard(t, signalRule)
 	b := &heldUp{Fake: backendtest.NewFake(), entered: make(chan struct{}), leave: make(chan struct{})}
@@ -154,9 +154,9 @@ func TestSignal_SlowWake(t *testing.T) {
 	events := epore.NewEvents(1)
 	polled := asleep(p, func() error { return p.Poll(events, forever) })
 	raise(t, unix.SIGUSR1)
-	<-b.entered // the goroutine of s is there
+	<-b.entered // the goroutine of s has come to its Wake
 
-	// Signals are handed out one after the other, each to all who asked. So when the
+	// Signals are handed out one after the other, each to all that subscribed. So when the
 	// second one is here, s has got the first one, or not.
 	handed := make(chan os.Signal, 1)
 	signal.Notify(handed, unix.SIGWINCH)
@@ -185,7 +185,7 @@ func TestSignal_SlowWake(t *testing.T) {
 // signalNumbers has the length that an array by number needs.
 var signalNumbers [65]struct{}
 
-// When nobody asks for a signal any more, it does again what it did.
+// When nothing is subscribed to a signal any more, it has its previous effect again.
 func TestSignal_DefaultIsRestored(t *testing.T) {
 	const env = "EPORE_RESTORE"
 	if os.Getenv(env) != "" {
@@ -199,7 +199,7 @@ func TestSignal_DefaultIsRestored(t *testing.T) {
 		select {} // which ends it
 	}
 	guard(t, "S4: Close restores what the signals did before")
-	// sh, to begin with a signal that is ignored.
+	// sh, so that the program starts with an ignored signal.
 	child := exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, os.Args[0], "-test.run=^TestSignal_DefaultIsRestored$", "-test.timeout=1m")
 	child.Env = append(os.Environ(), env+"=1")
 	out, err := child.CombinedOutput()

@@ -8,7 +8,7 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// Signals to test with. There is one that can be sent and does not end the program.
+// Signals to test with. Only one can be sent without ending the program.
 const (
 	sig1 = syscall.SIGINT
 	sig2 = syscall.SIGINT

@@ -36,8 +36,8 @@ func TestPark_HoldsNoThread(t *testing.T) {
 	require.GreaterOrEqual(t, waiting, few, "blocked they hold one each, or this test would see nothing")
 }
 
-// threadsOf returns how many threads there are while n Polls wait, and how many
-// of them wait in a queue.
+// threadsOf returns the number of threads while n Polls wait, and how many of them wait in a
+// queue.
 func threadsOf(t *testing.T, n int, s epore.Strategy) (all, waiting int) {
 	var polls []*epore.Poll
 	var loops sync.WaitGroup
@@ -58,7 +58,7 @@ func threadsOf(t *testing.T, n int, s epore.Strategy) (all, waiting int) {
 	for _, p := range polls {
 		p.AwaitSleep(nil)
 	}
-	// Those that block have said that they will: wait until they do.
+	// Those that block have announced it: wait until they do.
 	all, waiting = threads(t)
 	for s == epore.Block && waiting < n {
 		all, waiting = threads(t)
@@ -79,7 +79,7 @@ func threads(t *testing.T) (all, waiting int) {
 		call, err := os.ReadFile(filepath.Join("/proc/self/task", task.Name(), "syscall"))
 		if os.IsNotExist(err) || os.IsPermission(err) {
 			if _, again := os.Stat("/proc/self/syscall"); again != nil {
-				t.Skip("this kernel does not tell what system call a thread is in")
+				t.Skip("this kernel does not say which system call a thread is in")
 			}
 			continue // the thread has ended meanwhile
 		}

@@ -59,7 +59,7 @@ func TestTimer_Expires(t *testing.T) {
 }
 
 func TestTimer_AtOnce(t *testing.T) {
-	eachStrategy(t, "S3: zero and less is with the next Poll; and nothing overflows", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "S3: zero and less expire with the next Poll; nothing overflows", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
 		events := epore.NewEvents(4)
 		for _, d := range []time.Duration{0, -1, -time.Hour, math.MinInt64, math.MinInt64 + 1} {
@@ -260,7 +260,7 @@ func TestTimer_NeedlessWakeUps(t *testing.T) {
 	require.NoError(t, <-polled)
 }
 
-// A wait that a timer ends is one wait, however many were stopped before it.
+// A wait that a timer ends is a single wait, however many timers were stopped before.
 func TestTimer_CostsNoIterations(t *testing.T) {
 	f := &oneThreadFake{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
@@ -357,7 +357,7 @@ func TestTimer_Stop(t *testing.T) {
 		var seen []epore.Token
 		for ev := range events.All() {
 			seen = append(seen, ev.Token)
-			require.True(t, other.Stop(), "by who is before it in the batch")
+			require.True(t, other.Stop(), "by a handler that comes before it in the batch")
 		}
 		require.Equal(t, []epore.Token{1}, seen)
 
@@ -394,7 +394,7 @@ func TestTimer_Reset(t *testing.T) {
 	})
 }
 
-// What Stop says and what the loop sees, when both are at it at the same time.
+// Stop's result agrees with what the loop sees, when both run at the same time.
 func TestTimer_StopIsExact(t *testing.T) {
 	eachStrategy(t, "S3: after Stop returned true its event is not delivered, and after false it was", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 1)
@@ -515,7 +515,7 @@ func TestTimer_Closed(t *testing.T) {
 	})
 }
 
-// Everything that can be done to timers, from everywhere at once.
+// All operations on timers run concurrently.
 func TestTimer_Concurrent(t *testing.T) {
 	eachStrategy(t, "S3: all methods from any goroutine, also while the Poll is closed", func(t *testing.T, p *epore.Poll) {
 		rounds := 2000
@@ -578,7 +578,7 @@ func TestTimer_Concurrent(t *testing.T) {
 
 func TestTimer_LeavesNothingBehind(t *testing.T) {
 	p := open(t)
-	guard(t, "S3: opened, set and closed without end, timers need no more memory; and that of a burst is given back")
+	guard(t, "S3: timers that are created, set and closed again and again need no more memory, and the memory of a burst is given back")
 	events := epore.NewEvents(64)
 	const many = 10_000
 	timers := make([]*epore.Timer, many)
@@ -652,7 +652,7 @@ func TestPoll_NothingStarves(t *testing.T) {
 			for range 100 {
 				timers = append(timers, newTimer(t, p, expired))
 			}
-			// Polls since each had its last event, and how many may be.
+			// The number of Polls since each had its last event, and the limit.
 			since := map[epore.Token]int{socket: 0, box: 0, waker: 0, expired: 0}
 			most := map[epore.Token]int{socket: 2, box: 8, waker: 8, expired: 4}
 			events := epore.NewEvents(room)

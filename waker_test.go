@@ -106,15 +106,15 @@ func TestWaker_FromManyGoroutines(t *testing.T) {
 		defer waking.Wait()
 		events := epore.NewEvents(4)
 		for seen.Load() < int64(goroutines*rounds) {
-			// What was sent before a Wake is seen after its event: at the end
-			// there is an event after the last one was sent.
+			// What was sent before a Wake is seen after its event. So an event comes
+			// after the last value was sent.
 			require.Len(t, next(t, p, events), 1)
 			seen.Store(sent.Load())
 		}
 	})
 }
 
-// Ping-pong: every wake must arrive, whatever the other side is just doing.
+// Ping-pong: every wake must arrive, whatever the other side is doing at that moment.
 func TestWaker_NoWakeIsLost(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
@@ -157,7 +157,7 @@ func TestWaker_NoWakeIsLost(t *testing.T) {
 }
 
 func TestWaker_Many(t *testing.T) {
-	eachStrategy(t, "S1: any number of Wakers per Poll, each with its own token", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "S1: a Poll has any number of Wakers, each with its own token", func(t *testing.T, p *epore.Poll) {
 		const n = 500
 		var wakers []*epore.Waker
 		for i := range n {
@@ -243,7 +243,7 @@ func TestWaker_Closed(t *testing.T) {
 }
 
 func TestWaker_LeavesNothingBehind(t *testing.T) {
-	eachStrategy(t, "S1: opened and closed without end, Wakers need no more memory", func(t *testing.T, p *epore.Poll) {
+	eachStrategy(t, "S1: Wakers that are created and closed again and again need no more memory", func(t *testing.T, p *epore.Poll) {
 		require.Zero(t, testing.AllocsPerRun(1000, func() {
 			// The Waker itself is the only allocation.
 			w, err := epore.NewWaker(p.Registry(), 1)
