@@ -244,6 +244,24 @@ var waitCases = []wantedCase{
 		},
 	},
 	{
+		name: "a wake in the last place of a full batch",
+		rule: "a Wait never reports the same bit of the same registration twice",
+		run: func(t *testing.T, q *queue) {
+			a, b := fixture.Pair(t)
+			c, d := fixture.Pair(t)
+			q.add(a, 1, backend.Readable)
+			q.add(c, 2, backend.Readable)
+			b.Write("x")
+			d.Write("x")
+			for range 20 {
+				require.NoError(t, q.Wake()) // behind the two sources: it takes the third place
+				for _, ev := range q.wait(3, soon) {
+					require.Contains(t, []backend.Key{1, 2}, ev.Key)
+				}
+			}
+		},
+	},
+	{
 		name: "many wakes at once",
 		rule: "Wake may be called from any goroutine; wakes coalesce and none is lost",
 		run: func(t *testing.T, q *queue) {

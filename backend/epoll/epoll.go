@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -136,22 +137,29 @@ func (e *Epoll) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 			}
 			return 0, errno
 		}
-		woken := false
+		woken, repeated, known := false, false, dst[:out]
 		for i := range e.buf[:n] {
 			ev := &e.buf[i]
-			key := keyOf(ev)
+			key, ready := keyOf(ev), posix.Readiness(ev.Events)
 			if key == 0 {
 				woken = true
 				continue
 			}
-			dst[out] = backend.Event{Key: key, Ready: posix.Readiness(ev.Events)}
+			if at := slices.IndexFunc(known, func(k backend.Event) bool { return k.Key == key }); at >= 0 {
+				known[at].Ready |= ready
+				repeated = true
+				continue
+			}
+			dst[out] = backend.Event{Key: key, Ready: ready}
 			out++
 		}
-		if !woken || n < room {
+		if !woken || repeated || n < room {
 			return out, nil
 		}
 		// The eventfd took the place of an event. Returning fewer events than fit would
-		// mean that no more are ready, so look again.
+		// mean that no more are ready, so look again. The kernel moves level-triggered
+		// sources that it has reported behind the others: one that comes again means that
+		// all others have come.
 		timeout = 0
 	}
 }
