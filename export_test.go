@@ -35,6 +35,13 @@ func (s *Signal) HasArrived() bool {
 	return false
 }
 
+// Deliver delivers every kind of signal of s, as os/signal does.
+func (s *Signal) Deliver() {
+	for i, c := range s.channels {
+		c <- s.kinds[i]
+	}
+}
+
 // AwaitPosted returns when n sources without a descriptor have an event.
 func (p *Poll) AwaitPosted(n int32) {
 	for p.local.length.Load() < n {

@@ -107,10 +107,23 @@ func (s *Signal) relay() {
 	for {
 		i, _, _ := reflect.Select(cases)
 		if i == len(s.channels) {
+			s.takeLast()
 			return
 		}
 		s.arrived[i].Store(true)
 		_ = s.waker.Wake()
+	}
+}
+
+// takeLast records the signals that had arrived when Close stopped the delivery. Select
+// chooses at random between them and the end.
+func (s *Signal) takeLast() {
+	for i, c := range s.channels {
+		select {
+		case <-c:
+			s.arrived[i].Store(true)
+		default:
+		}
 	}
 }
 

@@ -242,3 +242,25 @@ func TestSignal_SharesLittleRoom(t *testing.T) {
 		}
 	})
 }
+
+// Close stops the delivery while signals still wait in the channels. Received yields them
+// afterwards.
+func TestSignal_CloseKeepsWhatHasArrived(t *testing.T) {
+	eachStrategy(t, "S4: no signal that arrived before Close is lost", func(t *testing.T, p *epore.Poll) {
+		kinds := []os.Signal{os.Interrupt}
+		for range 1000 {
+			s := newSignal(t, p, 7, kinds...)
+			s.Deliver()
+			require.NoError(t, s.Close())
+			require.Equal(t, kinds, slices.Collect(s.Received()))
+		}
+		for range 100 {
+			other, err := queuetest.Open(epore.WithStrategy(p.Strategy()))
+			require.NoError(t, err)
+			s := newSignal(t, other, 7, kinds...)
+			s.Deliver()
+			require.NoError(t, other.Close())
+			require.Equal(t, kinds, slices.Collect(s.Received()))
+		}
+	})
+}
