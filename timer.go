@@ -17,6 +17,9 @@ import (
 // effect, and on most systems time stands still while the machine is suspended. An event
 // is never early. It may be late by as much as a Poll with a timeout may return late.
 //
+// In a testing/synctest bubble a Timer uses the bubble's clock. Create the Poll, set its
+// Timers and call Poll in the same bubble.
+//
 // Expired timers come in the order of their deadlines. Timers that expire while no
 // goroutine polls come with the next Poll, also if that has a timeout of zero.
 type Timer struct {
