@@ -1,6 +1,10 @@
-# What CI does is in .ci/run; these are shorthands.
+# Shorthands. What CI runs is in .ci/run.
 
-.PHONY: test race long lint bench micro cross ci
+.PHONY: test quick race long lint bench micro cross ci
+
+# Before each commit: under 90 s on two processors.
+quick:
+	.ci/run quick
 
 test:
 	go test ./...
@@ -14,11 +18,11 @@ long:
 lint:
 	.ci/run format vet staticcheck
 
-# The whole table, beside other libraries, into docs/benchmarks: see bench/README.md.
+# The whole comparison with other libraries, into docs/benchmarks: see bench/README.md.
 bench:
 	go -C bench run .
 
-# The benchmarks of the root package, for who works on it.
+# The benchmarks of the root package, to compare before and after a change.
 micro:
 	go test -run '^$$' -bench 'Event|Register|Ready|PingPong|Wake/waiting' -benchtime 300x -count 5 -timeout 30m .
 	go test -run '^$$' -bench 'Wake/coalesced' -count 5 .
