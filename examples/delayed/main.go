@@ -1,9 +1,9 @@
-// Delayed waits for many connections at once, with one goroutine and one Poll.
+// Delayed waits for many connections at once with one goroutine and one Poll.
 //
 // It opens N TCP connections to a server that answers each HTTP request after
 // the delay that the request asks for. The first connection asks for the longest
-// delay, so the answers come in reverse order: each is printed when it comes,
-// with the time since the requests were sent.
+// delay, so the answers arrive in reverse order. Delayed prints each one when it
+// arrives, with the time since the requests were sent.
 //
 //	$ go run github.com/epore/epore/examples/delayed
 //	5 connections to 127.0.0.1:40213, waiting on one Poll (epoll)
@@ -12,10 +12,10 @@
 //	[ 750ms] request-3: "request-3"
 //	[1000ms] request-2: "request-2"
 //	[1250ms] request-1: "request-1"
-//	5 answers after 1250ms; one after the other they would take 3750ms
+//	5 answers after 1250ms; one after another they would take 3750ms
 //
-// The server is part of the program (server.go) unless -addr names another one.
-// All flags: -h.
+// The program contains the server (server.go); -addr names another one. The flag
+// -h prints all flags.
 package main
 
 import (
@@ -36,8 +36,8 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the whole program. It returns the exit status: 0, 1 when something
-// failed, 2 when args make no sense.
+// run runs the program and returns its exit status: 0 for success, 1 if
+// something failed, 2 if args are invalid.
 func run(args []string, stdout, stderr io.Writer) int {
 	cfg, err := parseFlags(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -55,14 +55,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// fetchAll is the client: it connects, sends all requests, and prints each
-// answer when it comes.
+// fetchAll is the client. It connects, sends all requests, and prints each
+// answer when it arrives.
 func fetchAll(cfg config, out io.Writer) error {
 	deadline := time.Now().Add(cfg.timeout)
 	ctx, cancel := context.WithDeadline(context.Background(), deadline)
 	defer cancel()
 
-	// The Poll is the queue of events. It holds descriptors, so it is closed.
+	// The Poll is the event queue. It holds descriptors, so close it.
 	poll, err := epore.New()
 	if err != nil {
 		return err
@@ -85,17 +85,17 @@ func fetchAll(cfg config, out io.Writer) error {
 		return err
 	}
 
-	// Connect. Each connection is registered under a Token of its own, by which
-	// its events are told apart; pending says which request a Token stands for.
-	// Edge asks for an event when something arrives, instead of for as long as
-	// there is something to read. Not every queue has it; receive suits both.
+	// Connect. Each connection is registered with a different Token, which its
+	// events carry; pending maps the Token to the request. Edge asks for an event
+	// when data arrives, rather than for as long as data is unread. Not every
+	// queue supports it; receive works with both.
 	interest := epore.Readable
 	if poll.Capabilities().Interests.Has(epore.Edge) {
 		interest |= epore.Edge
 	}
 	pending := make(map[epore.Token]*request)
 	defer func() {
-		for _, r := range pending { // after an error: those without an answer
+		for _, r := range pending { // after an error: the unanswered ones
 			_ = r.close(registry)
 		}
 	}()
@@ -112,7 +112,7 @@ func fetchAll(cfg config, out io.Writer) error {
 		pending[token] = r
 	}
 
-	// Send all requests. They are short: the system's buffer takes each at once.
+	// Send all requests. They are short, so each fits into the socket's buffer.
 	sent := time.Now()
 	for i := 1; i <= cfg.n; i++ {
 		if err := pending[epore.Token(i)].send(); err != nil {
@@ -120,12 +120,12 @@ func fetchAll(cfg config, out io.Writer) error {
 		}
 	}
 
-	// Wait. Poll sleeps until at least one connection has something to read, and
-	// stores what happened in events, a buffer that is used again each time.
+	// Wait. Poll sleeps until at least one connection is readable, and stores the
+	// events in a buffer that is reused for each call.
 	events := epore.NewEvents(64)
 	for len(pending) > 0 {
 		left := time.Until(deadline)
-		if left <= 0 { // checked here, because Poll takes a negative timeout for Forever
+		if left <= 0 { // checked here, because a negative timeout means Forever
 			return unanswered(pending, cfg.timeout)
 		}
 		if err := poll.Poll(events, left); err != nil {
@@ -138,7 +138,7 @@ func fetchAll(cfg config, out io.Writer) error {
 				return err
 			}
 			if !complete {
-				continue // the rest comes with a later event
+				continue // the rest arrives with a later event
 			}
 			elapsed := time.Since(sent)
 			body, err := r.body()
@@ -154,7 +154,7 @@ func fetchAll(cfg config, out io.Writer) error {
 			}
 		}
 	}
-	_, err = fmt.Fprintf(out, "%d answers after %dms; one after the other they would take %dms\n",
+	_, err = fmt.Fprintf(out, "%d answers after %dms; one after another they would take %dms\n",
 		cfg.n, time.Since(sent).Milliseconds(), cfg.sumOfDelays().Milliseconds())
 	return err
 }
@@ -166,12 +166,13 @@ func connect(ctx context.Context, addr string, i int, delay time.Duration) (*req
 	if err != nil {
 		return nil, fmt.Errorf("%s: cannot connect: %w", name, err)
 	}
-	// A net.Conn of network "tcp" is a *net.TCPConn, and that is an epore.Source:
-	// it can be registered as it is.
+	// A net.Conn of network "tcp" is a *net.TCPConn, which is an epore.Source and
+	// can be registered directly.
 	return &request{name: name, delay: delay, conn: conn.(*net.TCPConn)}, nil
 }
 
-// unanswered is the error of a timeout: it names who is still waiting.
+// unanswered returns the error of a timeout. It names the requests without an
+// answer.
 func unanswered(pending map[epore.Token]*request, timeout time.Duration) error {
 	var names []string
 	for _, token := range slices.Sorted(maps.Keys(pending)) {

@@ -25,7 +25,8 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// asProgram, set in the environment, makes the test binary the program.
+// asProgram is an environment variable. If it is set, the test binary runs the
+// program instead of the tests.
 const asProgram = "EPORE_TEST_RUN_DELAYED"
 
 func TestMain(m *testing.M) {
@@ -35,13 +36,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// result is what a run of the program left behind.
+// result is the outcome of a run of the program.
 type result struct {
 	status         int
 	stdout, stderr string
 }
 
-// program runs the real program, in a process of its own.
+// program runs the program in a separate process.
 func program(t *testing.T, args ...string) result {
 	t.Helper()
 	if runtime.GOOS == "js" || runtime.GOOS == "wasip1" {
@@ -51,7 +52,7 @@ func program(t *testing.T, args ...string) result {
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), self, args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1",
-		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each run takes a second longer with -race
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // or each run takes a second longer with -race
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
@@ -80,7 +81,7 @@ func needQueue(t *testing.T) {
 var answerLine = regexp.MustCompile(`(?m)^\[ *(\d+)ms\] request-(\d+): "(.*)"$`)
 
 // answers returns the numbers of the requests in the order of their answers. It
-// fails unless all n are there with the right text, none before its delay.
+// fails unless all n have an answer with the right text, and none before its delay.
 func (r result) answers(t *testing.T, n int, step time.Duration) []int {
 	t.Helper()
 	require.Zero(t, r.status, r.stderr)
@@ -103,7 +104,7 @@ func (r result) answers(t *testing.T, n int, step time.Duration) []int {
 	return order
 }
 
-// lastToFirst is n, n-1, ... 1: the order of the delays.
+// lastToFirst returns n, n-1, ... 1, the order of the delays.
 func lastToFirst(n int) []int {
 	order := make([]int, n)
 	for i := range order {
@@ -112,10 +113,10 @@ func lastToFirst(n int) []int {
 	return order
 }
 
-func TestAnswersComeInTheOrderOfTheirDelays(t *testing.T) {
+func TestDelayed_AnswersInOrderOfDelay(t *testing.T) {
 	needQueue(t)
-	// A machine that stalls for longer than a step may swap two answers. Then a
-	// longer step has to show the order.
+	// A machine that stalls for longer than a step may swap two answers. Then try
+	// again with a longer step.
 	for step := 10 * time.Millisecond; ; step *= 5 {
 		order := program(t, "-delay", step.String()).answers(t, 5, step)
 		if slices.Equal(lastToFirst(5), order) {
@@ -125,18 +126,18 @@ func TestAnswersComeInTheOrderOfTheirDelays(t *testing.T) {
 	}
 }
 
-func TestManyConnections(t *testing.T) {
+func TestDelayed_ManyConnections(t *testing.T) {
 	needQueue(t)
 	program(t, "-n", "50", "-delay", "2ms").answers(t, 50, 2*time.Millisecond)
 }
 
-func TestNoDelay(t *testing.T) {
+func TestDelayed_ZeroDelay(t *testing.T) {
 	needQueue(t)
 	direct("-n", "60", "-delay", "0").answers(t, 60, 0)
 }
 
-// A server with a script: the order is certain, on the slowest machine too.
-func TestAnswersArePrintedAsTheyCome(t *testing.T) {
+// The server follows a script, so the order is certain even on a slow machine.
+func TestDelayed_PrintsAnswersOnArrival(t *testing.T) {
 	needQueue(t)
 	for _, n := range []int{1, 50} {
 		addr := serve(t, func(accept func() *peer) {
@@ -147,7 +148,7 @@ func TestAnswersArePrintedAsTheyCome(t *testing.T) {
 			}
 			for _, p := range slices.Backward(peers) {
 				p.say(http.StatusOK, p.text)
-				p.waitUntilClosed() // the program has printed it, and only then comes the next
+				p.waitUntilClosed() // the program has printed it before the next answer is sent
 			}
 		})
 		got := direct("-n", strconv.Itoa(n), "-delay", "0", "-addr", addr)
@@ -155,11 +156,11 @@ func TestAnswersArePrintedAsTheyCome(t *testing.T) {
 	}
 }
 
-func TestAnswerInPieces(t *testing.T) {
+func TestDelayed_AnswerInPieces(t *testing.T) {
 	needQueue(t)
 	addr := serve(t, func(accept func() *peer) {
 		p, q := accept(), accept()
-		for i := range max(len(p.ok()), len(q.ok())) { // byte by byte, in turns
+		for i := range max(len(p.ok()), len(q.ok())) { // byte by byte, alternating
 			p.writePart(i, i+1)
 			q.writePart(i, i+1)
 		}
@@ -168,9 +169,9 @@ func TestAnswerInPieces(t *testing.T) {
 	direct("-n", "2", "-delay", "0", "-addr", addr).answers(t, 2, 0)
 }
 
-// An answer that is larger than what one read takes: with Edge, all of it has to
-// be read after one event.
-func TestLongAnswer(t *testing.T) {
+// One read does not take the whole answer. With Edge, receive must read all of it
+// after one event.
+func TestDelayed_AnswerLongerThanOneRead(t *testing.T) {
 	needQueue(t)
 	body := strings.Repeat("x", 60_000)
 	addr := serve(t, func(accept func() *peer) { accept().say(http.StatusOK, body) })
@@ -179,8 +180,8 @@ func TestLongAnswer(t *testing.T) {
 	require.Contains(t, got.stdout, "request-1: \""+body+"\"\n")
 }
 
-// What a foreign server sends does not reach the terminal as it is.
-func TestAnswerIsQuoted(t *testing.T) {
+// Control characters that a server sends must not reach the terminal.
+func TestDelayed_QuotesAnswers(t *testing.T) {
 	needQueue(t)
 	addr := serve(t, func(accept func() *peer) { accept().say(http.StatusOK, "a\x1b[2J\nb") })
 	got := direct("-n", "1", "-addr", addr)
@@ -188,23 +189,23 @@ func TestAnswerIsQuoted(t *testing.T) {
 	require.Contains(t, got.stdout, `request-1: "a\x1b[2J\nb"`+"\n")
 }
 
-func TestServerMisbehaves(t *testing.T) {
+func TestDelayed_ServerMisbehaves(t *testing.T) {
 	needQueue(t)
 	const early = "request-1: the server closed the connection before the answer was complete"
 	broke := "request-1: the connection broke"
-	if fixture.Wine { // it takes a reset for the end
+	if fixture.Wine { // which reports a reset as the end of the stream
 		broke = early
 	}
 	for name, c := range map[string]struct {
 		serve func(*peer)
 		want  string
 	}{
-		"closes without an answer": {func(p *peer) {}, early + " (0 bytes came)"},
-		"closes in the header":     {func(p *peer) { p.writePart(0, 20) }, early + " (20 bytes came)"},
+		"closes without an answer": {func(p *peer) {}, early + " (0 bytes arrived)"},
+		"closes in the header":     {func(p *peer) { p.writePart(0, 20) }, early + " (20 bytes arrived)"},
 		"closes in the body":       {func(p *peer) { p.writePart(0, len(p.ok())-1) }, early},
 		"closes with a reset":      {func(p *peer) { p.SetLinger(0) }, broke},
-		"talks something else":     {func(p *peer) { p.write("220 mail ready\r\n") }, "request-1: cannot understand the answer"},
-		"refuses":                  {func(p *peer) { p.say(http.StatusBadRequest, "no") }, `request-1: the server refused it: "400 Bad Request"`},
+		"speaks another protocol":  {func(p *peer) { p.write("220 mail ready\r\n") }, "request-1: malformed answer"},
+		"refuses":                  {func(p *peer) { p.say(http.StatusBadRequest, "no") }, `request-1: the server refused the request: "400 Bad Request"`},
 		"never ends":               {func(p *peer) { p.write(strings.Repeat("x", maxAnswer+1)) }, "request-1: the answer is longer than 65536 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -221,9 +222,9 @@ func TestServerMisbehaves(t *testing.T) {
 	}
 }
 
-// The connection is gone at once, before the request: depending on what the
-// client notices first, the send fails, or the receive.
-func TestServerClosesAtOnce(t *testing.T) {
+// The server closes the connection before it gets the request. Whether the send or
+// the receive fails depends on what the client notices first.
+func TestDelayed_ServerClosesImmediately(t *testing.T) {
 	needQueue(t)
 	l := listen(t)
 	var wg sync.WaitGroup
@@ -243,8 +244,8 @@ func TestServerClosesAtOnce(t *testing.T) {
 	require.Regexp(t, `^delayed: request-\d: `, got.stderr)
 }
 
-// The others have their answers, and those are printed.
-func TestOneOfManyFails(t *testing.T) {
+// The answers to the other requests are still printed.
+func TestDelayed_OneOfManyFails(t *testing.T) {
 	needQueue(t)
 	addr := serve(t, func(accept func() *peer) {
 		peers := []*peer{accept(), accept(), accept()}
@@ -265,7 +266,7 @@ func TestOneOfManyFails(t *testing.T) {
 	require.Contains(t, got.stdout, `request-3: "request-3"`)
 }
 
-func TestAddressRefuses(t *testing.T) {
+func TestDelayed_ConnectionRefused(t *testing.T) {
 	needQueue(t)
 	l := listen(t)
 	require.NoError(t, l.Close())
@@ -275,10 +276,10 @@ func TestAddressRefuses(t *testing.T) {
 	require.Contains(t, got.stderr, l.Addr().String())
 }
 
-func TestTimeoutNamesTheUnanswered(t *testing.T) {
+func TestDelayed_TimeoutNamesUnanswered(t *testing.T) {
 	needQueue(t)
 	// A machine that stalls for longer than the timeout may not even connect in
-	// time. Then a longer timeout has to do.
+	// time. Then try again with a longer timeout.
 	for timeout := 100 * time.Millisecond; ; timeout *= 5 {
 		addr := serve(t, func(accept func() *peer) {
 			for {
@@ -286,7 +287,7 @@ func TestTimeoutNamesTheUnanswered(t *testing.T) {
 				case 2:
 					p.say(http.StatusOK, p.text)
 				case 3:
-					p.write("HTTP/1.1 200 OK\r\n") // and no more
+					p.write("HTTP/1.1 200 OK\r\n") // and nothing else
 				}
 			}
 		})
@@ -302,22 +303,22 @@ func TestTimeoutNamesTheUnanswered(t *testing.T) {
 	}
 }
 
-func TestSenselessFlags(t *testing.T) {
+func TestDelayed_InvalidFlags(t *testing.T) {
 	for want, args := range map[string][]string{
-		"flag provided but not defined: -nonsense":           {"-nonsense"},
-		`invalid value "many" for flag -n`:                   {"-n", "many"},
-		"-n 0: it must be 1 to 1000":                         {"-n", "0"},
-		"-n -1: it must be":                                  {"-n", "-1"},
-		"-n 1001: it must be":                                {"-n", "1001"},
-		`unexpected argument "stray"`:                        {"-n", "1", "stray"},
-		"-delay -1s: it must be":                             {"-delay", "-1s"},
-		"-delay 1.5ms: it must be a whole number":            {"-delay", "1500us"},
-		"-timeout 0s: it must be more than 0":                {"-timeout", "0"},
-		"-timeout -1s: it must be":                           {"-timeout", "-1s"},
-		"-delay 1s: 5 times that, the longest delay, is not": {"-delay", "1s", "-timeout", "5s"},
-		"-delay 2562047h0m0s: 1000 times that":               {"-n", "1000", "-delay", "2562047h", "-timeout", "2562047h"},
-		"-addr localhost: it must be host:port":              {"-addr", "localhost"},
-		"-addr localhost:: it must be host:port":             {"-addr", "localhost:"},
+		"flag provided but not defined: -nonsense":            {"-nonsense"},
+		`invalid value "many" for flag -n`:                    {"-n", "many"},
+		"-n 0: must be from 1 to 1000":                        {"-n", "0"},
+		"-n -1: must be":                                      {"-n", "-1"},
+		"-n 1001: must be":                                    {"-n", "1001"},
+		`unexpected argument "stray"`:                         {"-n", "1", "stray"},
+		"-delay -1s: must be":                                 {"-delay", "-1s"},
+		"-delay 1.5ms: must be a whole number":                {"-delay", "1500us"},
+		"-timeout 0s: must be more than 0":                    {"-timeout", "0"},
+		"-timeout -1s: must be":                               {"-timeout", "-1s"},
+		"-delay 1s: the longest delay, 5 times that, must be": {"-delay", "1s", "-timeout", "5s"},
+		"-delay 2562047h0m0s: the longest delay, 1000 times":  {"-n", "1000", "-delay", "2562047h", "-timeout", "2562047h"},
+		"-addr localhost: must be host:port":                  {"-addr", "localhost"},
+		"-addr localhost:: must be host:port":                 {"-addr", "localhost:"},
 	} {
 		t.Run(want, func(t *testing.T) {
 			got := direct(args...)
@@ -333,7 +334,7 @@ func TestSenselessFlags(t *testing.T) {
 	require.Contains(t, got.stderr, "-n 0")
 }
 
-func TestHelp(t *testing.T) {
+func TestDelayed_Help(t *testing.T) {
 	for _, arg := range []string{"-h", "-help", "--help"} {
 		got := direct(arg)
 		require.Zero(t, got.status)
@@ -348,8 +349,8 @@ func TestHelp(t *testing.T) {
 	require.Contains(t, got.stdout, "Usage: delayed [flags]")
 }
 
-// Where there is no queue, the program says so.
-func TestUnsupportedPlatform(t *testing.T) {
+// On a system without a queue, the program reports that.
+func TestDelayed_UnsupportedPlatform(t *testing.T) {
 	poll, err := epore.New()
 	if err == nil {
 		require.NoError(t, poll.Close())
@@ -361,7 +362,7 @@ func TestUnsupportedPlatform(t *testing.T) {
 	require.Equal(t, "delayed: "+err.Error()+"\n", got.stderr)
 }
 
-func TestOutputThatFails(t *testing.T) {
+func TestDelayed_OutputFails(t *testing.T) {
 	needQueue(t)
 	for lines := range 3 { // the first line, an answer, the last line
 		var stderr strings.Builder
@@ -371,7 +372,7 @@ func TestOutputThatFails(t *testing.T) {
 	}
 }
 
-// fullAfter is a file with room for so many lines.
+// fullAfter is a writer that fails after a number of lines.
 type fullAfter struct{ lines int }
 
 func (f *fullAfter) Write(b []byte) (int, error) {
@@ -382,7 +383,7 @@ func (f *fullAfter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func TestServer(t *testing.T) {
+func TestDelayServer_Responses(t *testing.T) {
 	if runtime.GOOS == "js" || runtime.GOOS == "wasip1" {
 		t.Skip("no network on " + runtime.GOOS)
 	}
@@ -419,16 +420,16 @@ func TestServer(t *testing.T) {
 	}
 }
 
-// Neither a success nor a failure leaves a goroutine behind; nor does a server
-// that stops while a request is waiting.
-func TestNoGoroutineIsLeft(t *testing.T) {
+// Neither a success nor a failure leaves a goroutine behind, nor does a server that
+// stops while a request is pending.
+func TestDelayed_LeavesNoGoroutines(t *testing.T) {
 	needQueue(t)
 	before := runtime.NumGoroutine()
 	require.Zero(t, direct("-n", "20", "-delay", "1ms").status)
 	waitForGoroutines(t, before)
 
 	for range 5 {
-		// It may succeed just so: both ways are to end everything.
+		// It may just succeed. Success and failure must both end all goroutines.
 		direct("-n", "20", "-delay", "1ms", "-timeout", "21ms")
 		waitForGoroutines(t, before)
 	}
@@ -449,8 +450,8 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	waitForGoroutines(t, before)
 }
 
-// waitForGoroutines waits until no more than n are left. A goroutine that has
-// said it is done may still be on its way out.
+// waitForGoroutines waits until at most n goroutines are left. A goroutine that has
+// signalled its end may still be exiting.
 func waitForGoroutines(t *testing.T, n int) {
 	t.Helper()
 	for began := time.Now(); runtime.NumGoroutine() > n; runtime.Gosched() {
@@ -468,9 +469,9 @@ func listen(t *testing.T) net.Listener {
 	return l
 }
 
-// serve runs a server with a script, until the test ends, and returns its
-// address. The script calls accept for each connection, and gets it when its
-// request has been read. When the test ends first, accept ends the script.
+// serve runs a server that follows a script until the test ends, and returns its
+// address. The script calls accept for each connection, which returns once the
+// request has been read. If the test ends first, accept ends the script.
 func serve(t *testing.T, script func(accept func() *peer)) string {
 	t.Helper()
 	l := listen(t)
@@ -497,13 +498,13 @@ func serve(t *testing.T, script func(accept func() *peer)) string {
 // peer is the server's end of a connection.
 type peer struct {
 	*net.TCPConn
-	text   string // the request's: "request-7"
+	text   string // of the request: "request-7"
 	number int    // 7
 }
 
 var requestLine = regexp.MustCompile(`^GET /\d+/(request-(\d+)) HTTP/1.1\r\n`)
 
-// newPeer reads the request. One that is not as it should be ends the script.
+// newPeer reads the request. A malformed one ends the script.
 func newPeer(conn net.Conn) *peer {
 	p := &peer{TCPConn: conn.(*net.TCPConn)}
 	var request []byte
@@ -524,15 +525,15 @@ func newPeer(conn net.Conn) *peer {
 	return p
 }
 
-// response returns the bytes of an HTTP answer.
+// response returns an HTTP answer.
 func response(status int, body string) string {
 	return fmt.Sprintf("HTTP/1.1 %d %s\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(body), body)
 }
 
-// ok returns the answer that p should give.
+// ok returns the right answer for p.
 func (p *peer) ok() string { return response(http.StatusOK, p.text) }
 
-// write fails when the client has gone; then the test fails by itself.
+// write ignores errors: if the client has left, the test fails elsewhere.
 func (p *peer) write(s string) { _, _ = io.WriteString(p, s) }
 
 // writePart writes a part of the right answer.
@@ -541,7 +542,7 @@ func (p *peer) writePart(from, to int) {
 	p.write(whole[min(from, len(whole)):min(to, len(whole))])
 }
 
-// say gives an answer, and shuts down the sending half, as the request wants.
+// say sends an answer and shuts down the sending half, as the request asks.
 func (p *peer) say(status int, body string) {
 	p.write(response(status, body))
 	_ = p.CloseWrite()

@@ -5,15 +5,14 @@ import (
 	"net"
 )
 
-// errWouldBlock says that nothing is there to read now.
+// errWouldBlock reports that no data is available now.
 var errWouldBlock = errors.New("would block")
 
-// recv reads from conn what is there, without waiting: after the last byte it
-// returns errWouldBlock, or io.EOF at the end of the stream.
+// recv reads the available data from conn without waiting. After the last byte
+// it returns errWouldBlock, or io.EOF at the end of the stream.
 //
-// The method Read of conn would wait, in Go's own poller instead of ours. So
-// recv asks for the descriptor, and reads from that (recvFD, in a file for each
-// kind of system).
+// The Read method of conn would wait, in Go's poller instead of the Poll. So
+// recv reads directly from the descriptor: recvFD, which differs by system.
 func recv(conn *net.TCPConn, b []byte) (n int, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -21,7 +20,7 @@ func recv(conn *net.TCPConn, b []byte) (n int, err error) {
 	}
 	controlErr := raw.Read(func(fd uintptr) bool {
 		n, err = recvFD(fd, b)
-		return true // done: false would mean to wait and call again
+		return true // done; false would make Read wait and call again
 	})
 	if controlErr != nil {
 		return 0, controlErr

@@ -4,5 +4,5 @@ package main
 
 import "errors"
 
-// recvFD is recv for a descriptor: here, nobody gets to see one.
+// recvFD always fails: this system has no descriptors.
 func recvFD(uintptr, []byte) (int, error) { return 0, errors.ErrUnsupported }

@@ -8,13 +8,13 @@ import (
 	"syscall"
 )
 
-// recvFD is recv for a descriptor. The descriptors of package net do not block.
+// recvFD is recv for a descriptor. Package net makes its descriptors non-blocking.
 func recvFD(fd uintptr, b []byte) (int, error) {
 	for {
 		n, err := syscall.Read(int(fd), b)
 		switch {
 		case err == syscall.EINTR:
-			// A signal came first: read again.
+			// Interrupted by a signal: read again.
 		case err == syscall.EAGAIN:
 			return 0, errWouldBlock
 		case err != nil:

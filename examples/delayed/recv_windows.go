@@ -8,12 +8,12 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// fionbio is FIONBIO of winsock2.h.
+// fionbio is FIONBIO from winsock2.h.
 const fionbio = 0x8004667e
 
-// recvFD is recv for a socket. The sockets of package net are in blocking mode
-// on Windows, since it uses overlapped operations, which do not care. So the
-// mode is changed first, for this operation that is not overlapped.
+// recvFD is recv for a socket. On Windows, package net leaves its sockets in
+// blocking mode, because its overlapped operations ignore the mode. This
+// operation is not overlapped, so recvFD sets the socket to non-blocking first.
 func recvFD(fd uintptr, b []byte) (int, error) {
 	socket := windows.Handle(fd)
 	var nonBlocking, n, flags uint32 = 1, 0, 0

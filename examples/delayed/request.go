@@ -13,21 +13,21 @@ import (
 	"github.com/epore/epore"
 )
 
-// maxAnswer is how long an answer may be, in bytes, with its header.
+// maxAnswer is the maximum length of an answer in bytes, including its header.
 const maxAnswer = 64 << 10
 
-// request is one HTTP request, on a connection of its own.
+// request is one HTTP request. Each has a separate connection.
 type request struct {
 	name   string
-	delay  time.Duration // after which the server is to answer
+	delay  time.Duration // after which the server answers
 	conn   *net.TCPConn
-	answer []byte // what has arrived of it
+	answer []byte // the part that has arrived
 }
 
 // send writes the request.
 func (r *request) send() error {
-	// "Connection: close" makes the server close after the answer: the end of the
-	// stream is the end of the answer.
+	// "Connection: close" makes the server close the connection after the answer,
+	// so the end of the stream is the end of the answer.
 	_, err := fmt.Fprintf(r.conn, "GET /%d/%s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 		r.delay.Milliseconds(), r.name)
 	if err != nil {
@@ -36,9 +36,9 @@ func (r *request) send() error {
 	return nil
 }
 
-// receive reads what is there, without waiting for more, and says whether the
-// stream has ended. It reads until "would block": that is the rule with Edge,
-// for only then the next event is certain.
+// receive reads the available data without waiting for more, and reports whether
+// the stream has ended. It reads until "would block", as Edge requires: only
+// then is the next event certain.
 func (r *request) receive() (complete bool, err error) {
 	buf := make([]byte, 4096)
 	for {
@@ -57,7 +57,7 @@ func (r *request) receive() (complete bool, err error) {
 	}
 }
 
-// body returns what the server said, once everything was received.
+// body returns the body of the answer, which must be complete.
 func (r *request) body() ([]byte, error) {
 	response, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(r.answer)), nil)
 	var body []byte
@@ -68,18 +68,18 @@ func (r *request) body() ([]byte, error) {
 		err != nil && bytes.HasPrefix(r.answer, []byte("HTTP/")) && !bytes.Contains(r.answer, []byte("\r\n\r\n"))
 	switch {
 	case cut:
-		return nil, fmt.Errorf("%s: the server closed the connection before the answer was complete (%d bytes came)",
+		return nil, fmt.Errorf("%s: the server closed the connection before the answer was complete (%d bytes arrived)",
 			r.name, len(r.answer))
 	case err != nil:
-		return nil, fmt.Errorf("%s: cannot understand the answer: %w", r.name, err)
+		return nil, fmt.Errorf("%s: malformed answer: %w", r.name, err)
 	case response.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%s: the server refused it: %q", r.name, response.Status)
+		return nil, fmt.Errorf("%s: the server refused the request: %q", r.name, response.Status)
 	}
 	return body, nil
 }
 
-// close deregisters the connection, then closes it: in this order, so that the
-// Poll never watches a descriptor that is somebody else's by now.
+// close deregisters the connection, then closes it. The order matters: a closed
+// descriptor's number may be reused, and the Poll must not watch the new file.
 func (r *request) close(registry *epore.Registry) error {
 	return errors.Join(registry.Deregister(r.conn), r.conn.Close())
 }

@@ -11,18 +11,17 @@ import (
 	"time"
 )
 
-// delayServer answers GET /<milliseconds>/<text> with that text, after that
-// time. It is an ordinary server of package net/http, and knows nothing of
-// epore.
+// delayServer answers GET /<milliseconds>/<text> with the text after that time.
+// It is an ordinary net/http server and does not use package epore.
 type delayServer struct {
 	listener net.Listener
 	http     http.Server
-	served   chan struct{}      // closed when no connection is accepted any more
-	conns    sync.WaitGroup     // the connections that are open
+	served   chan struct{}      // closed once no more connections are accepted
+	conns    sync.WaitGroup     // counts the open connections
 	giveUp   context.CancelFunc // ends the delays
 }
 
-// startServer starts one on a free port of the loopback interface.
+// startServer starts a delayServer on a free port of the loopback interface.
 func startServer() (*delayServer, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -51,10 +50,11 @@ func startServer() (*delayServer, error) {
 	return s, nil
 }
 
-// addr returns its host:port.
+// addr returns the server's host:port.
 func (s *delayServer) addr() string { return s.listener.Addr().String() }
 
-// stop ends it at once, and returns when all its connections are closed.
+// stop ends the server immediately, and returns once all its connections are
+// closed.
 func (s *delayServer) stop() {
 	s.giveUp()
 	_ = s.listener.Close()
@@ -73,8 +73,8 @@ func delayed(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, r.PathValue("text"))
-	case <-r.Context().Done(): // the client has gone, or the server stops
-		panic(http.ErrAbortHandler) // closes without an answer
+	case <-r.Context().Done(): // the client has left, or the server stops
+		panic(http.ErrAbortHandler) // closes the connection without an answer
 	}
 }
 

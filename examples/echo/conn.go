@@ -9,16 +9,16 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// conn is a connection. While its client takes what it is sent, that is all there is:
-// reading is into the loop's buffer, and writing from it. When the client does not, the
-// rest is kept in pending, and nothing is read until that is gone; so no client has
-// more than readSize bytes here, and one that does not read is soon told by its own TCP
-// to stop writing.
+// conn is a connection. While its client reads fast enough, it needs no buffer: the loop
+// reads into its buffer and writes from it. When a write would block, the rest is kept in
+// pending, and nothing more is read from the client until that is sent. So the server
+// holds at most readSize bytes for a client, and TCP's flow control soon stops a client
+// that writes without reading.
 type conn struct {
 	*socket.Conn
 	pending *pending
 
-	// For idleList.
+	// The links and the time of idleList.
 	before, after *conn
 	last          time.Duration
 
@@ -26,7 +26,7 @@ type conn struct {
 	finishing bool // the sending half is closed
 }
 
-// pending is what could not be sent yet.
+// pending is the data that could not be sent yet.
 type pending struct {
 	rest []byte
 	buf  [readSize]byte
@@ -34,13 +34,13 @@ type pending struct {
 
 var pendings = sync.Pool{New: func() any { return new(pending) }}
 
-// keep makes b pending.
+// keep copies b into pending.
 func (c *conn) keep(b []byte) {
 	c.pending = pendings.Get().(*pending)
 	c.pending.rest = c.pending.buf[:copy(c.pending.buf[:], b)]
 }
 
-// release says that nothing is pending.
+// release frees pending.
 func (c *conn) release() {
 	if c.pending != nil {
 		pendings.Put(c.pending)
@@ -48,8 +48,8 @@ func (c *conn) release() {
 	}
 }
 
-// serve does what an event is about. It reads once: level-triggered, the event comes
-// again if there is more, and meanwhile the others have their turn.
+// serve handles an event. It reads once, so that the other connections get their turn:
+// registrations are level-triggered, so the event comes again if more data is available.
 func (l *loop) serve(c *conn) {
 	if c.pending != nil {
 		l.flush(c)
@@ -59,7 +59,7 @@ func (l *loop) serve(c *conn) {
 	switch {
 	case c.finishing && err == nil, err == socket.ErrWouldBlock:
 		return
-	case err == io.EOF: // the client has closed, or at least its half: all is sent
+	case err == io.EOF: // the client has closed at least its sending half; everything is sent
 		if c.finishing {
 			l.end(c, &l.stats.stopped)
 		} else {
@@ -77,13 +77,13 @@ func (l *loop) serve(c *conn) {
 	switch {
 	case err == socket.ErrWouldBlock:
 		c.keep(l.buf[sent:n])
-		l.watch(c, epore.Writable) // and not for reading
+		l.watch(c, epore.Writable) // and not Readable
 	case err != nil:
 		l.end(c, &l.stats.reset)
 	}
 }
 
-// flush sends what is pending.
+// flush sends the pending data.
 func (l *loop) flush(c *conn) {
 	n, err := c.Write(c.pending.rest)
 	l.stats.sent += int64(n)
@@ -104,9 +104,9 @@ func (l *loop) flush(c *conn) {
 	}
 }
 
-// finish closes the sending half, and leaves it to the client to close the other: what it
-// still sends is read and thrown away, since closing beside unread data would be a reset,
-// with which the client could lose what is under way to it.
+// finish closes the sending half and lets the client close the other. Data that the client
+// still sends is read and discarded: closing a socket with unread data resets the
+// connection, and the client could lose data that is on its way to it.
 func (l *loop) finish(c *conn) {
 	c.finishing = true
 	if c.CloseWrite() != nil {
@@ -114,7 +114,7 @@ func (l *loop) finish(c *conn) {
 	}
 }
 
-// watch changes what the connection waits for.
+// watch changes the interest of the connection.
 func (l *loop) watch(c *conn, in epore.Interest) {
 	l.must(l.registry.Reregister(c.Conn, epore.Token(c.token), in))
 }

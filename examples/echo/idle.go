@@ -2,24 +2,24 @@ package main
 
 import "time"
 
-// idleList has the connections in the order of their last activity, so that those whose
-// time is over stand first. Moving one to the end is a matter of a few pointers.
+// idleList is a linked list of the connections in the order of their last activity. The
+// expired ones come first, and moving one to the end changes only a few pointers.
 type idleList struct {
-	after       time.Duration // 0: no connection is ever idle
+	after       time.Duration // 0: connections never expire
 	first, last *conn
 	time        time.Duration // of the last call of now
 }
 
 var begin = time.Now()
 
-// now reads the clock, once for a batch of events.
+// now reads the clock, once for each batch of events.
 func (l *idleList) now() {
 	if l.after > 0 {
 		l.time = time.Since(begin)
 	}
 }
 
-// add appends a connection, and says whether it is the only one.
+// add appends a connection, and reports whether it is the only one.
 func (l *idleList) add(c *conn) (only bool) {
 	if l.after == 0 {
 		return false
@@ -35,7 +35,7 @@ func (l *idleList) add(c *conn) (only bool) {
 	return l.first == c
 }
 
-// remove takes a connection out, if it is in.
+// remove removes a connection, if the list contains it.
 func (l *idleList) remove(c *conn) {
 	if c.before == nil && l.first != c {
 		return
@@ -53,7 +53,7 @@ func (l *idleList) remove(c *conn) {
 	c.before, c.after = nil, nil
 }
 
-// touch notes that something was received or sent.
+// touch records that data was received or sent.
 func (l *idleList) touch(c *conn) {
 	if l.after == 0 {
 		return
@@ -65,7 +65,7 @@ func (l *idleList) touch(c *conn) {
 	c.last = l.time
 }
 
-// expired returns a connection whose time is over, or nil.
+// expired returns a connection that has expired, or nil.
 func (l *idleList) expired() *conn {
 	if c := l.first; c != nil && l.time-c.last >= l.after {
 		return c
@@ -73,7 +73,7 @@ func (l *idleList) expired() *conn {
 	return nil
 }
 
-// next returns how long it is until the first one's time is over.
+// next returns the time until the first connection expires.
 func (l *idleList) next() (time.Duration, bool) {
 	if l.first == nil {
 		return 0, false

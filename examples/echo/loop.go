@@ -9,9 +9,8 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// The tokens of a loop. Those of connections are their places in loop.conns, which a
-// connection leaves when it is closed: no event of it comes after that, so that the next
-// one can have it.
+// The tokens of a loop. The token of a connection is its index in loop.conns. The index is
+// free again when the connection is closed: none of its events arrives after that.
 const (
 	listenerToken epore.Token = 1<<32 + iota
 	stopToken
@@ -21,41 +20,40 @@ const (
 )
 
 const (
-	// batch is how many events a Poll returns at most.
+	// batch is the maximum number of events that a Poll returns.
 	batch = 256
-	// readSize is how much is read at once, and so what a connection may have pending.
+	// readSize is the maximum number of bytes of one read, and so of pending data.
 	readSize = 64 << 10
-	// acceptMost is how many connections are accepted before others get their turn.
+	// acceptMost is the number of connections to accept before other events get their turn.
 	acceptMost = 64
-	// resumeAfter is how long no connection is accepted, unless one is closed, when that
-	// failed.
+	// resumeAfter is the pause after a failed Accept, unless a connection is closed before.
 	resumeAfter = 100 * time.Millisecond
 )
 
-// loop serves connections, with one goroutine.
+// loop serves connections with one goroutine.
 type loop struct {
 	poll     *epore.Poll
 	registry *epore.Registry
 	listener *socket.Listener
 	addr     net.Addr
-	stop     *epore.Waker // from other goroutines
+	stop     *epore.Waker // used by other goroutines
 
 	conns []*conn  // by token; nil: free
-	free  []uint32 // those that are
+	free  []uint32 // the free tokens
 	live  int
-	buf   []byte // for what is read, of whichever connection
+	buf   []byte // read buffer, shared by all connections
 	idle  idleList
 
 	idleTimer, resumeTimer, graceTimer *epore.Timer
 
-	paused   bool // accepting
+	paused   bool // accepting is paused
 	stopping bool
 	grace    time.Duration
 	failed   error // ends the loop
 	stats    statistics
 }
 
-// newLoop opens what a loop needs.
+// newLoop opens a loop's Poll, listener, waker and timers.
 func newLoop(cfg config, addr string, opts []socket.Option, newPoll func() (*epore.Poll, error)) (*loop, error) {
 	l := &loop{buf: make([]byte, readSize), grace: cfg.grace}
 	l.idle.after = cfg.idle
@@ -90,7 +88,7 @@ func (l *loop) open(addr string, opts []socket.Option, newPoll func() (*epore.Po
 	return err
 }
 
-// close closes everything that is open.
+// close closes all that the loop has open.
 func (l *loop) close() error {
 	for _, c := range l.conns {
 		if c != nil {
@@ -107,8 +105,8 @@ func (l *loop) close() error {
 	return err
 }
 
-// run is the loop. It returns nil when it was stopped and all is sent, or the time for
-// that is over.
+// run is the event loop. It returns nil when the loop was stopped and all data is sent, or
+// the time for that is over.
 func (l *loop) run() error {
 	events := epore.NewEvents(batch)
 	for l.failed == nil && (!l.stopping || l.live > 0) {
@@ -127,7 +125,7 @@ func (l *loop) run() error {
 			case resumeToken:
 				l.resume()
 			case graceToken:
-				return nil // close closes those that are left
+				return nil // close closes the remaining connections
 			default:
 				l.serve(l.conns[ev.Token])
 			}
@@ -136,9 +134,9 @@ func (l *loop) run() error {
 	return l.failed
 }
 
-// accept takes the connections that wait. When that fails, most likely for want of
-// descriptors, they go on waiting, and nothing is accepted until a connection is closed
-// or some time has passed: the listener stays readable, so that the loop would spin.
+// accept accepts the waiting connections. It fails most likely because the process is out
+// of descriptors. The listener then stays readable, and the loop would spin. So accepting
+// pauses until a connection is closed or resumeAfter has passed.
 func (l *loop) accept() {
 	for range acceptMost {
 		s, err := l.listener.Accept()
@@ -166,10 +164,10 @@ func (l *loop) accept() {
 	}
 }
 
-// must ends the loop if err says that it cannot go on.
+// must ends the loop if err is not nil.
 func (l *loop) must(err error) { l.failed = errors.Join(l.failed, err) }
 
-// newToken returns a free place in conns.
+// newToken returns a free index in conns.
 func (l *loop) newToken() (token uint32) {
 	if n := len(l.free); n > 0 {
 		token, l.free = l.free[n-1], l.free[:n-1]
@@ -179,7 +177,7 @@ func (l *loop) newToken() (token uint32) {
 	return uint32(len(l.conns) - 1)
 }
 
-// resume accepts again.
+// resume ends a pause of accepting.
 func (l *loop) resume() {
 	if l.paused && !l.stopping {
 		l.paused = false
@@ -187,7 +185,7 @@ func (l *loop) resume() {
 	}
 }
 
-// end closes a connection, which deregisters it, and counts why.
+// end closes a connection, which also deregisters it, and counts the reason.
 func (l *loop) end(c *conn, why *int) {
 	*why++
 	_ = c.Close()
@@ -199,7 +197,7 @@ func (l *loop) end(c *conn, why *int) {
 	l.resume()
 }
 
-// closeIdle closes the connections whose time is over.
+// closeIdle closes the connections that have expired.
 func (l *loop) closeIdle() {
 	for c := l.idle.expired(); c != nil; c = l.idle.expired() {
 		l.end(c, &l.stats.idle)
@@ -209,8 +207,8 @@ func (l *loop) closeIdle() {
 	}
 }
 
-// beginToStop closes the listener, and the sending half of the connections that are owed
-// nothing.
+// beginToStop closes the listener, and the sending half of each connection without pending
+// data.
 func (l *loop) beginToStop() {
 	if l.stopping {
 		return

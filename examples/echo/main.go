@@ -1,20 +1,23 @@
-// Echo is a TCP server that sends back what it receives, to any number of clients, with
-// one goroutine and one Poll for all of them, or for each of several loops.
+// Echo is a TCP server that sends back all data that it receives. One goroutine and one
+// Poll serve all clients, or several loops with a goroutine and a Poll each.
 //
 //	$ go run github.com/epore/epore/examples/echo -addr 127.0.0.1:7777
-//	listening on 127.0.0.1:7777, 1 loop (epoll); ^C ends it
+//	listening on 127.0.0.1:7777, 1 loop (epoll); ^C stops it
 //	^C
 //	3 connections in 12.417s: 2 ended by the client, 1 idle
 //	24576 bytes received, 24576 sent
 //
-// What is to be seen here: loop.go is a loop over events, level-triggered, that accepts,
-// serves and closes; conn.go is what becomes of a connection when its client reads more
-// slowly than it writes; idle.go closes those that say nothing. With -loops N there are N
-// loops with a listener each, among which the system spreads the connections; not so on
-// Windows, which has one loop. With -block a loop waits in the kernel, on a thread of its
-// own if its queue belongs to one: server.go.
+// Where to look:
 //
-// All flags: -h.
+//   - loop.go is a level-triggered event loop that accepts, serves and closes connections;
+//   - conn.go applies back-pressure to a client that reads more slowly than it writes;
+//   - idle.go keeps the order in which idle connections expire;
+//   - server.go runs the loops. With -loops N, each of N loops has a listener, and the
+//     system distributes the connections among them. Windows supports one loop only. With
+//     -block a loop waits in the kernel, and is locked to its thread if the queue
+//     requires that.
+//
+// The flag -h prints all flags.
 package main
 
 import (
@@ -31,8 +34,8 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the whole program. It returns the exit status: 0, 1 when something failed, 2
-// when args make no sense.
+// run runs the program and returns its exit status: 0 for success, 1 if something failed, 2
+// if args are invalid.
 func run(args []string, stdout, stderr io.Writer) int {
 	cfg, err := parseFlags(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -53,7 +56,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// serve runs the server until it is interrupted, and prints what it did.
+// serve runs the server until it is interrupted, and prints a summary.
 func serve(cfg config, out io.Writer, interrupts <-chan os.Signal) error {
 	strategy := epore.Park
 	if cfg.block {
@@ -63,7 +66,7 @@ func serve(cfg config, out io.Writer, interrupts <-chan os.Signal) error {
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(out, "listening on %s, %s (%s); ^C ends it\n", s.addr(), count(cfg.loops, "loop"), s.loops[0].poll.Backend()); err != nil {
+	if _, err := fmt.Fprintf(out, "listening on %s, %s (%s); ^C stops it\n", s.addr(), count(cfg.loops, "loop"), s.loops[0].poll.Backend()); err != nil {
 		s.stop()
 		return errors.Join(err, s.wait())
 	}

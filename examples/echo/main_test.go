@@ -23,14 +23,14 @@ import (
 	"github.com/epore/epore/backend/backendtest"
 )
 
-// queues are those to test on, beside that of New, by name.
+// queues are the queues to test in addition to that of New, by name.
 var queues = map[string]func() backend.Backend{}
 
-// eachQueue runs a test on each.
+// eachQueue runs a test on each queue.
 func eachQueue(t *testing.T, run func(t *testing.T, newPoll func() (*epore.Poll, error))) {
 	try := func(name string, newPoll func() (*epore.Poll, error)) {
 		t.Run(name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t, "every byte comes back")
+			stop := backendtest.Watchdog(t, "every byte is echoed")
 			defer stop()
 			p, err := newPoll()
 			if errors.Is(err, errors.ErrUnsupported) {
@@ -44,7 +44,7 @@ func eachQueue(t *testing.T, run func(t *testing.T, newPoll func() (*epore.Poll,
 	try("New", func() (*epore.Poll, error) { return epore.New() })
 	for name, queue := range queues {
 		try(name, func() (*epore.Poll, error) { return epore.NewWith(queue()) })
-		if name == "io_uring" { // which is then of one thread
+		if name == "io_uring" { // with Block, its ring belongs to one thread
 			try(name+", Block", func() (*epore.Poll, error) {
 				return epore.NewWith(queue(), epore.WithStrategy(epore.Block))
 			})
@@ -52,7 +52,7 @@ func eachQueue(t *testing.T, run func(t *testing.T, newPoll func() (*epore.Poll,
 	}
 }
 
-// serving starts a server that is stopped when the test ends.
+// serving starts a server and stops it when the test ends.
 func serving(t *testing.T, cfg config, newPoll func() (*epore.Poll, error)) *server {
 	t.Helper()
 	if cfg.addr == "" {
@@ -82,15 +82,15 @@ func dial(t testing.TB, addr string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// client is what a client of the flood does.
+// client is a client of the flood.
 type client struct {
 	number int
-	resets bool // breaks off in the middle
+	resets bool // resets the connection at a random point
 	slow   bool // reads slowly
 	rng    *rand.Rand
 }
 
-// stream is the bytes of a client, different from those of all others.
+// stream returns the client's bytes, which differ from those of every other client.
 func (c *client) stream(n int) []byte {
 	b := make([]byte, n)
 	seed := [32]byte{byte(c.number), byte(c.number >> 8), 1}
@@ -98,8 +98,9 @@ func (c *client) stream(n int) []byte {
 	return b
 }
 
-// run sends the stream, in pieces of random sizes and with random pauses, and compares
-// what comes back. It returns an error unless every byte did, and then the end.
+// run sends the stream in pieces of random sizes with random pauses, and compares it with
+// the echo. It returns an error unless every byte is echoed, followed by the end of the
+// stream.
 func (c *client) run(addr string, gate *sync.WaitGroup) error {
 	conn, err := net.Dial("tcp", addr)
 	gate.Done()
@@ -133,10 +134,10 @@ func (c *client) run(addr string, gate *sync.WaitGroup) error {
 		if err != nil {
 			sendErr := <-sent
 			if c.resets {
-				return nil // whatever it was
+				return nil // any error is right
 			}
 			if err != io.EOF || got != size || sendErr != nil {
-				return fmt.Errorf("client %d: %d of %d bytes came back: %w, %w", c.number, got, size, err, sendErr)
+				return fmt.Errorf("client %d: %d of %d bytes echoed: %w, %w", c.number, got, size, err, sendErr)
 			}
 			return nil
 		}
@@ -146,7 +147,7 @@ func (c *client) run(addr string, gate *sync.WaitGroup) error {
 	}
 }
 
-// send sends data, up to cut, where it resets the connection.
+// send sends data. If cut is not negative, it stops there and resets the connection.
 func (c *client) send(conn *net.TCPConn, data []byte, cut int, rng *rand.Rand) error {
 	end := len(data)
 	if cut >= 0 {
@@ -169,10 +170,10 @@ func (c *client) send(conn *net.TCPConn, data []byte, cut int, rng *rand.Rand) e
 	return conn.CloseWrite()
 }
 
-// pause lets others go first, for a moment.
+// pause sleeps for up to two milliseconds, to vary the order of events.
 func pause(rng *rand.Rand) { time.Sleep(time.Duration(rng.IntN(2000)) * time.Microsecond) }
 
-// flood has n clients at once.
+// flood runs n clients at once.
 func flood(t *testing.T, addr string, n int) {
 	t.Helper()
 	var all, gate sync.WaitGroup
@@ -191,19 +192,19 @@ func flood(t *testing.T, addr string, n int) {
 	}
 }
 
-// affordable is how many connections, with both ends here, of the wanted ones the limit
-// of descriptors allows.
+// affordable returns how many of the wanted connections the descriptor limit allows, with
+// both ends in this process.
 func affordable(t *testing.T, wanted int) int {
 	n := min(wanted, descriptors()/2-50)
 	t.Logf("reached %d connections of %d wanted", n, wanted)
 	return n
 }
 
-func TestFlood(t *testing.T) {
+func TestEcho_Flood(t *testing.T) {
 	eachQueue(t, func(t *testing.T, newPoll func() (*epore.Poll, error)) {
 		n := affordable(t, 1000)
 		if strings.Contains(t.Name(), "kqueue") {
-			n = min(n, 150) // what is quick on a kernel is not on a simulated one
+			n = min(n, 150) // a simulated kernel is slow
 		}
 		s := serving(t, config{idle: time.Minute, grace: time.Second}, newPoll)
 		flood(t, s.addr(), n)
@@ -217,7 +218,7 @@ func TestFlood(t *testing.T) {
 	})
 }
 
-func TestFloodOfSeveralLoops(t *testing.T) {
+func TestEcho_FloodOfSeveralLoops(t *testing.T) {
 	const loops = 3
 	s := serving(t, config{loops: loops, grace: time.Second}, func() (*epore.Poll, error) { return epore.New() })
 	n := affordable(t, 300)
@@ -228,23 +229,23 @@ func TestFloodOfSeveralLoops(t *testing.T) {
 	for _, l := range s.loops {
 		sum += l.stats.accepted
 		if runtime.GOOS == "linux" {
-			require.NotZero(t, l.stats.accepted, "the system spreads them")
+			require.NotZero(t, l.stats.accepted, "the system distributes connections among the loops")
 		}
 	}
 	require.Equal(t, n, sum)
 }
 
-// A client that never reads is told to stop writing, and gets all in the end.
-func TestSlowReader(t *testing.T) {
+// A client that does not read is made to stop writing, and gets all its data once it reads.
+func TestEcho_SlowReader(t *testing.T) {
 	eachQueue(t, func(t *testing.T, newPoll func() (*epore.Poll, error)) {
 		s := serving(t, config{}, newPoll)
 		c := dial(t, s.addr())
-		const much = 200 << 20 // more than all buffers of the system together
+		const much = 200 << 20 // more than all buffers hold
 		chunk := (&client{number: 9}).stream(1 << 20)
 		sent := 0
 		for sent < much {
-			// Nothing moves for this long, so the buffers are full; or the machine is slow,
-			// then the test sees less of it.
+			// If nothing moves for this long, the buffers are full. On a slow machine the test
+			// may stop earlier, and then checks less.
 			require.NoError(t, c.SetWriteDeadline(time.Now().Add(200*time.Millisecond)))
 			n, err := c.Write(chunk[sent%len(chunk):])
 			sent += n
@@ -253,7 +254,7 @@ func TestSlowReader(t *testing.T) {
 				break
 			}
 		}
-		require.Less(t, sent, much, "the server takes everything, and keeps it")
+		require.Less(t, sent, much, "the server must not buffer without bound")
 		t.Logf("%d KiB in buffers", sent>>10)
 		require.NoError(t, c.CloseWrite())
 		got := 0
@@ -275,10 +276,10 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
-func TestIdleConnectionsAreClosed(t *testing.T) {
+func TestEcho_ClosesIdleConnections(t *testing.T) {
 	eachQueue(t, func(t *testing.T, newPoll func() (*epore.Poll, error)) {
-		// On a machine that stalls for longer than the idle time the busy client is idle,
-		// too. Then a longer time has to show the difference.
+		// On a machine that stalls for longer than the idle time, the busy client is idle as
+		// well. Then try again with a longer time.
 		for idle := 100 * time.Millisecond; ; idle *= 4 {
 			s := serving(t, config{idle: idle, grace: time.Second}, newPoll)
 			began := time.Now()
@@ -311,15 +312,15 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	})
 }
 
-// What is pending when the server ends is still sent, and only then comes the end.
-func TestStoppingSendsWhatIsPending(t *testing.T) {
+// When the server stops, it sends pending data before the end of the stream.
+func TestEcho_StopSendsPendingData(t *testing.T) {
 	eachQueue(t, func(t *testing.T, newPoll func() (*epore.Poll, error)) {
 		s := serving(t, config{grace: time.Minute}, newPoll)
 		c, bystander := dial(t, s.addr()), dial(t, s.addr())
 		_, err := bystander.Write([]byte("x"))
 		require.NoError(t, err)
 		_, err = bystander.Read(make([]byte, 1))
-		require.NoError(t, err, "so that it is accepted")
+		require.NoError(t, err, "the connection is accepted before the server stops")
 		data := (&client{number: 5}).stream(100 << 20)
 		require.NoError(t, c.SetWriteDeadline(time.Now().Add(300*time.Millisecond)))
 		sent, err := c.Write(data)
@@ -329,18 +330,18 @@ func TestStoppingSendsWhatIsPending(t *testing.T) {
 		require.Equal(t, io.EOF, err)
 		require.NoError(t, bystander.Close())
 		got, err := io.ReadAll(c)
-		require.NoError(t, err, "the end is no reset")
+		require.NoError(t, err, "the end of the stream, not a reset")
 		require.NotEmpty(t, got)
 		require.LessOrEqual(t, len(got), sent)
 		require.True(t, bytes.Equal(data[:len(got)], got))
 		require.NoError(t, c.Close())
 		require.NoError(t, s.wait())
-		require.Equal(t, s.loops[0].stats.received, int64(len(got)+1), "all that was received was sent")
+		require.Equal(t, s.loops[0].stats.received, int64(len(got)+1), "everything received was sent")
 	})
 }
 
-// The time for that is not without end.
-func TestStoppingEnds(t *testing.T) {
+// A stopping server waits for clients no longer than its grace period.
+func TestEcho_StopEndsAfterGrace(t *testing.T) {
 	s := serving(t, config{grace: 50 * time.Millisecond}, func() (*epore.Poll, error) { return epore.New() })
 	c := dial(t, s.addr())
 	_, err := c.Write([]byte("x"))
@@ -354,14 +355,14 @@ func TestStoppingEnds(t *testing.T) {
 	require.Equal(t, 1, s.loops[0].stats.stopped)
 }
 
-func TestSenselessFlags(t *testing.T) {
+func TestEcho_InvalidFlags(t *testing.T) {
 	for want, args := range map[string][]string{
 		"flag provided but not defined: -nonsense": {"-nonsense"},
 		`unexpected argument "stray"`:              {"stray"},
-		"-loops 0: it must be":                     {"-loops", "0"},
-		"-loops 1025: it must be":                  {"-loops", "1025"},
-		"-idle -1s: it must not be":                {"-idle", "-1s"},
-		"-grace -1s: it must not be":               {"-grace", "-1s"},
+		"-loops 0: must be":                        {"-loops", "0"},
+		"-loops 1025: must be":                     {"-loops", "1025"},
+		"-idle -1s: must be":                       {"-idle", "-1s"},
+		"-grace -1s: must be":                      {"-grace", "-1s"},
 	} {
 		var stdout, stderr strings.Builder
 		require.Equal(t, 2, run(args, &stdout, &stderr))

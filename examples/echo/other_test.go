@@ -2,5 +2,5 @@
 
 package main
 
-// descriptors is how many this process may have.
+// descriptors returns how many descriptors this process may have.
 func descriptors() int { return 1 << 20 }

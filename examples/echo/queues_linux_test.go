@@ -9,7 +9,7 @@ import (
 	"github.com/epore/epore/internal/kqsim"
 )
 
-// Beside the queue of New: the others of this system, and a simulated kqueue.
+// All queues of this system, and kqueue on simulated kernels.
 func init() {
 	queues["epoll"] = func() backend.Backend { return epoll.New() }
 	queues["io_uring"] = func() backend.Backend { return iouring.New() }

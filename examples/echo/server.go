@@ -12,17 +12,17 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// server is some loops that listen on one address.
+// server is one or more loops that listen on the same address.
 type server struct {
 	loops   []*loop
 	began   time.Time
 	running sync.WaitGroup
-	errs    []error       // of each loop, when it has ended
-	failed  chan struct{} // closed when one has failed
+	errs    []error       // of each loop, once it has ended
+	failed  chan struct{} // closed when a loop has failed
 	failing sync.Once
 }
 
-// start opens the loops and begins to serve.
+// start opens the loops and starts to serve.
 func start(cfg config, newPoll func() (*epore.Poll, error)) (*server, error) {
 	s := &server{began: time.Now(), errs: make([]error, cfg.loops), failed: make(chan struct{})}
 	var opts []socket.Option
@@ -42,11 +42,11 @@ func start(cfg config, newPoll func() (*epore.Poll, error)) (*server, error) {
 			return nil, err
 		}
 		s.loops = append(s.loops, l)
-		addr = s.addr() // if the port was 0, the others get the one that was found
+		addr = s.addr() // if the port was 0, the other loops use the one that was chosen
 	}
 	for i, l := range s.loops {
 		s.running.Go(func() {
-			if l.poll.Capabilities().OneThread { // the first one that polls
+			if l.poll.Capabilities().OneThread { // only the thread of the first Poll may poll
 				runtime.LockOSThread()
 				defer runtime.UnlockOSThread()
 			}
@@ -62,26 +62,26 @@ func start(cfg config, newPoll func() (*epore.Poll, error)) (*server, error) {
 // addr returns the address that the server listens on.
 func (s *server) addr() string { return s.loops[0].addr.String() }
 
-// stop has the loops end: no new connections, and what clients are still to get is sent.
+// stop makes the loops end. They accept no new connections, and send the pending data.
 func (s *server) stop() {
 	for _, l := range s.loops {
-		_ = l.stop.Wake() // it fails for a loop that has ended
+		_ = l.stop.Wake() // fails for a loop that has ended
 	}
 }
 
-// wait returns when all loops have ended, and why if not by stop.
+// wait waits until all loops have ended. It returns the errors of those that failed.
 func (s *server) wait() error {
 	s.running.Wait()
 	return errors.Join(s.errs...)
 }
 
-// statistics are what a loop counts.
+// statistics are the counters of a loop.
 type statistics struct {
 	accepted, ended, reset, idle, stopped, pauses int
 	received, sent                                int64
 }
 
-// summary says what the server did. After wait.
+// summary describes what the server did. Call it after wait.
 func (s *server) summary() string {
 	var sum statistics
 	for _, l := range s.loops {
@@ -101,21 +101,21 @@ func (s *server) summary() string {
 		}
 	}
 	add(sum.ended, "ended by the client")
-	add(sum.reset, "broken off")
+	add(sum.reset, "reset")
 	add(sum.idle, "idle")
-	add(sum.stopped, "closed at the end")
+	add(sum.stopped, "closed by the server")
 	text := fmt.Sprintf("%s in %.3fs", count(sum.accepted, "connection"), time.Since(s.began).Seconds())
 	if len(how) > 0 {
 		text += ": " + strings.Join(how, ", ")
 	}
 	text += fmt.Sprintf("\n%d bytes received, %d sent\n", sum.received, sum.sent)
 	if sum.pauses > 0 {
-		text += fmt.Sprintf("accepting was paused %s: out of descriptors?\n", count(sum.pauses, "time"))
+		text += fmt.Sprintf("accepting was paused %s, probably because descriptors ran out\n", count(sum.pauses, "time"))
 	}
 	return text
 }
 
-// count is "1 loop", "2 loops".
+// count formats a count: "1 loop", "2 loops".
 func count(n int, what string) string {
 	if n != 1 {
 		what += "s"

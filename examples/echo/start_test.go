@@ -14,7 +14,7 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-func TestStartFails(t *testing.T) {
+func TestEcho_StartFails(t *testing.T) {
 	newPoll := func() (*epore.Poll, error) { return epore.New() }
 	s := serving(t, config{}, newPoll)
 	_, err := start(config{addr: s.addr(), loops: 1}, newPoll)
@@ -22,7 +22,7 @@ func TestStartFails(t *testing.T) {
 	_, err = start(config{addr: "localhost:0", loops: 1}, newPoll)
 	require.ErrorContains(t, err, "resolve it first")
 	loops := 3
-	if runtime.GOOS == "windows" { // which has one
+	if runtime.GOOS == "windows" { // supports one loop only
 		loops = 1
 	}
 	var opened atomic.Int32

@@ -22,7 +22,8 @@ import (
 	"github.com/epore/epore/backend/backendtest"
 )
 
-// In the environment: makes the test binary the program, with so many descriptors.
+// Environment variables. With asProgram, the test binary runs the program instead of the
+// tests; withLimit sets its descriptor limit.
 const (
 	asProgram = "EPORE_TEST_RUN_ECHO"
 	withLimit = "EPORE_TEST_DESCRIPTORS"
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// descriptors is how many this process may have.
+// descriptors returns how many descriptors this process may have.
 func descriptors() int {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) != nil {
@@ -60,7 +61,7 @@ func setDescriptors(n int) {
 
 func setLimit[T ~int64 | ~uint64](field *T, n int) { *field = T(n) }
 
-// program runs the real program and returns its address.
+// program starts the program in a separate process and returns its address.
 func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr string, out *bufio.Reader) {
 	t.Helper()
 	p, err := epore.New()
@@ -69,12 +70,12 @@ func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr stri
 	}
 	require.NoError(t, err)
 	require.NoError(t, p.Close())
-	t.Cleanup(backendtest.Watchdog(t, "the program ends when it is told to"))
+	t.Cleanup(backendtest.Watchdog(t, "a signal ends the program"))
 	self, err := os.Executable()
 	require.NoError(t, err)
 	cmd = exec.CommandContext(t.Context(), self, args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", env,
-		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // else each run takes a second longer with -race
+		"GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0") // or each run takes a second longer with -race
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -87,7 +88,7 @@ func program(t *testing.T, env string, args ...string) (cmd *exec.Cmd, addr stri
 	return cmd, addr, out
 }
 
-func TestSignalsEndIt(t *testing.T) {
+func TestEcho_StopsOnSignal(t *testing.T) {
 	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		for _, args := range [][]string{nil, {"-loops", "2"}, {"-loops", "2", "-block"}} {
 			cmd, addr, out := program(t, "", args...)
@@ -103,13 +104,13 @@ func TestSignalsEndIt(t *testing.T) {
 			rest, err := io.ReadAll(out)
 			require.NoError(t, err)
 			require.NoError(t, cmd.Wait(), "exit status 0")
-			require.Regexp(t, `^1 connection in [0-9.]+s: 1 closed at the end\n4 bytes received, 4 sent\n$`, string(rest))
+			require.Regexp(t, `^1 connection in [0-9.]+s: 1 closed by the server\n4 bytes received, 4 sent\n$`, string(rest))
 		}
 	}
 }
 
-// With too few descriptors the clients wait, and all are served.
-func TestOutOfDescriptors(t *testing.T) {
+// With too few descriptors the clients wait, but all of them are served.
+func TestEcho_OutOfDescriptors(t *testing.T) {
 	cmd, addr, out := program(t, withLimit+"=40")
 	const clients = 120
 	var all, gate sync.WaitGroup
@@ -122,7 +123,7 @@ func TestOutOfDescriptors(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			gate.Wait() // all are connected, says the system; and the program has not that many
+			gate.Wait() // the system has connected all; the program has not accepted that many
 			if _, err := c.Write([]byte("ping")); err != nil {
 				t.Error(err)
 				return

@@ -14,8 +14,8 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-func TestInterruptEndsIt(t *testing.T) {
-	defer backendtest.Watchdog(t, "the program ends when it is told to")()
+func TestEcho_StopsOnInterrupt(t *testing.T) {
+	defer backendtest.Watchdog(t, "an interrupt ends the program")()
 	r, w := io.Pipe()
 	status := make(chan int, 1)
 	var stderr strings.Builder
@@ -39,13 +39,13 @@ func TestInterruptEndsIt(t *testing.T) {
 	require.NoError(t, c.Close())
 	rest, err := io.ReadAll(out)
 	require.NoError(t, err)
-	require.Regexp(t, `^1 connection in [0-9.]+s: 1 closed at the end\n4 bytes received, 4 sent\n$`, string(rest))
+	require.Regexp(t, `^1 connection in [0-9.]+s: 1 closed by the server\n4 bytes received, 4 sent\n$`, string(rest))
 	require.Zero(t, <-status)
 	require.Empty(t, stderr.String())
 }
 
-// Windows has nothing that spreads connections over listeners.
-func TestSeveralLoopsAreRefused(t *testing.T) {
+// Windows cannot distribute connections among listeners.
+func TestEcho_SeveralLoopsUnsupported(t *testing.T) {
 	var stdout, stderr strings.Builder
 	require.Equal(t, 1, run([]string{"-loops", "2"}, &stdout, &stderr))
 	require.Empty(t, stdout.String())
