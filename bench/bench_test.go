@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// filled returns results with a figure for everything that the plan measures; those of
-// Epore are half of the others'.
+// filled returns results with a figure for everything that the plan measures. Epore's
+// figures are half of the others.
 func filled() *results {
 	r := newResults()
 	for i := range cells {
@@ -38,7 +38,7 @@ func filled() *results {
 	return r
 }
 
-// A goal whose figure nobody measures would say so for ever.
+// A goal whose figure is never measured would report that forever.
 func TestGoalsAreMeasured(t *testing.T) {
 	r := filled()
 	for _, g := range goals {
@@ -78,7 +78,7 @@ func TestGoalsAreJudged(t *testing.T) {
 	}
 }
 
-// Figures of one round are compared with each other, and only they.
+// Ratios compare only figures of the same round.
 func TestRatio(t *testing.T) {
 	r := newResults()
 	for round, v := range []float64{10, 20, 40} {
@@ -140,7 +140,7 @@ func TestNamesOfThePlan(t *testing.T) {
 	}
 }
 
-// Everything is written, also with gaps, and what is missing is named.
+// The report is complete even with gaps, and names what is missing.
 func TestWrite(t *testing.T) {
 	r := filled()
 	r.missing["mio"] = "no cargo here"
@@ -202,7 +202,7 @@ func TestWrite(t *testing.T) {
 	}
 }
 
-// has says whether a picture has a colour.
+// has reports whether a picture contains a colour.
 func has(p image.Image, c color.Color) bool {
 	r, g, b, a := c.RGBA()
 	for y := range p.Bounds().Dy() {
@@ -234,7 +234,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-// What cannot be written is an error before anything is measured.
+// If the results cannot be written, the run fails before it measures anything.
 func TestNowhereToWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -253,7 +253,7 @@ func TestNowhereToWrite(t *testing.T) {
 	}
 }
 
-// A run that does not come to its end leaves the last one's results alone.
+// An incomplete run keeps the results of the previous one.
 func TestInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, "results.md")
@@ -284,7 +284,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// What a contestant prints that is no figure is an error, not left out.
+// Output of a contestant that is not a figure is an error.
 func TestFigures(t *testing.T) {
 	if list, err := figuresOf("ns 1.5\nbase 20\n"); err != nil || !slices.Equal(list, []figure{{"ns", 1.5}, {"base", 20}}) {
 		t.Error(list, err)
@@ -296,7 +296,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// The versions in the tables are those of the modules that are built.
+// The tables name the versions of the modules that are built.
 func TestMachine(t *testing.T) {
 	text := strings.Join(describeMachine(t.Context()), "\n")
 	for _, want := range append([]string{`Go: go1\.`, "system: Linux [0-9]", "processors: [0-9]"}, peers...) {

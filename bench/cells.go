@@ -12,8 +12,8 @@ type cell struct {
 	args  []string // for queues: MEASURE KEY=VALUE...; for servers: of the client
 	quick []string // instead of args in a quick run
 	kind  kind
-	// pinned runs the program on one processor, where no others of its threads have a
-	// part in what is measured.
+	// pinned runs the program on one processor. It is for measures in which only one
+	// thread of the program takes part.
 	pinned bool
 	only   []string // contestants; empty: all of the kind
 	rounds int      // at most so many; 0: all
@@ -30,7 +30,7 @@ const (
 // key names a figure of a cell.
 type key struct{ cell, contestant, name string }
 
-// The contestants of curves: the floor, what is Epore's, and the best of others.
+// The contestants of the curves: the floor, Epore, and the best of the others.
 var curves = []string{"c-epoll", "go-epoll", "epore-epoll", "epore-epoll-block", "epore-uring-block", "mio", "gnet-opt"}
 
 var cells = slices.Concat([]cell{
@@ -43,7 +43,7 @@ var cells = slices.Concat([]cell{
 	{id: "register", title: "registering and deregistering one of 1,000", pinned: true,
 		args: []string{"register"}, quick: []string{"register", "rounds=11"}},
 },
-	// The smallest takes many rounds to last.
+	// The smallest cell needs many rounds to take long enough.
 	byActive(1, 60000), byActive(8, 12000), byActive(256, 550),
 	byRegistered(100), byRegistered(1000), byRegistered(9000),
 	oneReadyOf(1), oneReadyOf(30), oneReadyOf(100), oneReadyOf(1000), oneReadyOf(9000),
@@ -70,7 +70,7 @@ var cells = slices.Concat([]cell{
 
 		echo(1, 64), echo(50, 64), echo(1000, 64), echo(5000, 64), echo(50, 4<<10), echo(50, 64<<10),
 		idleConnections(8000, 3, "memory of an idle TCP connection, of 8,000"),
-		// The client takes fewer, where descriptors end before its ports do.
+		// The client uses fewer if descriptors run out before ports do.
 		idleConnections(28000, 1, "memory of an idle TCP connection, of as many as the limits allow"),
 	})
 
@@ -80,16 +80,15 @@ func byActive(n, rounds int) []cell {
 		args: append(slices.Clone(args), fmt.Sprint("rounds=", rounds)), quick: append(slices.Clone(args), "rounds=110")}}
 }
 
-// byRegistered has the same sockets active in each round: what grows then is what the
-// queue has to do with the others, not what of them the processor must fetch anew.
+// byRegistered keeps the same sockets active in each round. So the growth is the queue's
+// work for the others, not the cache misses of touching them.
 func byRegistered(n int) []cell {
 	args := []string{"event", "mode=edge", "rotate=no", fmt.Sprint("registered=", n)}
 	return []cell{{id: fmt.Sprint("event-registered-", n), title: fmt.Sprintf("an event, edge-triggered: the same 64 active of %d", n), pinned: true, only: curves,
 		args: args, quick: append(slices.Clone(args), "rounds=110")}}
 }
 
-// oneReadyOf is a look that finds one of n. Queues but that of poll(2) do not ask the
-// others.
+// oneReadyOf is a wait that finds one ready socket of n. Only poll(2) examines the others.
 func oneReadyOf(n int) []cell {
 	args := []string{"ready", "active=1", fmt.Sprint("registered=", n)}
 	return []cell{{id: fmt.Sprint("look-", n), title: fmt.Sprintf("a look that finds one ready of %d", n), pinned: true,
@@ -115,7 +114,7 @@ func idleConnections(n, rounds int, title string) cell {
 	return cell{id: fmt.Sprint("idle-", n), title: title, kind: idle, args: args(n), quick: args(min(n, 100)), rounds: rounds}
 }
 
-// takesPart says whether a contestant is one of the cell's.
+// takesPart reports whether a contestant takes part in the cell.
 func (c *cell) takesPart(k *contestant) bool {
 	return (c.kind != queue) == k.server && (len(c.only) == 0 || slices.Contains(c.only, k.id))
 }

@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// contestant is one library, on one of its settings.
+// contestant is one library in one configuration.
 type contestant struct {
 	id    string // in the results
 	title string // for people
-	// make are the commands that build the program; {bin} is where. Contestants with
-	// the same commands share it.
+	// make are the commands that build the program in {bin}. Contestants with the same
+	// commands share the program.
 	program string
 	make    []string
 	args    []string // of each run, after those of the measure
@@ -30,7 +30,7 @@ func cc(program, source string, libs ...string) []string {
 	return append([]string{"cc", "-O2", "-o", "{bin}/" + program, source, "-pthread", "-lm"}, libs...)
 }
 
-// Debian has the sources of mio where cargo can be told to find them.
+// Debian installs the sources of mio; cargo is told where.
 var cargo = []string{"cargo", "build", "--quiet", "--release", "--offline", "--manifest-path", "contestants/mio/Cargo.toml", "--target-dir", "{bin}/mio-target",
 	"--config", `source.crates-io.replace-with="debian"`, "--config", `source.debian.directory="/usr/share/cargo/registry"`}
 
@@ -77,8 +77,8 @@ func title(id string) string {
 	return id
 }
 
-// build builds all programs. What cannot be built is missing in the results, with the
-// reason, except the project's own.
+// build builds all programs. The results list those that cannot be built as missing, with
+// the reason. For Epore's programs that is an error.
 func build(ctx context.Context, bin string, r *results, out io.Writer) error {
 	if err := command(ctx, bin, cc(client, "servers/c/client.c")); err != nil {
 		r.missing[client] = "all servers are missing, for want of the client: " + err.Error()
@@ -104,7 +104,7 @@ func build(ctx context.Context, bin string, r *results, out io.Writer) error {
 	return nil
 }
 
-// command runs a command that builds something.
+// command runs a build command.
 func command(ctx context.Context, bin string, args []string) error {
 	for i, a := range args {
 		args[i] = strings.ReplaceAll(a, "{bin}", bin)

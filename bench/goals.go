@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// goal is what a figure of Epore should be.
+// goal is a target for a figure of Epore.
 type goal struct {
 	id, what string
 	limit    float64
@@ -18,7 +18,7 @@ func versus(cell, contestant, other, name string) func(*results) (spread, bool) 
 	return func(r *results) (spread, bool) { return r.ratio(cell, contestant, other, name, name) }
 }
 
-// versusBest is the ratio to the fastest of others, which is the greatest of all ratios.
+// versusBest is the ratio to the fastest other contestant, which is the greatest ratio.
 func versusBest(cell, contestant, name string, others ...string) func(*results) (spread, bool) {
 	return func(r *results) (worst spread, found bool) {
 		for _, o := range others {
@@ -53,7 +53,7 @@ func flat(contestant string) func(*results) (spread, bool) {
 	}
 }
 
-// none is the greatest of the counts of allocations.
+// none is the greatest number of allocations.
 func none(contestant string) func(*results) (spread, bool) {
 	return func(r *results) (most spread, found bool) {
 		for _, name := range []string{"poll", "wait", "event", "register", "wake"} {
@@ -65,7 +65,7 @@ func none(contestant string) func(*results) (spread, bool) {
 	}
 }
 
-// dearer is by how much waking a Poll takes longer than a channel does.
+// dearer is how much longer waking a Poll takes than a channel.
 func dearer(r *results) (spread, bool) {
 	var v []float64
 	for round, x := range r.figures[key{"wake-waiting", "epore-epoll", "ns"}] {
@@ -111,7 +111,7 @@ var goals = []goal{
 	{"G12", "threads for 1,000 waiting Polls", 16, value("threads", "epore-epoll", "threads")},
 }
 
-// goalsTable returns the goals beside what was reached.
+// goalsTable returns a table of the goals and the figures reached.
 func (r *results) goalsTable() string {
 	var b strings.Builder
 	b.WriteString("| goal | | at most | reached | |\n|---|---|---|---|---|\n")

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// anonymous returns the resident memory of a process, in bytes, that no file backs.
+// anonymous returns the resident anonymous memory of a process, in bytes.
 func anonymous(pid int) (int, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -33,7 +33,7 @@ func field(text []byte, name string) string {
 	return ""
 }
 
-// describeMachine returns what the figures depend on, a line each.
+// describeMachine describes the system that the figures depend on, in lines.
 func describeMachine(ctx context.Context) (lines []string) {
 	add := func(name, value string) {
 		if value = strings.TrimSpace(value); value != "" {
@@ -89,6 +89,6 @@ func describeMachine(ctx context.Context) (lines []string) {
 	return lines
 }
 
-// peers are the modules that are measured.
+// peers are the modules that Epore is compared with.
 var peers = []string{"github.com/panjf2000/gnet/v2", "github.com/cloudwego/netpoll", "github.com/lesismal/nbio",
 	"github.com/mailru/easygo", "github.com/smallnest/epoller"}

@@ -1,13 +1,13 @@
-// Bench measures Epore beside other event queues and servers, and writes down what it
-// found: a table, all single figures, and plots.
+// Bench compares Epore with other event queues and servers. It writes tables, every single
+// figure, and plots.
 //
-//	make bench                  in the folder above: the whole table, in less than 20 minutes
-//	go -C bench run . -quick    whether everything runs, in less than two
+//	make bench                  in the parent folder: everything, in less than 20 minutes
+//	go -C bench run . -quick    checks that everything runs, in less than two minutes
 //
-// Each contestant is a program of its own. They take turns: every one runs once in a
-// round, next to those that it is compared with, and medians over the rounds are what
-// counts. README.md says how the contestants are run; docs/benchmarks.md what the
-// figures mean. It runs on Linux.
+// Each contestant is a separate program. They take turns: in each round every contestant
+// runs once, next to those that it is compared with. The result is the median over the
+// rounds. README.md describes how the contestants run, and docs/benchmarks.md explains the
+// figures. Bench runs on Linux.
 package main
 
 import (
@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// config is what the flags say.
+// config holds the values of the flags.
 type config struct {
 	quick  bool
 	rounds int
@@ -48,15 +48,15 @@ type config struct {
 func parse(args []string) (*config, error) {
 	c := &config{}
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.BoolVar(&c.quick, "quick", false, "one round of little: shows that everything runs, the figures mean nothing")
-	fs.IntVar(&c.rounds, "rounds", 5, "how many `rounds`")
-	only := fs.String("only", "", "measure only what this regular `expression` matches: a measure, a contestant, or both as measure/contestant")
-	fs.StringVar(&c.out, "out", "", "the `folder` for results.md, results.csv and the plots; without it, and for the whole table, docs/benchmarks of this project, else a temporary folder")
+	fs.BoolVar(&c.quick, "quick", false, "run one short round to check that everything runs; the figures mean nothing")
+	fs.IntVar(&c.rounds, "rounds", 5, "number of `rounds`")
+	only := fs.String("only", "", "run only what this regular `expression` matches: a measure, a contestant, or both as measure/contestant")
+	fs.StringVar(&c.out, "out", "", "`folder` for results.md, results.csv and the plots (default: docs/benchmarks for a whole run, otherwise a temporary folder)")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
 	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q: there are only flags", fs.Arg(0))
+		return nil, fmt.Errorf("unexpected argument %q: only flags are allowed", fs.Arg(0))
 	}
 	var err error
 	if c.only, err = regexp.Compile(*only); err != nil {
@@ -93,7 +93,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	defer os.RemoveAll(bin)
 
-	// Now, not when all is measured, is the time to hear that it cannot be written.
+	// Fail before measuring, not after it, if the results cannot be written.
 	if err := writable(c.out, c.doc); err != nil {
 		return err
 	}
@@ -118,8 +118,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// writable says whether results could be written, and leaves what is there: it is that
-// of the last whole run, until there is another.
+// writable reports whether results can be written. It keeps the existing results, which are
+// valid until the next whole run has ended.
 func writable(dir, doc string) error {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err

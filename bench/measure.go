@@ -20,11 +20,11 @@ import (
 // statusMissing is the exit status of a contestant that does not have a measure.
 const statusMissing = 3
 
-// limit is how long one run may take at most: something hangs that takes longer.
+// limit is the maximum time of one run. A run that takes longer hangs.
 const limit = 2 * time.Minute
 
-// measureAll runs all cells, round by round, the contestants of a cell next to each
-// other and each time in another order.
+// measureAll runs all cells, round by round. The contestants of a cell run one after
+// another, in a different order each time.
 func measureAll(ctx context.Context, c *config, bin string, r *results, out io.Writer) error {
 	total, done := 0, 0
 	var plan [][]*contestant // by cell
@@ -79,8 +79,7 @@ func roundsOf(c *cell, rounds int) int {
 	return rounds
 }
 
-// progress prints the line that says where we are, in the place of the last one where
-// this is a terminal.
+// progress prints a line of progress. On a terminal it replaces the previous one.
 func progress(out io.Writer, what string, done, total int, since time.Duration) {
 	left := ""
 	if done > 0 {
@@ -150,14 +149,14 @@ func figuresOf(text string) (list []figure, err error) {
 	return list, nil
 }
 
-// start starts a command; pinned on the nth processor of those that we may use, or on
-// the last.
+// start starts a command. If pinned, it runs on the nth processor that this process may
+// use, or on the last.
 func start(cmd *exec.Cmd, pinned bool, nth int) error {
 	if !pinned {
 		return cmd.Start()
 	}
-	// A process gets the processors of the thread that starts it. The thread is not
-	// used again: it ends with its goroutine.
+	// A process inherits the processors of the thread that starts it. The thread is not
+	// reused: it ends with its goroutine.
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
@@ -184,14 +183,14 @@ func startOn(cmd *exec.Cmd, nth int) error {
 	return cmd.Start()
 }
 
-// server is a running one.
+// server is a running server.
 type server struct {
 	cmd     *exec.Cmd
 	address string
 	stderr  bytes.Buffer
 }
 
-// startServer starts a server on the first processor, and returns it when it listens.
+// startServer starts a server on the first processor and waits until it listens.
 func startServer(ctx context.Context, bin string, k *contestant) (*server, error) {
 	s := &server{cmd: exec.CommandContext(ctx, filepath.Join(bin, k.program), k.args...)}
 	s.cmd.Stderr = &s.stderr
@@ -215,13 +214,13 @@ func startServer(ctx context.Context, bin string, k *contestant) (*server, error
 	return s, nil
 }
 
-// end ends it: its data is in no file.
+// end kills the server. It keeps no data.
 func (s *server) end() {
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
 }
 
-// used returns the time of processors that the server took so far.
+// used returns the processor time that the server has used so far.
 func (s *server) used() (time.Duration, error) {
 	var ts unix.Timespec
 	clock := int32(^s.cmd.Process.Pid<<3 | 2) // clock_getcpuclockid(3)
@@ -229,7 +228,7 @@ func (s *server) used() (time.Duration, error) {
 	return time.Duration(ts.Nano()), err
 }
 
-// underLoad returns what a message costs the server, and what the client saw.
+// underLoad returns the server's cost of a message, and the client's figures.
 func underLoad(ctx context.Context, bin string, args []string, k *contestant) (list []figure, err error) {
 	s, err := startServer(ctx, bin, k)
 	if err != nil {
@@ -269,8 +268,9 @@ func underLoad(ctx context.Context, bin string, args []string, k *contestant) (l
 	return append(list, figure{"cpu", float64(to-from) / messages}, figure{"rate", messages / seconds}), nil
 }
 
-// load runs the client on the second processor, and calls each for its lines; release
-// ends its standard input, on which it waits when it only holds connections.
+// load runs the client on the second processor and calls each for every line of output.
+// release closes the client's standard input: a client that only holds connections waits
+// for that.
 func load(ctx context.Context, bin string, args []string, each func(line string, release func()) error) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, client), args...)
 	var stderr bytes.Buffer
@@ -296,8 +296,7 @@ func load(ctx context.Context, bin string, args []string, each func(line string,
 	return failed
 }
 
-// withIdle returns the memory of a server for each connection that does nothing, after
-// one message on each.
+// withIdle returns the server's memory for each idle connection, after one message on each.
 func withIdle(ctx context.Context, bin string, args []string, k *contestant) (list []figure, err error) {
 	s, err := startServer(ctx, bin, k)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 	"gonum.org/v1/plot/vg/vgimg"
 )
 
-// curve is a plot of one figure over a number: a line for each contestant.
+// curve is a plot of one figure over a parameter, with a line for each contestant.
 type curve struct {
 	file, title, x, y string
 	cells             []string
@@ -25,7 +25,7 @@ type curve struct {
 	only              []string
 }
 
-// bars are one figure of a cell, a bar for each contestant.
+// bars is a plot of one figure of a cell, with a bar for each contestant.
 type bars struct{ file, title, cell, name string }
 
 var allCurves = []curve{
@@ -51,7 +51,7 @@ var allBars = []bars{
 	{"idle", "Memory of an idle TCP connection, of 8,000 (bytes)", "idle-8000", "bytes"},
 }
 
-// Ours stand out.
+// Epore's lines stand out.
 var (
 	ours   = color.RGBA{R: 200, G: 60, B: 30, A: 255}
 	floor  = color.RGBA{A: 255}
@@ -65,7 +65,7 @@ func plain(id string) string { return strings.ReplaceAll(title(id), "**", "") }
 
 func isOurs(id string) bool { return strings.Contains(id, "epore") }
 
-// plot draws everything that there are figures for.
+// plot draws all plots that have figures.
 func (r *results) plot(dir string) error {
 	for _, c := range allCurves {
 		if err := r.plotCurve(dir, c); err != nil {
@@ -80,7 +80,7 @@ func (r *results) plot(dir string) error {
 	return nil
 }
 
-// marks are the numbers at an axis.
+// marks are the tick labels of an axis.
 type marks []float64
 
 func (m marks) Ticks(_, _ float64) (list []plot.Tick) {
@@ -142,7 +142,7 @@ func (r *results) plotCurve(dir string, c curve) error {
 	return save(p, 18*vg.Centimeter, 12*vg.Centimeter, filepath.Join(dir, c.file+".png"))
 }
 
-// save draws a plot with a margin: numbers at the end of an axis reach over it.
+// save draws a plot with a margin, because the last tick label extends past its axis.
 func save(p *plot.Plot, width, height vg.Length, path string) error {
 	const margin = vg.Centimeter / 2
 	p.Title.Padding = vg.Points(8)

@@ -10,7 +10,7 @@ import (
 // column is a figure of a cell in the tables.
 type column struct{ name, title string }
 
-// columns of each kind of cell, by the measure. The ratio is of the first.
+// columns are the columns of each kind of cell, by measure. The ratio is that of the first.
 func (c *cell) columns() []column {
 	switch {
 	case c.kind == serve:
@@ -33,7 +33,7 @@ func (c *cell) columns() []column {
 	return []column{{"ns", "ns"}}
 }
 
-// hasRatio says whether a row is compared with the first one.
+// hasRatio reports whether rows are compared with the first one.
 func (c *cell) hasRatio() bool {
 	return c.kind == serve || c.kind == queue && (c.columns()[0].name == "ns" || c.args[0] == "timers")
 }
@@ -64,7 +64,7 @@ func (r *results) markdown() string {
 	return b.String()
 }
 
-// absent says who and what is not in the tables.
+// absent lists the contestants and measures that are missing in the tables.
 func (r *results) absent(b *strings.Builder) {
 	for _, c := range contestants {
 		if why := r.missing[c.id]; why != "" {
@@ -129,10 +129,10 @@ func (r *results) table(b *strings.Builder, c *cell) {
 	}
 }
 
-// The marks between which a document has the table of goals.
+// The marks around the table of goals in a document.
 const beginMark, endMark = "<!-- begin: written by bench -->\n", "<!-- end -->"
 
-// around returns what a document has before and after the marks.
+// around returns the parts of a document before and after the marks.
 func around(path string) (before, after string, err error) {
 	old, err := os.ReadFile(path)
 	if err != nil {

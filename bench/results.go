@@ -14,7 +14,7 @@ import (
 	"github.com/epore/epore/bench/internal/measure"
 )
 
-// results are all that was measured.
+// results are all figures of a run.
 type results struct {
 	machine []string
 	began   time.Time
@@ -74,7 +74,7 @@ func (r *results) ratio(cell, contestant, other, name, otherName string) (spread
 	return spreadOf(v)
 }
 
-// number writes a figure with as many places as say something.
+// number formats a figure with its significant digits.
 func number(v float64) string {
 	switch a := math.Abs(v); {
 	case v == math.Trunc(v) && a < 1e6, a >= 100:
@@ -109,7 +109,7 @@ func (r *results) write(dir, doc string) error {
 	return insert(doc, r.goalsTable())
 }
 
-// rescue writes what there is, of a run that did not come to its end, elsewhere.
+// rescue writes the figures of an incomplete run to another folder.
 func (r *results) rescue(out io.Writer) error {
 	if len(r.figures) == 0 {
 		return nil

@@ -1,11 +1,11 @@
 // Easygo is the poller of mailru/easygo: its package netpoll, with a callback for each
 // descriptor. A poller starts its own goroutine, which waits for events and calls the
-// callbacks, so what is measured is driven from within the callbacks, as a program with
-// this library does its work there: the measure is a coroutine that the last callback
-// of a round resumes. Two switches of coroutines for each round, and no other thread.
+// callbacks. So the callbacks drive the measure, as a program with this library works in
+// them: the measure is a coroutine that the last callback of a round resumes. That takes
+// two coroutine switches for each round, and no other thread.
 //
-// Descriptors are made with NewDesc, from sockets that the Go runtime does not poll,
-// which is cheaper than Handle with a net.Conn, which it does.
+// Descriptors are made with NewDesc, from sockets that the Go runtime does not poll. That
+// is cheaper than Handle with a net.Conn, which the runtime polls.
 package main
 
 import (
@@ -40,7 +40,7 @@ func newDesc(fd int, events netpoll.Event) (*netpoll.Desc, error) {
 	return netpoll.NewDesc(uintptr(fd), events), nil
 }
 
-// descs are all that were made: the collector would close their sockets.
+// descs keeps all descriptors alive: the garbage collector would close their sockets.
 var descs []*netpoll.Desc
 
 // start registers In of a pair.
@@ -106,8 +106,8 @@ func event(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// ready has the poller wait without a timeout, as it always does; there is always
-// something ready.
+// ready makes the poller wait without a timeout, as it always does. Some socket is always
+// ready.
 func ready(a *measure.Args) ([]measure.Result, error) {
 	return driven(func(p netpoll.Poller, pause, resume func()) ([]measure.Result, error) {
 		return measure.Ready(a, func(pairs []measure.Pair) (func() (events, tokens int), error) {
@@ -132,8 +132,8 @@ func ready(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// register is without looks: a registration is one system call at once, and the poller
-// waits at all times. The descriptors are made before, and used in each round.
+// register does not poll: a registration is one immediate system call, and the poller
+// always waits. The descriptors are made before and reused in each round.
 func register(a *measure.Args) ([]measure.Result, error) {
 	return measure.Register(a, func(pairs []measure.Pair) (func(), error) {
 		p, err := netpoll.New(nil)
@@ -162,8 +162,8 @@ func register(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// memory is with the Desc of each, without which there is no registration, and with a
-// callback of its own, which knows the socket.
+// memory includes the Desc of each socket, which a registration needs, and a separate
+// callback that knows the socket.
 func memory(a *measure.Args) ([]measure.Result, error) {
 	return measure.Memory(a, func() (func([]measure.Pair) error, error) {
 		p, err := netpoll.New(nil)
@@ -202,8 +202,8 @@ func (w *waiter) Wait() bool {
 	return ok
 }
 
-// Stop closes the poller, as its type can although the interface does not say so. That
-// calls the callback a last time before it returns.
+// Stop closes the poller, with a method that is missing in the interface. Close calls the
+// callback a last time before it returns.
 func (w *waiter) Stop() {
 	if err := w.Poller.(io.Closer).Close(); err != nil {
 		panic(err)
@@ -219,15 +219,15 @@ func threads(a *measure.Args) ([]measure.Result, error) {
 		}
 		w := &waiter{Poller: p, called: make(chan struct{}, 1)}
 		return w, start(p, pair, edge, func(event netpoll.Event) {
-			if event&netpoll.EventRead != 0 { // and not that of a Close
+			if event&netpoll.EventRead != 0 { // not the event of Close
 				w.called <- struct{}{}
 			}
 		})
 	})
 }
 
-// pingPong has two pollers with a goroutine each, their own; this one begins each part
-// and waits for its end.
+// pingPong has two pollers, each with the goroutine that it starts. The caller's goroutine
+// starts each part and waits for its end.
 func pingPong(a *measure.Args) ([]measure.Result, error) {
 	pairs, err := measure.Pairs(a.Pairs, 1)
 	if err != nil {
@@ -241,10 +241,10 @@ func pingPong(a *measure.Args) ([]measure.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	const parts = 11 // as of the other measures; the first warms up
+	const parts = 11 // as in the other measures; the first is a warm-up
 	each := max(a.Trips/parts, len(pairs))
 	done := make(chan struct{})
-	back := 0 // of the callbacks of here, which are all of one goroutine
+	back := 0 // used only by the callbacks of this side, which share one goroutine
 	for _, pair := range pairs {
 		err := start(here, pair, edge, func(netpoll.Event) {
 			measure.Get(pair.In)

@@ -1,7 +1,6 @@
-// Epoller is smallnest/epoller, a level-triggered epoll of net.Conns: Wait returns those
-// that are ready. The net.Conns are as little as it takes, with no more than a
-// descriptor to find: one of the package net would be polled by the Go runtime too, and
-// the sockets are read without it, as by all contestants.
+// Epoller is smallnest/epoller, a level-triggered epoll of net.Conns: Wait returns the ready
+// ones. The net.Conns here are minimal and only have a descriptor. The Go runtime would also
+// poll one of package net, and no contestant reads its sockets through package net.
 package main
 
 import (
@@ -25,8 +24,8 @@ func main() {
 	})
 }
 
-// capacity is how many connections a Wait returns at most, and how many the poller is
-// made for, so that it makes no slice of them in each Wait.
+// capacity is the maximum number of connections of one Wait, and the size that the poller is
+// made for, so that Wait allocates no slice.
 const capacity = 256
 
 // conn is what is registered: a descriptor, and a token.
@@ -75,8 +74,8 @@ func addAll(p *epoller.Epoll, conns []conn) error {
 	return nil
 }
 
-// wait returns what is ready. What a poller returns is what it made of a net.Conn that
-// was added.
+// wait returns the ready connections. The poller returns them as wrappers of the net.Conns
+// that were added.
 func wait(p *epoller.Epoll) []net.Conn {
 	ready, err := p.Wait(capacity)
 	if err != nil {
@@ -103,8 +102,7 @@ func event(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// ready has Wait wait without a timeout, as it always does; there is always something
-// ready.
+// ready makes Wait wait without a timeout, as it always does. Some socket is always ready.
 func ready(a *measure.Args) ([]measure.Result, error) {
 	return measure.Ready(a, func(pairs []measure.Pair) (func() (events, tokens int), error) {
 		p, err := open(conns(pairs))
@@ -118,8 +116,8 @@ func ready(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// register is without looks, as a registration is a system call at once, and a Wait
-// would wait for an event.
+// register does not poll: a registration is one immediate system call, and a Wait would wait
+// for an event.
 func register(a *measure.Args) ([]measure.Result, error) {
 	return measure.Register(a, func(pairs []measure.Pair) (func(), error) {
 		p, err := open(nil)
@@ -137,14 +135,14 @@ func register(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// kept is what memory has registered.
+// kept are the connections that memory has registered.
 var kept []conn
 
-// memory is without the net.Conns, which a program has anyway.
+// memory does not count the net.Conns, which every program has.
 func memory(a *measure.Args) ([]measure.Result, error) {
 	kept = make([]conn, a.Registered)
 	for i := range kept {
-		kept[i].token = i // so that there is memory
+		kept[i].token = i // makes the memory resident
 	}
 	return measure.Memory(a, func() (func([]measure.Pair) error, error) {
 		first, err := measure.Pairs(1, 1)
@@ -166,8 +164,8 @@ func memory(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// ended is an eventfd that is always ready. A poller that has it was stopped: nothing
-// else ends a Wait.
+// ended is an eventfd that is always ready. Adding it to a poller stops it: nothing else ends
+// a Wait.
 var ended = func() *conn {
 	fd, err := unix.Eventfd(1, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -176,10 +174,10 @@ var ended = func() *conn {
 	return &conn{fd: fd}
 }()
 
-// queue is a poller of which a goroutine waits.
+// queue is a poller that a goroutine waits on.
 type queue struct{ *epoller.Epoll }
 
-// ready waits, and returns what is ready, or false when the queue was stopped.
+// ready waits and returns the ready connections, or false if the queue was stopped.
 func (q queue) ready() ([]net.Conn, bool) {
 	ready := wait(q.Epoll)
 	for _, c := range ready {

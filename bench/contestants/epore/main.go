@@ -1,7 +1,6 @@
-// Epore, on the queue that the build tags choose: none for epoll, iouring, pollfd.
-// Measured is its public interface alone; the loops are the same for every queue. gear=
-// is the strategy: a goroutine that parks, or a thread that blocks, which is then the
-// goroutine's own.
+// Epore, on the queue that the build tags choose: epoll without a tag, iouring, pollfd. It
+// uses only the public API, and the same loops for every queue. gear= is the Strategy:
+// park, or block with the goroutine locked to its thread.
 package main
 
 import (
@@ -15,7 +14,7 @@ import (
 	"github.com/epore/epore/bench/internal/measure"
 )
 
-// capacity is how many events a wait may bring; all contestants have the same.
+// capacity is the maximum number of events of one wait, the same for all contestants.
 const capacity = 256
 
 func main() {
@@ -25,12 +24,12 @@ func main() {
 	})
 }
 
-// open returns a Poll of the gear that is asked for.
+// open returns a Poll with the requested Strategy.
 func open(a *measure.Args) (*epore.Poll, error) {
 	strategy := epore.Park
 	if a.Gear == "block" {
 		strategy = epore.Block
-		runtime.LockOSThread() // as io_uring wants it to be at its fastest
+		runtime.LockOSThread() // io_uring is fastest so
 	}
 	p, err := epore.New(epore.WithStrategy(strategy))
 	if err != nil {
@@ -42,7 +41,7 @@ func open(a *measure.Args) (*epore.Poll, error) {
 	return p, nil
 }
 
-// must ends the program: within what is timed there is nobody to return an error to.
+// must ends the program: a timed loop cannot return an error.
 func must(err error) {
 	if err != nil {
 		panic(err)
@@ -119,7 +118,7 @@ func register(a *measure.Args) ([]measure.Result, error) {
 			return nil, err
 		}
 		events, r := epore.NewEvents(capacity), p.Registry()
-		// It has waited once, as every Poll has that runs.
+		// It has waited once, as every Poll in use has.
 		if err := p.Poll(events, time.Millisecond); err != nil {
 			return nil, err
 		}
@@ -198,7 +197,7 @@ func timers(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// waiter is a goroutine's Poll with one socket.
+// waiter is a Poll with one socket, for one goroutine.
 type waiter struct {
 	a      *measure.Args
 	poll   *epore.Poll
@@ -273,7 +272,7 @@ func late(a *measure.Args) ([]measure.Result, error) {
 	return measure.Late(a, func(timeout time.Duration) { must(p.Poll(events, timeout)) })
 }
 
-// allocs counts what is allocated by each call, of all that a running loop makes.
+// allocs counts the allocations of each call that a running loop makes.
 func allocs(a *measure.Args) ([]measure.Result, error) {
 	pairs, err := measure.Pairs(a.Registered, 1)
 	if err != nil {
@@ -293,7 +292,7 @@ func allocs(a *measure.Args) ([]measure.Result, error) {
 		sources[i] = epore.FD(pair.In)
 	}
 	count := func(each int, f func()) float64 {
-		f() // what is made once
+		f() // allocates what is made once
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range a.Rounds {

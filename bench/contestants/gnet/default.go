@@ -6,7 +6,7 @@ import "github.com/panjf2000/gnet/v2/pkg/netpoll"
 
 func (l *loop) polling() error { return l.Polling(l.callback) }
 
-// reserve has nothing to do: nothing is kept of a registration.
+// reserve does nothing: this poller keeps no data for a registration.
 func (l *loop) reserve(int) {}
 
 func (l *loop) add(fd int, edge bool) error {

@@ -1,11 +1,11 @@
-// Gnet is the poller of gnet: its package netpoll, at the interface that gnet itself is
-// built on (OpenPoller, AddRead, Delete, Trigger, Polling). Built with the tag poll_opt
-// it is the poller that this tag selects.
+// Gnet is the poller of gnet: its package netpoll, with the functions that gnet itself uses
+// (OpenPoller, AddRead, Delete, Trigger, Polling). The build tag poll_opt selects gnet's
+// other poller.
 //
-// Polling is a loop with a callback, which it leaves only for an error, and enters with
-// a list of events made anew. So it is entered once, in a coroutine that a measure
-// resumes for each round and that is suspended in the last callback of the round: two
-// switches of coroutines for each round, and no other goroutine or thread.
+// Polling is a loop that calls a callback. It returns only for an error, and allocates a list
+// of events when it begins. So it runs once, in a coroutine that a measure resumes for each
+// round and that the last callback of the round suspends. That takes two coroutine switches
+// for each round, and no other goroutine or thread.
 package main
 
 import (
@@ -33,13 +33,13 @@ func main() {
 // loop is a poller, and its Polling as a coroutine.
 type loop struct {
 	*netpoll.Poller
-	attachments []netpoll.PollAttachment // that poll_opt has the kernel point to
+	attachments []netpoll.PollAttachment // the kernel points to them with poll_opt
 	callback    netpoll.PollEventHandler // set before the first add
 	pause       func()                   // of a callback or task
 	resume      func() (struct{}, bool)  // until pause is called
 }
 
-// open makes a poller with as many registrations to come.
+// open makes a poller for the given number of registrations.
 func open(registrations int) (*loop, error) {
 	p, err := netpoll.OpenPoller()
 	if err != nil {
@@ -65,14 +65,14 @@ func (l *loop) addAll(pairs []measure.Pair, edge bool) error {
 	return nil
 }
 
-// trigger runs a function in Polling, which it wakes.
+// trigger wakes Polling and runs a function in it.
 func (l *loop) trigger(f queue.Func) {
 	if err := l.Trigger(queue.HighPriority, f, nil); err != nil {
 		panic(err)
 	}
 }
 
-// stop leaves Polling, from any goroutine.
+// stop makes Polling return. Any goroutine may call it.
 func (l *loop) stop() {
 	l.trigger(func(any) error { return errors.ErrEngineShutdown })
 }
@@ -98,14 +98,14 @@ func event(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// ready has Polling wait with a timeout of zero, as it does after it had events.
+// ready makes Polling wait with timeout zero, as it does after it had events.
 func ready(a *measure.Args) ([]measure.Result, error) {
 	return measure.Ready(a, func(pairs []measure.Pair) (func() (events, tokens int), error) {
 		l, err := open(len(pairs))
 		if err != nil {
 			return nil, err
 		}
-		var tokens []int // by descriptor, which is all that the callback gets
+		var tokens []int // by descriptor, the only argument of the callback
 		for i, p := range pairs {
 			tokens = append(tokens, make([]int, max(p.In+1-len(tokens), 0))...)
 			tokens[p.In] = i
@@ -126,8 +126,8 @@ func ready(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// register is without looks: a registration is one system call at once, Polling has
-// nothing to do for it, and would wait for an event.
+// register does not poll: a registration is one immediate system call, and Polling would wait
+// for an event.
 func register(a *measure.Args) ([]measure.Result, error) {
 	return measure.Register(a, func(pairs []measure.Pair) (func(), error) {
 		l, err := open(len(pairs))
@@ -163,9 +163,8 @@ func memory(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// wake has no wake without a task: each call of Trigger appends one to a queue, and
-// only the first writes to the eventfd. Nothing takes the tasks while it is measured,
-// but for those of kind waiting.
+// wake always sends a task: each call of Trigger appends one to a queue, and only the first
+// writes to the eventfd. Nothing runs the tasks during the measure, except for kind waiting.
 func wake(a *measure.Args) ([]measure.Result, error) {
 	l, err := open(0)
 	if err != nil {
@@ -212,8 +211,8 @@ type side struct {
 	left, answers int
 }
 
-// Turn is over as many events as it has answers for, as Polling does not say where a
-// batch ends.
+// Turn ends after as many events as it has answers for, because Polling does not report the
+// end of a batch.
 func (s *side) Turn(answers int) (events int, ok bool) {
 	events = max(answers, 1)
 	s.left, s.answers = events, answers

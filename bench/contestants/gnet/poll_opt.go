@@ -6,11 +6,10 @@ import "github.com/panjf2000/gnet/v2/pkg/netpoll"
 
 func (l *loop) polling() error { return l.Polling() }
 
-// reserve makes room for the attachments of as many registrations.
+// reserve allocates the attachments of the given number of registrations.
 func (l *loop) reserve(n int) { l.attachments = make([]netpoll.PollAttachment, 0, n) }
 
-// add registers with an attachment that stays where it is, as the kernel has its
-// address.
+// add registers with an attachment that must not move, because the kernel has its address.
 func (l *loop) add(fd int, edge bool) error {
 	if len(l.attachments) == cap(l.attachments) {
 		panic("no room for another attachment")

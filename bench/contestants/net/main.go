@@ -1,8 +1,8 @@
-// Net is the package net with a goroutine for each connection, and what else of Go one
-// would use instead of an event queue: channels and timers of package time.
+// Net is package net with a goroutine for each connection, plus the other parts of Go that
+// replace an event queue: channels, and the timers of package time.
 //
-// Its sockets are of the package net, which read by way of the queue of the Go runtime.
-// That is edge-triggered, so there is no event mode=level.
+// Its sockets belong to package net and wait on the queue of the Go runtime. That queue is
+// edge-triggered, so mode=level is not supported.
 package main
 
 import (
@@ -58,7 +58,7 @@ func serve(c net.Conn, buf []byte, f func()) {
 	}
 }
 
-// counter tells when so many events were counted since the last time.
+// counter signals when a number of events was counted since the last signal.
 type counter struct {
 	target  int64
 	n       atomic.Int64
@@ -75,8 +75,8 @@ func (c *counter) count() {
 	}
 }
 
-// event counts the bytes that goroutines read, one for each socket; who waits for them
-// all is a goroutine too.
+// event counts the bytes that goroutines read, one goroutine for each socket. Another
+// goroutine waits for all of them.
 func event(a *measure.Args) ([]measure.Result, error) {
 	if a.Mode != "edge" {
 		return nil, fmt.Errorf("%w: the queue of the Go runtime is edge-triggered", measure.ErrMissing)
@@ -94,8 +94,8 @@ func event(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// memory is of a connection with its goroutine, which waits in a Read of up to 4 KiB
-// after a first one, and its buffer.
+// memory is for a connection with its buffer and its goroutine, which waits in its second
+// Read of up to 4 KiB.
 func memory(a *measure.Args) ([]measure.Result, error) {
 	return measure.Memory(a, func() (func([]measure.Pair) error, error) {
 		register := func(pairs []measure.Pair) error {
@@ -121,8 +121,8 @@ func memory(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// wake is by a channel: one that a goroutine waits for, which answers; and, of those
-// that are coalesced, a channel with room for one, to which the next are not sent.
+// wake uses a channel. A goroutine waits on it and answers; for coalesced wakes the channel
+// has room for one, and further wakes are dropped.
 func wake(a *measure.Args) ([]measure.Result, error) {
 	if a.Kind == "coalesced" {
 		c := make(chan struct{}, 1)
@@ -144,9 +144,9 @@ func wake(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// timers has Timers of package time, whose functions run in goroutines of their own.
-// They are made once and then set by Reset, which is faster than to make others. The Go
-// runtime fires what is due when it looks for another goroutine to run.
+// timers uses Timers of package time, each of which runs its function in a new goroutine.
+// They are made once and then set by Reset, which is faster than making new ones. The Go
+// runtime runs due timers when it looks for another goroutine to run.
 func timers(a *measure.Args) ([]measure.Result, error) {
 	return measure.MeasureTimers(a, func(n int) (*measure.Timers, error) {
 		var fired atomic.Int64
@@ -164,7 +164,7 @@ func timers(a *measure.Args) ([]measure.Result, error) {
 	})
 }
 
-// threads has goroutines that read.
+// threads uses goroutines that read.
 func threads(a *measure.Args) ([]measure.Result, error) {
 	pairs, err := measure.Pairs(a.Queues, 1)
 	if err != nil {
@@ -193,7 +193,7 @@ func threads(a *measure.Args) ([]measure.Result, error) {
 	return []measure.Result{{Name: "threads", Value: float64(n)}, {Name: "queues", Value: float64(len(pairs))}}, err
 }
 
-// pingPong has a goroutine for each socket on both sides.
+// pingPong uses a goroutine for each socket on both sides.
 func pingPong(a *measure.Args) ([]measure.Result, error) {
 	pairs, err := measure.Pairs(a.Pairs, 1)
 	if err != nil {
@@ -203,7 +203,7 @@ func pingPong(a *measure.Args) ([]measure.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	const parts = 11 // as of the other measures; the first warms up
+	const parts = 11 // as in the other measures; the first is a warm-up
 	each := max(a.Trips/parts, len(pairs))
 	back := newCounter(each)
 	var answers atomic.Int64

@@ -1,5 +1,5 @@
-// The floor for a program in Go: epoll by raw system calls, which keep the processor
-// from the scheduler while they last. It could not wait for long that way.
+// The floor for a program in Go: epoll with raw system calls, during which the scheduler
+// cannot use the processor. A real program could not wait that way.
 package main
 
 import (
@@ -38,7 +38,7 @@ func (q *queue) wait(ms int) []unix.EpollEvent {
 	switch errno {
 	case 0:
 		return q.buf[:n]
-	case unix.EINTR: // the runtime sends itself signals
+	case unix.EINTR: // the runtime signals its threads
 		return nil
 	}
 	panic(fmt.Sprintf("epoll_pwait: %v", errno))

@@ -1,9 +1,8 @@
-// Package measure is what the contestants in Go have in common: their arguments, the
-// sockets, the loops that are timed, and what they print. A contestant brings what is
-// its library's: see [Main].
+// Package measure is shared by the contestants in Go: their arguments, sockets, timed loops
+// and output. A contestant adds the code for its library: see [Main].
 //
-// It runs on Linux. The contestants in C and Rust do the same; see bench/README.md for
-// what they agree on.
+// It runs on Linux. The contestants in C and Rust follow the same protocol, which
+// bench/README.md describes.
 package measure
 
 import (
@@ -21,8 +20,8 @@ import (
 type Args struct {
 	Mode       string // edge or level
 	Kind       string // of a wake: coalesced or waiting
-	Gear       string // of Epore: park or block
-	Rotate     string // yes: others are active in each round; no: always the same
+	Gear       string // the Strategy of Epore: park or block
+	Rotate     string // yes: other sockets are active in each round; no: always the same
 	Active     int    // sockets that get a byte in a round
 	Registered int    // sockets, or pairs of them
 	Rounds     int
@@ -30,10 +29,10 @@ type Args struct {
 	Micros     int // a timeout, in microseconds
 	Pairs      int // of a ping-pong
 	Trips      int // of a ping-pong, over all pairs
-	Queues     int // with a goroutine each
+	Queues     int // each with a goroutine
 }
 
-// defaults of each measure.
+// defaults are the arguments of each measure and their defaults.
 var defaults = map[string]Args{
 	"event":    {Mode: "edge", Rotate: "yes", Gear: "park", Active: 64, Registered: 2000, Rounds: 2200},
 	"ready":    {Gear: "park", Active: 64, Registered: 64, Rounds: 20000},
@@ -47,7 +46,7 @@ var defaults = map[string]Args{
 	"allocs":   {Gear: "park", Registered: 100, Rounds: 1000},
 }
 
-// set sets what KEY=VALUE says, of those that the measure has a default for.
+// set sets the argument KEY=VALUE. It accepts the keys that have a default for the measure.
 func (a *Args) set(arg string) error {
 	key, value, _ := strings.Cut(arg, "=")
 	texts := map[string]*string{"mode": &a.Mode, "kind": &a.Kind, "gear": &a.Gear, "rotate": &a.Rotate}
@@ -73,22 +72,22 @@ func (a *Args) set(arg string) error {
 	return nil
 }
 
-// Result is one figure, in the unit that its name stands for.
+// Result is one figure. Its name implies the unit.
 type Result struct {
 	Name  string
 	Value float64
 }
 
-// Measures are what a contestant has, by name.
+// Measures are the measures that a contestant supports, by name.
 type Measures map[string]func(*Args) ([]Result, error)
 
-// ErrMissing says that a contestant does not have a measure, or not in this mode; what
-// wraps it says why.
+// ErrMissing reports that a contestant does not support a measure, or not in this mode. The
+// error that wraps it gives the reason.
 var ErrMissing = errors.New("missing")
 
 // Main is the main function of a contestant: PROGRAM MEASURE [KEY=VALUE...]. It prints
-// a line for each figure, and exits: with 1 when something failed, 2 for wrong
-// arguments, 3 for what the contestant does not have.
+// a line for each figure, and exits with 1 if something failed, 2 for wrong arguments, 3
+// for what the contestant does not support.
 func Main(has Measures) {
 	results, status, err := run(has, os.Args[1:])
 	for _, r := range results {

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// slices are the parts of a run; the first warms up and does not count.
+// slices is the number of parts of a run. The first is a warm-up and does not count.
 const parts = 11
 
-// times runs f as often as rounds says, in parts, and returns how long a round of each
-// part took, in nanoseconds, without the first part.
+// times runs f for the given number of rounds, in parts. It returns the time of a round in
+// nanoseconds, for each part except the first.
 func times(rounds int, f func()) (ns []float64) {
 	return paired(rounds, f, func() {})
 }
 
-// paired is times, less what the floor took in the same part.
+// paired is like times, but subtracts the time of the floor in the same part.
 func paired(rounds int, f, floor func()) (ns []float64) {
 	each := max(rounds/parts, 1)
 	for part := range parts {
@@ -45,8 +45,8 @@ func Median(v []float64) float64 {
 	return (s[len(s)/2] + s[(len(s)-1)/2]) / 2
 }
 
-// activate puts a byte into each of the active pairs, which are others in each round,
-// and calls visit for each.
+// activate puts a byte into each of the active pairs, which differ in each round, and calls
+// visit for each.
 func activate(pairs []Pair, active, round int, visit func(Pair)) {
 	step := max(len(pairs)/active, 1)
 	for i := range active {
@@ -54,11 +54,11 @@ func activate(pairs []Pair, active, round int, visit func(Pair)) {
 	}
 }
 
-// Event measures what an event costs. Open registers In of each pair, with its number
-// as token; what it returns waits until that many events were reported, and does
-// Get(pairs[token].In) for each.
+// Event measures the cost of an event. Open registers In of each pair, with its index as
+// token. The function that open returns waits until that many events were reported, and
+// calls Get(pairs[token].In) for each.
 func Event(a *Args, open func(pairs []Pair, edge bool) (collect func(events int), err error)) ([]Result, error) {
-	// The floor has sockets of its own, of which it touches as many.
+	// The floor uses other sockets, and touches the same number.
 	sets, turn := 2, 1
 	if a.Rotate == "no" {
 		sets, turn = 1, 0
@@ -101,9 +101,9 @@ func Event(a *Args, open func(pairs []Pair, edge bool) (collect func(events int)
 	}, nil
 }
 
-// Ready measures what it costs to hear of one that is ready and stays so. Open
-// registers In of each pair, level-triggered; what it returns looks once, without
-// waiting, and returns how many events there were, and the sum of their tokens.
+// Ready measures the cost of an event of a socket that stays ready. Open registers In of
+// each pair, level-triggered. The function that it returns polls once without waiting, and
+// returns the number of events and the sum of their tokens.
 func Ready(a *Args, open func(pairs []Pair) (look func() (events, tokens int), err error)) ([]Result, error) {
 	pairs, err := Pairs(max(a.Active, a.Registered), 1)
 	if err != nil {
@@ -125,8 +125,8 @@ func Ready(a *Args, open func(pairs []Pair) (look func() (events, tokens int), e
 	return []Result{{"ns", Median(ns) / float64(active)}, {"registered", float64(len(pairs))}}, nil
 }
 
-// Late measures by how much a wait that nothing ends is longer than it should be: the
-// median of all, in microseconds.
+// Late measures how much longer than its timeout a wait without events takes: the median, in
+// microseconds.
 func Late(a *Args, wait func(time.Duration)) ([]Result, error) {
 	timeout := time.Duration(a.Micros) * time.Microsecond
 	var late []float64
@@ -138,8 +138,8 @@ func Late(a *Args, wait func(time.Duration)) ([]Result, error) {
 	return []Result{{"us", Median(late)}}, nil
 }
 
-// Register measures a registration together with its end. Open returns what registers
-// In of all pairs, looks once without waiting, ends all registrations, and looks again.
+// Register measures a registration and its deregistration. Open returns a function that
+// registers In of all pairs, polls once without waiting, deregisters all, and polls again.
 func Register(a *Args, open func(pairs []Pair) (round func(), err error)) ([]Result, error) {
 	pairs, err := Pairs(a.Registered, 1)
 	if err != nil {
@@ -152,11 +152,11 @@ func Register(a *Args, open func(pairs []Pair) (round func(), err error)) ([]Res
 	return []Result{{"ns", Median(times(a.Rounds, round)) / float64(len(pairs))}}, nil
 }
 
-// Memory measures the memory that a registration takes, of that which no file backs.
-// Open makes a queue, waits once, and returns what registers In of all pairs, in
-// addition to those of earlier calls, and keeps them registered.
+// Memory measures the anonymous memory that a registration takes. Open makes a queue, waits
+// once, and returns a function that registers In of all pairs, in addition to those of
+// earlier calls, and keeps them registered.
 func Memory(a *Args, open func() (register func(pairs []Pair) error, err error)) ([]Result, error) {
-	const warmUp = 512 // what a program takes once, with its first registrations
+	const warmUp = 512 // the first registrations take memory that later ones share
 	pairs, err := Pairs(a.Registered+warmUp, 1)
 	if err != nil {
 		return nil, err
@@ -182,18 +182,18 @@ func Memory(a *Args, open func() (register func(pairs []Pair) error, err error))
 	return []Result{{"bytes", float64(after-before) / n}, {"registered", n}}, err
 }
 
-// resident returns the bytes in use, after what the collector can free is freed.
+// resident returns the bytes in use after a garbage collection.
 func resident() (int, error) {
-	for range 3 { // the collector takes memory itself, when it first runs
+	for range 3 { // the first collection itself takes memory
 		debug.FreeOSMemory()
 	}
 	kb, err := Status("RssAnon")
 	return kb * 1024, err
 }
 
-// Wakes measures a wake that joins an earlier one which nobody has taken.
+// Wakes measures a wake that merges with an earlier, pending one.
 func Wakes(a *Args, wake func()) ([]Result, error) {
-	const many = 1000 // in a round, so that the loop is no part of what is measured
+	const many = 1000 // wakes in a round, so that the loop around them does not count
 	ns := times(max(a.Rounds/many, parts), func() {
 		for range many {
 			wake()
@@ -202,8 +202,8 @@ func Wakes(a *Args, wake func()) ([]Result, error) {
 	return []Result{{"ns", Median(ns) / many}}, nil
 }
 
-// WakeWaiting measures how long it takes to wake a goroutine that waits and to hear
-// from it: wake wakes it, and it answers by calling the function that it was given.
+// WakeWaiting measures the time to wake a waiting goroutine and to get its answer. wake
+// wakes it, and it answers by calling the function that it was given.
 func WakeWaiting(a *Args, start func(answer func()) (wake, stop func(), err error)) ([]Result, error) {
 	answered := make(chan struct{}, 1)
 	wake, stop, err := start(func() { answered <- struct{}{} })
@@ -218,7 +218,7 @@ func WakeWaiting(a *Args, start func(answer func()) (wake, stop func(), err erro
 	return []Result{{"ns", Median(ns)}}, nil
 }
 
-// Timers are what one contestant does with n timers, numbered from 0 on.
+// Timers is one contestant's implementation of n timers, numbered from 0.
 type Timers struct {
 	Set  func(i int, d time.Duration)
 	Stop func(i int)
@@ -227,8 +227,8 @@ type Timers struct {
 	Fired func() int
 }
 
-// MeasureTimers measures setting and stopping a hundred thousand timers that are not
-// due for long, and letting as many fire that all are due.
+// MeasureTimers measures setting and stopping 100,000 timers that are due much later, and
+// running 100,000 timers that are all due.
 func MeasureTimers(a *Args, open func(n int) (*Timers, error)) ([]Result, error) {
 	t, err := open(a.N)
 	if err != nil {
@@ -253,14 +253,14 @@ func MeasureTimers(a *Args, open func(n int) (*Timers, error)) ([]Result, error)
 			t.Stop(i)
 		}
 		stop = append(stop, ns(begin))
-		// All are due within ten microseconds, long after they were set: where the
-		// runtime fires them, nothing of that lies outside of what is timed.
+		// All are due within ten microseconds, long after they were set. So the timed part
+		// contains all the work, even where the runtime runs the timers.
 		due := time.Now().Add(300*time.Millisecond + 4*time.Duration(a.N)*time.Microsecond)
 		for i, d := range early {
 			t.Set(i, time.Until(due)-d)
 		}
 		for time.Until(due) > 0 {
-			// busy, so that nobody has to be woken
+			// spin, so that no thread has to be woken
 		}
 		begin = due
 		for left := a.N; left > 0; left -= t.Fired() {
@@ -271,11 +271,11 @@ func MeasureTimers(a *Args, open func(n int) (*Timers, error)) ([]Result, error)
 	return []Result{{"set", Median(set[1:])}, {"stop", Median(stop[1:])}, {"fire", Median(fire[1:])}}, nil
 }
 
-// Waiter is a goroutine's queue with one source.
+// Waiter is a queue with one source, for one goroutine.
 type Waiter interface {
-	// Wait waits until the source is ready, or returns false when it was stopped.
+	// Wait waits until the source is ready. It returns false if it was stopped.
 	Wait() bool
-	// Stop ends a Wait, now or later.
+	// Stop ends the Wait in progress, or else the next one.
 	Stop()
 }
 
@@ -301,7 +301,7 @@ func Threads(a *Args, open func(p Pair) (Waiter, error)) ([]Result, error) {
 			}
 		})
 	}
-	for range 2 { // the second time, each has waited after the first
+	for range 2 { // before the second round, each has waited once
 		for _, p := range pairs {
 			Put(p.Out)
 		}
@@ -317,8 +317,8 @@ func Threads(a *Args, open func(p Pair) (Waiter, error)) ([]Result, error) {
 	return []Result{{"threads", float64(threads)}, {"queues", float64(len(pairs))}}, err
 }
 
-// standing returns a number of /proc/self/status when it has not changed for a while.
-// That a goroutine waits in the kernel is not to be seen in another way.
+// standing returns a number from /proc/self/status once it has not changed for a while.
+// Nothing else shows that a goroutine waits in the kernel.
 func standing(name string, still time.Duration) (int, error) {
 	number, since := -1, time.Now()
 	for time.Since(since) < still {
@@ -340,12 +340,12 @@ type Side interface {
 	// the first answers. It returns how many events there were, or false when it was
 	// stopped.
 	Turn(answers int) (events int, ok bool)
-	// Stop ends a Turn of another goroutine, now or later.
+	// Stop ends the Turn that another goroutine has in progress, or else its next one.
 	Stop()
 }
 
-// PingPong measures a round trip of a byte between two goroutines with a queue each,
-// with some pairs between them. Open registers the sockets, by their numbers as tokens.
+// PingPong measures the round trip of a byte between two goroutines with a queue each,
+// connected by some pairs. Open registers the sockets with their indexes as tokens.
 func PingPong(a *Args, open func(fds []int) (Side, error)) ([]Result, error) {
 	pairs, err := Pairs(a.Pairs, 1)
 	if err != nil {
@@ -367,7 +367,7 @@ func PingPong(a *Args, open func(fds []int) (Side, error)) ([]Result, error) {
 			_, ok = sides[1].Turn(len(pairs))
 		}
 	})
-	// Each part begins and ends with nothing under way.
+	// Each part begins and ends with no byte in flight.
 	each := max(a.Trips/parts, len(pairs))
 	ns := times(parts, func() {
 		for _, fd := range fds[0] {

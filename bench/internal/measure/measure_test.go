@@ -38,8 +38,8 @@ func TestArguments(t *testing.T) {
 	}
 }
 
-// All active sockets get a byte in each round and nothing is left over, whatever the
-// numbers: Get and Put panic else.
+// In each round every active socket gets a byte and none is left unread, whatever the
+// numbers. Otherwise Get and Put panic.
 func TestEvent(t *testing.T) {
 	for _, a := range []Args{
 		{Mode: "edge", Rotate: "yes", Active: 3, Registered: 7, Rounds: 50},
@@ -79,7 +79,7 @@ func TestEvent(t *testing.T) {
 	}
 }
 
-// A look that loses an event ends the program.
+// A lost event ends the program.
 func TestReady(t *testing.T) {
 	lost := 0
 	look := func(pairs []Pair) (func() (int, int), error) {
@@ -140,7 +140,7 @@ func (s *pollSide) Turn(answers int) (events int, ok bool) {
 
 func (s *pollSide) Stop() { s.stop.Close() }
 
-// As many trips as were asked for, and nothing is under way after them.
+// PingPong makes as many trips as asked for, and leaves no byte in flight.
 func TestPingPong(t *testing.T) {
 	for _, pairs := range []int{1, 5} {
 		var sides []*pollSide
@@ -174,7 +174,7 @@ func TestMedian(t *testing.T) {
 	}
 }
 
-// Timers fire as often as they are set.
+// Each timer fires once for each time that it is set.
 func TestTimers(t *testing.T) {
 	set, stopped, fired := 0, 0, 0
 	results, err := MeasureTimers(&Args{N: 10, Rounds: 2}, func(n int) (*Timers, error) {

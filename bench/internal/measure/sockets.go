@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pair are two connected sockets: what is put into Out can be got from In.
+// Pair is a pair of connected sockets. A byte that is put into Out can be got from In.
 type Pair struct{ In, Out int }
 
-// reserve is how many descriptors pairs leave to others.
+// reserve is the number of descriptors that Pairs leaves free.
 const reserve = 256
 
-// Pairs returns n of them, or as many as the limit allows if that many sets are made.
-// They live as long as the process.
+// Pairs returns n pairs, or fewer if the descriptor limit does not allow that many in each of
+// the given number of sets. They live as long as the process.
 func Pairs(n, sets int) ([]Pair, error) {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -37,22 +37,22 @@ func Pairs(n, sets int) ([]Pair, error) {
 
 var oneByte [8]byte
 
-// Put writes one byte, by a raw system call as all contestants do it. Put and Get are
-// for one goroutine of the program, unless the one byte's value does not matter.
+// Put writes one byte with a raw system call, as all contestants do. Put and Get are for one
+// goroutine of the program, unless the value of the byte does not matter.
 func Put(fd int) {
 	if n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&oneByte)), 1); n != 1 {
 		panic(fmt.Sprintf("write of one byte to descriptor %d: %v", fd, errno))
 	}
 }
 
-// Get reads one byte, which must be there.
+// Get reads one byte, which must be available.
 func Get(fd int) {
 	if n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&oneByte)), 1); n != 1 {
 		panic(fmt.Sprintf("read of one byte from descriptor %d: %v", fd, errno))
 	}
 }
 
-// Status returns a number of this process that /proc/self/status has under a name.
+// Status returns the named number from /proc/self/status.
 func Status(name string) (int, error) {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -1,6 +1,6 @@
-// Cloudwego is an echo server with the netpoll of CloudWeGo and one poller, by the
-// interfaces for reading and writing without a copy that its guide recommends. What is
-// to be done for a connection is done in a goroutine of its pool.
+// Cloudwego is an echo server with the netpoll of CloudWeGo and one poller. It uses the
+// interfaces for reading and writing without a copy that its guide recommends. A goroutine
+// of its pool does the work of a connection.
 package main
 
 import (
@@ -39,7 +39,7 @@ func echo(_ context.Context, c netpoll.Connection) error {
 	if _, err := w.WriteBinary(buf); err != nil {
 		return err
 	}
-	if err := w.Flush(); err != nil { // which ends when all is written
+	if err := w.Flush(); err != nil { // returns when everything is written
 		return err
 	}
 	return r.Release()

@@ -1,5 +1,5 @@
-// Gnet is an echo server with gnet and one event loop, as its README has it. With the
-// build tag poll_opt, gnet uses another poller.
+// Gnet is an echo server with gnet and one event loop, as in gnet's README. With the build
+// tag poll_opt, gnet uses another poller.
 package main
 
 import (
@@ -14,7 +14,7 @@ type server struct {
 	gnet.BuiltinEventEngine
 }
 
-// OnBoot prints the port that the system chose, which gnet does not say.
+// OnBoot prints the port that the system chose, which gnet does not report.
 func (*server) OnBoot(e gnet.Engine) gnet.Action {
 	fd, err := e.Dup()
 	if err != nil {
@@ -35,7 +35,7 @@ func (*server) OnTraffic(c gnet.Conn) gnet.Action {
 	return gnet.None
 }
 
-// logger logs to standard error what matters. That of gnet logs to standard output.
+// logger logs important messages to standard error. gnet's logger uses standard output.
 type logger struct{}
 
 func (logger) Debugf(string, ...any)             {}

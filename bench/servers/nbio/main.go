@@ -1,4 +1,4 @@
-// Nbio is an echo server with nbio and one poller, level-triggered, as is its default.
+// Nbio is an echo server with nbio and one poller, which is level-triggered by default.
 package main
 
 import (
@@ -13,8 +13,8 @@ func main() {
 	logging.SetLevel(logging.LevelError)
 	e := nbio.NewEngine(nbio.Config{Network: "tcp", Addrs: []string{"127.0.0.1:0"}, NPoller: 1})
 	e.OnData(func(c *nbio.Conn, data []byte) {
-		// Its README writes a copy. That is one too many: what the socket does
-		// not take is copied by Write.
+		// nbio's README writes a copy. That is unnecessary: Write copies the part that
+		// the socket does not accept.
 		_, _ = c.Write(data)
 	})
 	// It accepts with package net, which sets TCP_NODELAY.

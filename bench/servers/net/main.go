@@ -1,6 +1,6 @@
-// Net is an echo server with package net: a goroutine for each connection, which reads
-// into a buffer of its own, and writes what it read. The buffer is as large as that of a
-// server with one for all; only what was read into it once takes memory.
+// Net is an echo server with package net. A goroutine for each connection reads into a
+// buffer and writes what it read. Each buffer is as large as the single one of a server with
+// one loop; only the part that was read into is resident.
 //
 //	net [-buffer BYTES]
 package main
@@ -21,7 +21,7 @@ func main() {
 	}
 	fmt.Println("listening on", l.Addr())
 	for {
-		c, err := l.Accept() // with TCP_NODELAY, as of package net
+		c, err := l.Accept() // package net sets TCP_NODELAY
 		if err != nil {
 			log.Fatal(err)
 		}
