@@ -14,6 +14,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 // FuzzAPI reads its input as a program that calls the public API, and runs it on the
@@ -143,7 +144,7 @@ func newFuzzWorld(t *testing.T, input *fuzzBytes) *fuzzWorld {
 		w.fake = backendtest.NewFake()
 		w.poll, err = epore.NewWith(w.fake, strategy)
 	} else {
-		w.poll, err = openQueue(strategy)
+		w.poll, err = queuetest.Open(strategy)
 		skipWithout(t, err)
 	}
 	w.must(err)
