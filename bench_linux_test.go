@@ -267,6 +267,49 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 	)
 }
 
+// Registering from several goroutines, each with its own Poll, per pair: Polls that never
+// parked, compared with Polls that parked before, and that poll now and then without parking.
+func BenchmarkRegisterFromSeveralPolls(b *testing.B) {
+	const batch = 200
+	for _, n := range []int{1, 2} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			round := func(park bool) func() {
+				var polls []*epore.Poll
+				var ends [][][2]int
+				for range n {
+					p := benchPoll(b, epore.Park)
+					if park {
+						require.NoError(b, p.Poll(epore.NewEvents(1), 3*time.Millisecond))
+					}
+					polls = append(polls, p)
+					ends = append(ends, pairs(b, batch, 1))
+				}
+				return func() {
+					var wg sync.WaitGroup
+					for i, p := range polls {
+						wg.Go(func() {
+							r, events := p.Registry(), epore.NewEvents(8)
+							for j, e := range ends[i] {
+								if r.Register(epore.FD(e[0]), epore.Token(j), epore.Readable) != nil || r.Deregister(epore.FD(e[0])) != nil {
+									panic("a registration failed")
+								}
+								if j%64 == 63 && p.Poll(events, 0) != nil {
+									panic("Poll failed")
+								}
+							}
+						})
+					}
+					wg.Wait()
+				}
+			}
+			versus(b, batch*n, nil,
+				contestant{name: "never", round: round(false)},
+				contestant{name: "parked", round: round(true)},
+			)
+		})
+	}
+}
+
 // The same with a Poll in between, which sees all that was registered: the dearest
 // case for io_uring, since each deregistration must then be cancelled at once.
 func BenchmarkRegisterPollDeregister(b *testing.B) {

@@ -25,10 +25,14 @@ import (
 // registration more expensive (by 6 to 20 % on epoll), and a Poll that is always busy, or
 // whose waits are always short, never parks.
 type parker struct {
-	fd     int
+	queue  backend.Pollable
+	spare  int // a duplicate for the next attach, or -1
 	gather func(*Events) (stay bool, err error)
+	report func(err error) // is told when parking becomes impossible
 
-	file *os.File
+	// file is the descriptor in the runtime's poller, or nil. Only the waiter changes it;
+	// wake may still use one that has just been detached.
+	file atomic.Pointer[os.File]
 	raw  syscall.RawConn
 	try  func(uintptr) bool
 
@@ -38,21 +42,22 @@ type parker struct {
 	looks  int
 
 	deadline time.Duration // the file's deadline
-	unusable atomic.Bool
+	unusable atomic.Bool   // the last attach failed
+	retry    time.Time     // when to try again
 }
 
 // newParker returns a parker on the descriptor of b, or nil if b has none.
-func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, error) {
+func newParker(b backend.Backend, gather func(*Events) (bool, error), report func(error)) (*parker, error) {
 	q, ok := b.(backend.Pollable)
 	if !ok {
 		return nil, nil
 	}
-	fd, err := unix.FcntlInt(uintptr(q.Descriptor()), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("duplicate its descriptor, to park on: %w", err)
+	k := &parker{queue: q, gather: gather, report: report}
+	var err error
+	if k.spare, err = k.dup(); err != nil {
+		return nil, err
 	}
 	openRuntimePoller()
-	k := &parker{fd: fd, gather: gather, deadline: never}
 	k.try = func(uintptr) (stay bool) {
 		k.looks++
 		stay, k.err = k.gather(k.events)
@@ -61,38 +66,71 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error)) (*parker, 
 	return k, nil
 }
 
+func (k *parker) dup() (fd int, err error) {
+	fd, err = unix.FcntlInt(uintptr(k.queue.Descriptor()), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate its descriptor, to park on: %w", err)
+	}
+	return fd, nil
+}
+
 // openRuntimePoller makes the runtime open its poller now. Otherwise the runtime opens it
 // when it first needs it, and ends the program if no descriptor is left by then. Adding a
 // timer to the runtime's heap is what opens the poller.
 var openRuntimePoller = sync.OnceFunc(func() { time.AfterFunc(time.Hour, func() {}).Stop() })
 
 // attach gives the descriptor to the runtime's poller.
-func (k *parker) attach() error {
+func (k *parker) attach() (err error) {
+	fd := k.spare
+	if k.spare = -1; fd < 0 {
+		if fd, err = k.dup(); err != nil {
+			return err
+		}
+	}
 	// os.NewFile gives only non-blocking descriptors to the poller.
-	if err := unix.SetNonblock(k.fd, true); err != nil {
-		return err
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return errors.Join(err, unix.Close(fd))
 	}
-	file := os.NewFile(uintptr(k.fd), "epore queue")
+	file := os.NewFile(uintptr(fd), "epore queue")
 	if file == nil {
-		return fs.ErrInvalid
+		return errors.Join(fs.ErrInvalid, unix.Close(fd))
 	}
-	k.file = file
-	var err error
-	if k.raw, err = file.SyscallConn(); err != nil {
-		return err
+	k.queue.SetWatched(true)
+	if k.raw, err = file.SyscallConn(); err == nil {
+		// NewFile does not report that the runtime could not take it; this does.
+		err = file.SetReadDeadline(time.Time{})
 	}
-	// NewFile does not report that the runtime could not take it; this does.
-	return file.SetReadDeadline(time.Time{})
+	if err != nil {
+		k.queue.SetWatched(false)
+		return errors.Join(err, file.Close())
+	}
+	k.deadline = never
+	k.file.Store(file)
+	return nil
 }
+
+// detach takes the descriptor out of the runtime's poller. The next prepare attaches it
+// again. Only the waiter calls it.
+func (k *parker) detach() {
+	file := k.file.Swap(nil)
+	if file == nil {
+		return
+	}
+	if fd, err := k.dup(); err == nil { // else the next attach tries again
+		k.spare = fd
+	}
+	_ = file.Close()
+	k.queue.SetWatched(false)
+}
+
+// retryInterval is how long a Poll blocks before it tries again to park, after the runtime's
+// poller could not take its descriptor.
+const retryInterval = time.Second
 
 // prepare sets the file's deadline, which is the duration left from now, and reports whether
 // parking is possible.
 func (k *parker) prepare(deadline, left time.Duration) bool {
-	if k.unusable.Load() {
-		return false
-	}
-	if k.file == nil && k.attach() != nil {
-		k.unusable.Store(true) // permanently: it would fail again
+	if k.file.Load() == nil && !k.tryAttach() {
 		return false
 	}
 	if deadline != k.deadline {
@@ -100,11 +138,29 @@ func (k *parker) prepare(deadline, left time.Duration) bool {
 		if deadline != never {
 			t = time.Now().Add(left)
 		}
-		if k.file.SetReadDeadline(t) != nil {
+		if k.file.Load().SetReadDeadline(t) != nil {
 			return false
 		}
 		k.deadline = deadline
 	}
+	return true
+}
+
+// tryAttach attaches, unless that has failed a short time ago. Descriptors, memory and watches
+// that were exhausted may be available again.
+func (k *parker) tryAttach() bool {
+	if k.unusable.Load() && time.Now().Before(k.retry) {
+		return false
+	}
+	err := k.attach()
+	if err != nil {
+		k.retry = time.Now().Add(retryInterval)
+		if !k.unusable.Swap(true) {
+			k.report(err)
+		}
+		return false
+	}
+	k.unusable.Store(false)
 	return true
 }
 
@@ -134,12 +190,21 @@ func (k *parker) park(events *Events) (slept bool, err error) {
 
 // wake ends the park in progress. If that ended by itself meanwhile, the next park ends
 // early, which costs its caller an iteration.
-func (k *parker) wake() { _ = k.file.SetReadDeadline(past) }
-
-// close releases the descriptor.
-func (k *parker) close() error {
-	if k.file != nil {
-		return k.file.Close()
+func (k *parker) wake() {
+	if file := k.file.Load(); file != nil {
+		_ = file.SetReadDeadline(past)
 	}
-	return unix.Close(k.fd)
+}
+
+// close releases the descriptors.
+func (k *parker) close() error {
+	var err error
+	if k.spare >= 0 {
+		err = unix.Close(k.spare)
+		k.spare = -1
+	}
+	if file := k.file.Swap(nil); file != nil {
+		err = errors.Join(err, file.Close())
+	}
+	return err
 }

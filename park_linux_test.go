@@ -99,3 +99,45 @@ func TestRegister_QueueAsSource(t *testing.T) {
 		require.Equal(t, []epore.Event{{Token: 1, Ready: 1}}, next(t, p, events))
 	})
 }
+
+// While the runtime watches the queue, registering waits for a lock of the whole kernel. A
+// Poll that registers many sources without parking detaches, and attaches again to park.
+func TestPark_DetachesForManyRegistrations(t *testing.T) {
+	guard(t, "P11, P15: a parked Poll is attached, one that registers many sources is not")
+	p := open(t)
+	if p.Strategy() != epore.Park {
+		t.Skip("this queue cannot park")
+	}
+	events := epore.NewEvents(4)
+	park := func() { require.NoError(t, p.Poll(events, 3*time.Millisecond)) }
+	a, b := fixture.Pair(t)
+	registerOften := func(n int) {
+		for range n {
+			register(t, p, a, 1, epore.Readable)
+			require.NoError(t, p.Registry().Deregister(fd(a)))
+		}
+	}
+	require.False(t, p.Attached())
+	park()
+	require.True(t, p.Attached())
+	registerOften(63)
+	require.NoError(t, p.Poll(events, 0))
+	require.True(t, p.Attached(), "not yet worthwhile")
+	park()
+	registerOften(63)
+	require.NoError(t, p.Poll(events, 0))
+	require.True(t, p.Attached(), "there was a park in between")
+	registerOften(1)
+	require.NoError(t, p.Poll(events, 0))
+	require.False(t, p.Attached())
+	register(t, p, a, 2, epore.Readable)
+	go b.Write("x")
+	require.Equal(t, epore.Token(2), next(t, p, events)[0].Token)
+	a.Drain()
+	park()
+	require.True(t, p.Attached())
+	w := newWaker(t, p, 3)
+	polled := asleep(p, func() error { return p.Poll(events, forever) })
+	require.NoError(t, w.Wake())
+	require.NoError(t, <-polled)
+}

@@ -12,9 +12,12 @@ import (
 // parker has no use here: the runtime's poller can watch no queue of this system.
 type parker struct{ unusable atomic.Bool }
 
-func newParker(backend.Backend, func(*Events) (bool, error)) (*parker, error) { return nil, nil }
+func newParker(backend.Backend, func(*Events) (bool, error), func(error)) (*parker, error) {
+	return nil, nil
+}
 
 func (*parker) prepare(deadline, left time.Duration) bool { return false }
 func (*parker) park(*Events) (slept bool, err error)      { return false, nil }
+func (*parker) detach()                                   {}
 func (*parker) wake()                                     {}
 func (*parker) close() error                              { return nil }

@@ -43,7 +43,8 @@ type Poll struct {
 
 	// sources are the registered sources that the table keeps alive, by slot. Sockets of
 	// package socket and FDs are not in it. Under slots' lock.
-	sources fdtable.Table[Source]
+	sources      fdtable.Table[Source]
+	keepsSources bool // there was ever one
 
 	// pollMu is held by the goroutine that polls: the single waiter.
 	pollMu sync.Mutex
@@ -64,14 +65,19 @@ type Poll struct {
 	timers timerheap.Heap
 	// closers are closed with the Poll. Under slots' lock.
 	closers map[io.Closer]struct{}
+	// crowd decides when many registrations make it worth detaching the parker.
+	crowd crowd
 	// parker waits without a thread; nil for Block. flusher and edgeEmulator are the
 	// backend if it implements these interfaces.
 	parker       *parker
 	flusher      backend.Flusher
 	edgeEmulator backend.EdgeEmulator
+	// inspection finds sources that report a thing only once.
+	inspection inspection
 
 	// The fields below belong to the waiter, which holds pollMu.
 
+	gathers     uint            // the number of gathers
 	idle        bool            // the last park found nothing at its first look: see wait
 	localFirst  bool            // whether local sources fill the batch first, in turn: see gather
 	timersFirst bool            // the same for timers within takeLocal
@@ -132,11 +138,12 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	p.caps = b.Capabilities()
 	p.flusher, _ = b.(backend.Flusher)
 	p.edgeEmulator, _ = b.(backend.EdgeEmulator)
+	p.inspection.queue, _ = b.(backend.Inspector)
 	p.registry.poll = p
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {
 		var err error
-		if p.parker, err = newParker(b, p.gatherParked); err != nil {
+		if p.parker, err = newParker(b, p.gatherParked, p.cannotPark); err != nil {
 			return nil, &OpError{"open", p.name(), errors.Join(err, closeBackend(b))}
 		}
 	}
@@ -265,6 +272,10 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 	if err := p.watch(ctx); err != nil {
 		return err
 	}
+	if p.crowd.detach.Load() {
+		p.crowd.detach.Store(false)
+		p.parker.detach()
+	}
 	return p.wait(events, timeout)
 }
 
@@ -307,6 +318,9 @@ func (p *Poll) wait(events *Events, timeout time.Duration) error {
 func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	room := events.buf
 	n := 0
+	if p.gathers++; p.gathers%64 == 0 && p.inspection.due.Load() {
+		p.inspectDue() // of a Poll that is never about to sleep
+	}
 	p.localFirst = !p.localFirst && timeout == 0
 	if p.localFirst {
 		n = p.takeLocal(room)
@@ -330,33 +344,47 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 // takeLocal moves events that the queue does not know to room, which is not empty: those
 // of posted sources, and those of expired timers. These two take turns as well.
 func (p *Poll) takeLocal(room []backend.Event) (n int) {
-	if p.timers.None() { // without reading the clock
-		return p.local.take(room, &p.slots)
+	if p.inspection.ready.Load() > 0 {
+		n = p.takeInspected(room)
 	}
-	if p.timersFirst = !p.timersFirst; p.timersFirst {
-		n = p.timers.Take(room, now())
+	if p.timers.None() { // without reading the clock
 		return n + p.local.take(room[n:], &p.slots)
 	}
-	n = p.local.take(room, &p.slots)
+	if p.timersFirst = !p.timersFirst; p.timersFirst {
+		n += p.timers.Take(room[n:], now())
+		return n + p.local.take(room[n:], &p.slots)
+	}
+	n += p.local.take(room[n:], &p.slots)
 	return n + p.timers.Take(room[n:], now())
 }
 
 // sleep waits until there are events, which it gathers, until a timer expires, until
 // another goroutine interrupts, or until the deadline. It may return earlier.
 func (p *Poll) sleep(events *Events, deadline time.Duration) error {
+	if p.inspection.due.Load() {
+		if p.inspectDue(); p.inspection.ready.Load() > 0 {
+			return nil
+		}
+	}
 	until := min(deadline, p.timers.Earliest())
 	left := timeLeft(until)
 	if left <= 0 {
 		return nil
 	}
+	mayPark := p.parker != nil && left >= shortWait
+	if mayPark && p.inspection.once.Load() > 0 {
+		mayPark = false
+		p.parker.detach()
+	}
 	p.until.Store(int64(until))
 	defer p.sleeping.Store(awake)
-	if p.parker != nil && left >= shortWait && p.parker.prepare(until, left) {
+	if mayPark && p.parker.prepare(until, left) {
 		p.sleeping.Store(parked)
 		if p.mustStayAwake() {
 			return nil
 		}
 		var err error
+		p.crowd.parks.Add(1)
 		p.idle, err = p.parker.park(events)
 		return err
 	}
@@ -385,10 +413,18 @@ func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 	return stay, err
 }
 
+// cannotPark tells the logger that this Poll holds a thread while it waits.
+func (p *Poll) cannotPark(err error) {
+	if p.log != nil {
+		p.log.Warn("cannot park: the Poll blocks a thread instead, and tries again later", "backend", p.be.Name(), "error", err)
+	}
+}
+
 // mustStayAwake looks for what may have happened between the last look and the
 // announcement of the sleep.
 func (p *Poll) mustStayAwake() bool {
-	return !p.local.empty(&p.slots) || p.timers.Before(time.Duration(p.until.Load())) || p.closed.Load() || p.ctx.Err() != nil
+	return p.inspection.due.Load() || p.inspection.ready.Load() > 0 ||
+		!p.local.empty(&p.slots) || p.timers.Before(time.Duration(p.until.Load())) || p.closed.Load() || p.ctx.Err() != nil
 }
 
 // shorten wakes the waiter if it would sleep beyond when, to which a timer has just been
@@ -403,18 +439,38 @@ func (p *Poll) shorten(when time.Duration) error {
 // interrupt wakes the waiter if it sleeps. Any goroutine may call it, after it has stored
 // the reason to be awake.
 func (p *Poll) interrupt() error {
-	how := p.sleeping.Load()
-	if how == awake || !p.sleeping.CompareAndSwap(how, awake) {
-		return nil // it will look by itself, or another goroutine is waking it
-	}
-	if how == parked {
-		p.parker.wake()
+	if !p.wakeParked() {
 		return nil
 	}
 	// Under the lock, because the sleep may just have ended by itself and the Poll may
 	// have been closed.
 	p.slots.Lock()
 	defer p.slots.Unlock()
+	return p.wakeBlocked()
+}
+
+// interruptLocked is interrupt for a goroutine that holds the table's lock.
+func (p *Poll) interruptLocked() error {
+	if !p.wakeParked() {
+		return nil
+	}
+	return p.wakeBlocked()
+}
+
+// wakeParked wakes the waiter if it is parked, and reports whether it is blocked instead.
+func (p *Poll) wakeParked() (isBlocked bool) {
+	how := p.sleeping.Load()
+	if how == awake || !p.sleeping.CompareAndSwap(how, awake) {
+		return false // it will look by itself, or another goroutine is waking it
+	}
+	if how == parked {
+		p.parker.wake()
+		return false
+	}
+	return true
+}
+
+func (p *Poll) wakeBlocked() error {
 	if p.released {
 		return nil
 	}

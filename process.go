@@ -148,7 +148,7 @@ func (p *Poll) watchByDescriptor(token Token, pid int) (end func() error, err er
 	p.slots.Lock()
 	defer p.slots.Unlock()
 	if err = ErrClosed; !p.closed.Load() {
-		err = p.register(h, token, in|slots.OnlyReadable)
+		_, err = p.register(h, token, in|slots.OnlyReadable)
 	}
 	if err != nil {
 		return nil, errors.Join(err, process.Close(fd))

@@ -233,14 +233,24 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 	}
 	switch op {
 	case opRegister:
-		err = p.register(h, token, in)
+		var i uint32
+		i, err = p.register(h, token, in)
+		if err == nil && shared == nil {
+			if keep != nil {
+				p.keepAlive(i, keep)
+			}
+			if p.mustInspect(i) && !knownKind(keep) {
+				p.inspectLater(i)
+			}
+		}
 	case opReregister:
 		err = p.reregister(h, token, in)
+		if err == nil && keep != nil {
+			i, _ := p.slots.Lookup(h)
+			p.keepAlive(i, keep)
+		}
 	case opDeregister:
 		err = p.deregister(h)
-	}
-	if keep != nil && err == nil && op != opDeregister {
-		p.keepAlive(h, keep)
 	}
 	if shared != nil {
 		err = p.attach(h, shared, err)
@@ -273,25 +283,29 @@ func (p *Poll) checkInterest(in Interest, shared bool) error {
 //
 // The kernel decides whether h is registered. The table would be wrong about a descriptor
 // that was closed without Deregister and whose number was reused.
-func (p *Poll) register(h backend.Handle, token Token, in Interest) error {
+func (p *Poll) register(h backend.Handle, token Token, in Interest) (i uint32, err error) {
 	old, known := p.slots.Lookup(h)
 	key := p.slots.Insert(h, uint64(token), in)
 	in &^= slots.OnlyReadable
-	err := p.be.Add(h, key, in)
+	i = slots.Index(key)
+	err = p.be.Add(h, key, in)
 	if err != nil && !known && errors.Is(err, fs.ErrExist) {
 		// The kernel knows a registration that the table does not: a descriptor that was
 		// closed before Deregister was brought back to its number by dup2. Take it over.
 		err = p.be.Modify(h, key, in)
 	}
 	if err != nil {
-		p.removeSlot(slots.Index(key))
-		return err
+		p.removeSlot(i)
+		return i, err
 	}
 	if known {
 		p.removeSlot(old)
 	}
-	p.slots.Bind(h, slots.Index(key))
-	return nil
+	p.slots.Bind(h, i)
+	if p.parker != nil {
+		p.crowd.count()
+	}
+	return i, nil
 }
 
 func (p *Poll) reregister(h backend.Handle, token Token, in Interest) error {
@@ -299,10 +313,12 @@ func (p *Poll) reregister(h backend.Handle, token Token, in Interest) error {
 	if !known {
 		return syscall.ENOENT
 	}
+	ready := p.inspectBefore(i, h, in)
 	err := p.be.Modify(h, p.slots.NextKey(i), in)
 	switch {
 	case err == nil:
 		p.slots.Replace(i, uint64(token), in)
+		p.inspectAfter(i, ready)
 	case errors.Is(err, backend.ErrLost):
 		key, in := p.slots.Registration(i)
 		if again := p.be.Add(h, key, in); again != nil {
@@ -340,14 +356,18 @@ func (p *Poll) forget(h backend.Handle, i uint32) {
 
 func (p *Poll) removeSlot(i uint32) {
 	p.slots.Remove(i)
-	p.sources.Drop(uintptr(i))
+	if p.keepsSources {
+		p.sources.Drop(uintptr(i))
+	}
+	if p.inspection.once.Load() > 0 {
+		p.forgetInspection(i)
+	}
 }
 
-// keepAlive makes the registration of h refer to s, so that no finalizer closes s.
-func (p *Poll) keepAlive(h backend.Handle, s Source) {
-	if i, registered := p.slots.Lookup(h); registered {
-		*p.sources.Add(uintptr(i)) = s
-	}
+// keepAlive makes the registration in slot i refer to s, so that no finalizer closes s.
+func (p *Poll) keepAlive(i uint32, s Source) {
+	p.keepsSources = true
+	*p.sources.Add(uintptr(i)) = s
 }
 
 // gone reports whether err says that a handle that the table knows is no longer watched:

@@ -80,6 +80,10 @@ type Pollable interface {
 	// Descriptor returns the descriptor, which is valid from Open to Close. The
 	// backend keeps ownership.
 	Descriptor() int
+
+	// SetWatched tells the queue whether the runtime watches the descriptor. While
+	// it does, a change may have to wait for a lock of the kernel.
+	SetWatched(watched bool)
 }
 
 // Flusher is implemented by a Pollable queue that passes changes to its kernel
@@ -89,6 +93,18 @@ type Flusher interface {
 	// later changes are passed on immediately. The waiting goroutine calls Flush
 	// after its last look for events, before it parks.
 	Flush() error
+}
+
+// Inspector is implemented by a queue that loses what a file reports only once. Polling
+// such a file takes the report away, so whoever polls it next is told nothing: a perf
+// event and /proc/self/mounts are such files. The queue loses a report if changing a
+// registration polls the file, or if anything else polls the queue.
+type Inspector interface {
+	// Inspect returns whether h may be such a file and, if so, which conditions of in
+	// it reports now. It is called like Modify: for a registration of a kind that the
+	// core does not know, once after Add, and then before each Modify. The core
+	// delivers what Inspect returns, and lets nothing else poll the queue.
+	Inspect(h Handle, in Interest) (once bool, ready Readiness)
 }
 
 // EdgeEmulator is implemented by a queue without Edge in its Capabilities, whose

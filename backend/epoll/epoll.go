@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
@@ -27,6 +28,7 @@ type Epoll struct {
 
 	// nanoseconds reports that epoll_pwait2 works.
 	nanoseconds bool
+	watched     atomic.Bool // by the runtime: see SetWatched
 	// timespec is the timeout of the wait in progress, as epoll_pwait2 takes it:
 	// a struct __kernel_timespec, two 64-bit words on every architecture (which
 	// unix.Timespec is not).
@@ -87,11 +89,19 @@ func (e *Epoll) Capabilities() backend.Capabilities {
 // Descriptor implements [backend.Pollable].
 func (e *Epoll) Descriptor() int { return e.epfd }
 
+// SetWatched implements [backend.Pollable]. EPOLL_CTL_ADD to an epoll that is itself watched
+// takes a mutex of the whole kernel (epnested_mutex of fs/eventpoll.c) and walks the paths of
+// wake-ups, so it tells Go's scheduler that it may wait.
+func (e *Epoll) SetWatched(watched bool) { e.watched.Store(watched) }
+
 // Add implements [backend.Backend].
 func (e *Epoll) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	bits, err := kernelBits(in)
 	if err != nil {
 		return err
+	}
+	if e.watched.Load() && h != backend.Handle(e.wakefd) {
+		return linux.CtlError(linux.CtlAnnounced(e.epfd, unix.EPOLL_CTL_ADD, h, bits, uint64(k)))
 	}
 	return linux.CtlError(e.ctl(unix.EPOLL_CTL_ADD, h, bits, k))
 }

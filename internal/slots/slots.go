@@ -122,6 +122,17 @@ func (t *Table) Registration(i uint32) (backend.Key, backend.Interest) {
 	return makeKey(i, stateGeneration(state)), stateInterest(state) &^ OnlyReadable
 }
 
+// Handle returns the handle in slot i, its key and the interest that its backend was given.
+// It returns false if slot i is free or has no handle. It requires the lock.
+func (t *Table) Handle(i uint32) (h backend.Handle, k backend.Key, in backend.Interest, ok bool) {
+	k, in = t.Registration(i)
+	h = t.pages.at(i).handle
+	return h, k, in, keyGeneration(k)%2 == 1 && h != NoHandle
+}
+
+// TokenIn returns the token in slot i. It requires the lock.
+func (t *Table) TokenIn(i uint32) uint64 { return t.pages.at(i).token.Load() }
+
 // Replace moves slot i to its next generation. Between the two generations the slot
 // belongs to nobody (the generation is even), so that no reader combines the new token
 // with the old key. It requires the lock.

@@ -33,6 +33,17 @@ func Ctl(epfd, op int, h backend.Handle, bits uint32, data uint64) unix.Errno {
 	return errno
 }
 
+// CtlAnnounced is Ctl for a call that may wait: it tells Go's scheduler.
+func CtlAnnounced(epfd, op int, h backend.Handle, bits uint32, data uint64) unix.Errno {
+	if h > math.MaxInt32 {
+		return unix.EBADF
+	}
+	ev := unix.EpollEvent{Events: bits, Fd: int32(data), Pad: int32(data >> 32)}
+	_, _, errno := syscall.Syscall6(unix.SYS_EPOLL_CTL, uintptr(epfd), uintptr(op), uintptr(h),
+		uintptr(unsafe.Pointer(&ev)), 0, 0)
+	return errno
+}
+
 // CtlError translates an errno of epoll_ctl into an error, 0 into nil. EEXIST and ENOENT
 // already are fs.ErrExist and fs.ErrNotExist.
 func CtlError(errno unix.Errno) error {

@@ -1,0 +1,170 @@
+package epore
+
+import (
+	"net"
+	"sync/atomic"
+
+	"github.com/epore/epore/backend"
+)
+
+// inspection finds the sources that report a thing only once (see [backend.Inspector]), so
+// that no report is lost to another poll of the queue. Sockets never do. For a source of a
+// kind that the core does not know, the queue is asked, once for each registration.
+//
+// Asking costs a system call, so it is put off until the Poll is about to sleep, when it has
+// the time. Only if the Poll sleeps already is it done by Register. Because the first poll
+// of the file was that of Register, its report may be gone by then. So the registration gets
+// one event in any case, which may be spurious.
+type inspection struct {
+	queue backend.Inspector // nil if the queue loses nothing
+
+	// due says that there is something in todo, without the lock.
+	due atomic.Bool
+	// once is the number of slots that are in isOnce, without the lock.
+	once atomic.Int32
+	// ready is the number of events in events, without the lock.
+	ready atomic.Int32
+
+	// What follows is under the table's lock.
+
+	todo   []uint32 // slots to be asked about
+	isTodo bitmap   // the same as a set
+	isOnce bitmap   // the slots of sources that report a thing only once
+	events []backend.Event
+}
+
+// bitmap is a set of slots.
+type bitmap []uint64
+
+func (b bitmap) has(i uint32) bool { return int(i/64) < len(b) && b[i/64]&(1<<(i%64)) != 0 }
+
+func (b *bitmap) set(i uint32) {
+	for int(i/64) >= len(*b) {
+		*b = append(*b, 0)
+	}
+	(*b)[i/64] |= 1 << (i % 64)
+}
+
+func (b bitmap) clear(i uint32) { b[i/64] &^= 1 << (i % 64) }
+
+// knownKind reports whether s is of a kind that never reports a thing only once. The source of
+// an FD is nil here.
+func knownKind(s Source) bool {
+	switch s.(type) {
+	case *net.TCPConn, *net.UDPConn, *net.UnixConn, *net.IPConn, *net.TCPListener, *net.UnixListener:
+		return true
+	}
+	return false
+}
+
+// mustInspect reports whether a source of an unknown kind that was registered in slot i must be
+// inspected: unless the slot is in todo already, from an earlier registration.
+func (p *Poll) mustInspect(i uint32) bool {
+	q := &p.inspection
+	return q.queue != nil && (!q.isTodo.has(i) || p.sleeping.Load() != awake)
+}
+
+// inspectLater notes that the source in slot i, which has just been registered, must be
+// asked about. It requires the table's lock.
+func (p *Poll) inspectLater(i uint32) {
+	q := &p.inspection
+	if !q.isTodo.has(i) {
+		q.isTodo.set(i)
+		q.todo = append(q.todo, i)
+		if len(q.todo) == 1 {
+			q.due.Store(true)
+		}
+	}
+	if p.sleeping.Load() != awake {
+		p.inspect()
+		if len(q.events) > 0 {
+			_ = p.interruptLocked()
+		}
+	}
+}
+
+// inspectDue inspects what is due.
+func (p *Poll) inspectDue() {
+	p.slots.Lock()
+	defer p.slots.Unlock()
+	p.inspect()
+}
+
+// inspect asks about all slots in todo. It requires the table's lock.
+func (p *Poll) inspect() {
+	q := &p.inspection
+	for _, i := range q.todo {
+		q.isTodo.clear(i)
+		h, key, in, registered := p.slots.Handle(i)
+		if !registered || q.isOnce.has(i) {
+			continue
+		}
+		once, ready := q.queue.Inspect(h, in)
+		if !once {
+			continue
+		}
+		q.isOnce.set(i)
+		q.once.Add(1)
+		p.deliver(i, key, in, ready|Readiness(in&backend.Conditions))
+	}
+	q.todo = q.todo[:0]
+	q.due.Store(false)
+}
+
+// deliver gives the registration in slot i an event of what was taken from its source. It
+// requires the table's lock.
+func (p *Poll) deliver(i uint32, key backend.Key, in Interest, ready Readiness) {
+	if in.Has(OneShot) {
+		// This is its one event. What the kernel reports under the old key is stale.
+		token := p.slots.TokenIn(i)
+		key = p.slots.NextKey(i)
+		p.slots.Replace(i, token, in)
+	}
+	q := &p.inspection
+	q.events = append(q.events, backend.Event{Key: key, Ready: ready})
+	q.ready.Store(int32(len(q.events)))
+}
+
+// takeInspected moves events of inspected sources to room. The waiter calls it.
+func (p *Poll) takeInspected(room []backend.Event) int {
+	if p.inspection.once.Load() > 0 && p.parker != nil {
+		p.parker.detach() // before the loop looks at the sources
+	}
+	p.slots.Lock()
+	defer p.slots.Unlock()
+	q := &p.inspection
+	n := copy(room, q.events)
+	q.events = append(q.events[:0], q.events[n:]...)
+	q.ready.Store(int32(len(q.events)))
+	return n
+}
+
+// forgetInspection is called when the registration in slot i ends. It requires the table's
+// lock.
+func (p *Poll) forgetInspection(i uint32) {
+	if q := &p.inspection; q.isOnce.has(i) {
+		q.isOnce.clear(i)
+		q.once.Add(-1)
+	}
+}
+
+// inspectBefore asks a source that reports a thing only once, before Modify polls it. It
+// requires the table's lock.
+func (p *Poll) inspectBefore(i uint32, h backend.Handle, in Interest) Readiness {
+	if q := &p.inspection; q.isOnce.has(i) {
+		_, ready := q.queue.Inspect(h, in)
+		return ready
+	}
+	return 0
+}
+
+// inspectAfter delivers what inspectBefore was told, once the registration has been
+// replaced. It requires the table's lock.
+func (p *Poll) inspectAfter(i uint32, ready Readiness) {
+	if ready == 0 {
+		return
+	}
+	key, in := p.slots.Registration(i)
+	p.deliver(i, key, in, ready)
+	_ = p.interruptLocked()
+}

@@ -1,0 +1,170 @@
+package epore_test
+
+import (
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// mounts is the list of mounts of a mount namespace, which reports each change once, to
+// whoever polls it first; and a function that changes it.
+func mounts(t *testing.T) (fd int, change func()) {
+	dir := t.TempDir()
+	changes, done := make(chan struct{}), make(chan error)
+	opened := make(chan int)
+	go func() {
+		runtime.LockOSThread() // the thread ends with this goroutine, and the namespace with it
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			done <- err
+			return
+		}
+		if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+			done <- err
+			return
+		}
+		fd, err := unix.Open("/proc/thread-self/mounts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			done <- err
+			return
+		}
+		opened <- fd
+		mounted := false
+		for range changes {
+			if mounted {
+				err = unix.Unmount(dir, unix.MNT_DETACH)
+			} else {
+				err = unix.Mount("none", dir, "tmpfs", 0, "")
+			}
+			mounted = !mounted
+			done <- err
+		}
+	}()
+	select {
+	case fd = <-opened:
+	case err := <-done:
+		t.Skipf("a mount namespace cannot be made here: %v", err)
+	}
+	t.Cleanup(func() {
+		close(changes)
+		unix.Close(fd)
+	})
+	return fd, func() {
+		t.Helper()
+		changes <- struct{}{}
+		require.NoError(t, <-done)
+	}
+}
+
+const onceRule = "R16: what a file reports only once reaches the loop, whatever else polls the queue"
+
+func TestReportedOnce_WhileThePollWaits(t *testing.T) {
+	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
+		events := epore.NewEvents(8)
+		for _, mode := range []epore.Interest{0, epore.OneShot, edge(p)} {
+			fd, change := mounts(t)
+			require.NoError(t, p.Registry().Register(epore.FD(fd), 1, epore.Priority|mode))
+			_ = ready(t, p, events) // Register may give one event in any case
+			for range 10 {
+				if mode == epore.OneShot {
+					require.NoError(t, p.Registry().Reregister(epore.FD(fd), 1, epore.Priority|mode))
+				}
+				require.NoError(t, p.Poll(events, 3*time.Millisecond))
+				if mode == epore.OneShot && events.Len() > 0 {
+					require.NoError(t, p.Registry().Reregister(epore.FD(fd), 1, epore.Priority|mode))
+				}
+				polled := asleep(p, func() error { return p.Poll(events, fixture.Soon) })
+				change()
+				require.NoError(t, <-polled)
+				require.True(t, len(all(events)) == 1 && all(events)[0].Priority(), "%v: a mount was not reported", mode)
+			}
+			require.NoError(t, p.Registry().Deregister(epore.FD(fd)))
+		}
+	})
+}
+
+func TestReportedOnce_BeforeRegister(t *testing.T) {
+	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
+		events := epore.NewEvents(8)
+		for range 10 {
+			fd, change := mounts(t)
+			change()
+			require.NoError(t, p.Registry().Register(epore.FD(fd), 1, epore.Priority|epore.OneShot))
+			require.Equal(t, epore.Token(1), next(t, p, events)[0].Token, "changed between open and Register")
+			require.NoError(t, p.Poll(events, 3*time.Millisecond))
+			require.Empty(t, all(events), "one-shot")
+			change()
+			require.NoError(t, p.Registry().Reregister(epore.FD(fd), 2, epore.Priority|epore.OneShot))
+			require.Equal(t, epore.Token(2), next(t, p, events)[0].Token, "changed before Reregister")
+			require.NoError(t, p.Registry().Deregister(epore.FD(fd)))
+		}
+	})
+}
+
+// A Poll that is parked already, and so is watched by the runtime, gets such a file.
+func TestReportedOnce_RegisteredWhileThePollWaits(t *testing.T) {
+	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
+		events := epore.NewEvents(8)
+		for range 10 {
+			fd, change := mounts(t)
+			change()
+			polled := asleep(p, func() error { return p.Poll(events, fixture.Soon) })
+			require.NoError(t, p.Registry().Register(epore.FD(fd), 1, epore.Priority))
+			require.NoError(t, <-polled)
+			require.Equal(t, epore.Token(1), all(events)[0].Token)
+			polled = asleep(p, func() error { return p.Poll(events, fixture.Soon) })
+			change()
+			require.NoError(t, <-polled)
+			require.Equal(t, epore.Token(1), all(events)[0].Token)
+			require.NoError(t, p.Registry().Deregister(epore.FD(fd)))
+		}
+	})
+}
+
+// The Poll parks again when the last such file is gone.
+func TestReportedOnce_ParksAgain(t *testing.T) {
+	guard(t, "P11, R16: only a Poll with such a file holds a thread")
+	p := open(t)
+	if p.Strategy() != epore.Park {
+		t.Skip("this queue cannot park")
+	}
+	events := epore.NewEvents(8)
+	fd, _ := mounts(t)
+	require.NoError(t, p.Registry().Register(epore.FD(fd), 1, epore.Priority))
+	_ = next(t, p, events)
+	require.NoError(t, p.Poll(events, 5*time.Millisecond))
+	require.False(t, p.Attached(), "the runtime would poll it, too")
+	require.NoError(t, p.Registry().Deregister(epore.FD(fd)))
+	require.NoError(t, p.Poll(events, 5*time.Millisecond))
+	require.True(t, p.Attached())
+}
+
+// A perf event takes away what it reports, too.
+func TestReportedOnce_PerfEvent(t *testing.T) {
+	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
+		attr := unix.PerfEventAttr{
+			Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK, Size: 128,
+			Sample: 10e6, Sample_type: unix.PERF_SAMPLE_TIME, Wakeup: 1,
+		}
+		fd, err := unix.PerfEventOpen(&attr, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		if err != nil {
+			t.Skipf("perf events are not allowed here: %v", err)
+		}
+		defer unix.Close(fd)
+		ring, err := unix.Mmap(fd, 0, 5*os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		require.NoError(t, err)
+		defer unix.Munmap(ring)
+		require.NoError(t, p.Registry().Register(epore.FD(fd), 1, epore.Readable))
+		events := epore.NewEvents(4)
+		for range 20 { // a sample each 10 ms of processor time
+			require.Equal(t, epore.Token(1), next(t, p, events)[0].Token)
+		}
+		require.NoError(t, p.Registry().Deregister(epore.FD(fd)))
+	})
+}
