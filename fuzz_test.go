@@ -516,11 +516,12 @@ func (w *fuzzWorld) useMailbox(what byte) {
 }
 
 func (w *fuzzWorld) useClone(what byte) {
-	if what%3 != 1 || w.r == w.poll.Registry() {
-		w.r, w.dead = w.poll.Registry(), false
-		clone, err := w.r.TryClone()
+	lent := w.poll.Registry()
+	w.expect("Close of the lent Registry", lent.Close(), fs.ErrInvalid)
+	if what%3 != 1 || w.r == lent {
+		clone, err := lent.TryClone()
 		w.must(err)
-		w.r = clone
+		w.r, w.dead = clone, false
 		return
 	}
 	w.must(w.r.Close())

@@ -40,7 +40,7 @@ func TestOnOtherQueues(t *testing.T) {
 			other, err := epore.NewWith(queue.New())
 			skipWithout(t, err)
 			_ = other.Close()
-			self := exec.Command(os.Args[0], "-test.skip=^(TestOnOtherQueues|Example.*|Fuzz.*)$", "-test.timeout=10m", fmt.Sprint("-test.cpu=", processors))
+			self := exec.Command(os.Args[0], "-test.skip=^(TestOnOtherQueues|Example.*)$", "-test.timeout=10m", fmt.Sprint("-test.cpu=", processors))
 			if testing.Verbose() {
 				self.Args = append(self.Args, "-test.v")
 			}
