@@ -4,6 +4,7 @@ package epoll
 
 import (
 	"testing"
+	"time"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
@@ -22,7 +23,7 @@ func TestContract_WithoutPwait2(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		e := New()
 		err := e.Open(backend.Config{})
-		e.nanoseconds = false
+		e.nanoseconds, e.resolution = false, time.Millisecond
 		return e, err
 	})
 }

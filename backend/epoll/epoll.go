@@ -26,9 +26,11 @@ type Epoll struct {
 	wakefd int               // likewise
 	buf    []unix.EpollEvent // the kernel writes into it; only Wait uses it
 
-	// nanoseconds reports that epoll_pwait2 works.
+	// nanoseconds reports that epoll_pwait2 works. Only Open and Wait use it.
 	nanoseconds bool
-	watched     atomic.Bool // by the runtime: see SetWatched
+	// resolution is that of timeouts when the queue was opened.
+	resolution time.Duration
+	watched    atomic.Bool // by the runtime: see SetWatched
 	// timespec is the timeout of the wait in progress, as epoll_pwait2 takes it:
 	// a struct __kernel_timespec, two 64-bit words on every architecture (which
 	// unix.Timespec is not).
@@ -70,19 +72,19 @@ func (e *Epoll) Open(backend.Config) error {
 	// epoll_pwait2 with EPERM or ENOSYS on kernels that have it.
 	_, errno := e.pwait2(1, 0)
 	e.nanoseconds = errno == 0
+	e.resolution = time.Millisecond
+	if e.nanoseconds {
+		e.resolution = time.Nanosecond
+	}
 	return nil
 }
 
 // Capabilities implements [backend.Backend].
 func (e *Epoll) Capabilities() backend.Capabilities {
-	resolution := time.Millisecond
-	if e.nanoseconds {
-		resolution = time.Nanosecond
-	}
 	return backend.Capabilities{
 		Interests: backend.Readable | backend.Writable | backend.Priority |
 			backend.Edge | backend.OneShot | backend.Exclusive,
-		Resolution: resolution,
+		Resolution: e.resolution,
 	}
 }
 
@@ -194,7 +196,14 @@ func (e *Epoll) wait(room int, timeout time.Duration) (int, unix.Errno) {
 		return int(n), errno
 	}
 	if e.nanoseconds {
-		return e.pwait2(room, timeout)
+		n, errno := e.pwait2(room, timeout)
+		switch errno {
+		case 0, unix.EINTR, unix.EBADF, unix.EFAULT, unix.EINVAL:
+			return n, errno
+		}
+		// The kernel gives no other error: a seccomp filter that came into force after
+		// Open refuses the call.
+		e.nanoseconds = false
 	}
 	n, _, errno := syscall.Syscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epfd),
 		uintptr(unsafe.Pointer(&e.buf[0])), uintptr(room), uintptr(posix.Milliseconds(timeout)), 0, 0)
