@@ -57,7 +57,9 @@ func newParker(b backend.Backend, gather func(*Events) (bool, error), report fun
 	if k.spare, err = k.dup(); err != nil {
 		return nil, err
 	}
-	openRuntimePoller()
+	if err := runtimePoller.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the runtime's poller, to park on: %w", err), unix.Close(k.spare))
+	}
 	k.try = func(uintptr) (stay bool) {
 		k.looks++
 		stay, k.err = k.gather(k.events)
@@ -74,10 +76,38 @@ func (k *parker) dup() (fd int, err error) {
 	return fd, nil
 }
 
-// openRuntimePoller makes the runtime open its poller now. Otherwise the runtime opens it
-// when it first needs it, and ends the program if no descriptor is left by then. Adding a
-// timer to the runtime's heap is what opens the poller.
-var openRuntimePoller = sync.OnceFunc(func() { time.AfterFunc(time.Hour, func() {}).Stop() })
+// runtimePoller is the runtime's poller: an epoll instance and an eventfd. The runtime opens
+// it when it first needs it, and ends the program if that fails.
+var runtimePoller pollerOfRuntime
+
+type pollerOfRuntime struct {
+	mu     sync.Mutex
+	opened bool
+}
+
+// open makes the runtime open its poller now, before descriptors run out. It fails, and lets
+// the runtime try nothing, if there is no room for the poller. Whether the poller is open
+// already cannot be asked, so the first call may need the room in vain.
+func (p *pollerOfRuntime) open() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.opened {
+		return nil
+	}
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	wakefd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	_ = unix.Close(epfd)
+	if err != nil {
+		return err
+	}
+	_ = unix.Close(wakefd)
+	time.AfterFunc(time.Hour, func() {}).Stop() // a timer in the runtime's heap opens it
+	p.opened = true
+	return nil
+}
 
 // attach gives the descriptor to the runtime's poller.
 func (k *parker) attach() (err error) {

@@ -1,7 +1,12 @@
 package epore_test
 
 import (
+	"errors"
+	"fmt"
 	"io/fs"
+	"os"
+	"os/exec"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -13,7 +18,82 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
+
+// envFree is how many descriptors are free when a process that
+// TestNew_FewDescriptorsLeft starts opens its first Poll.
+const envFree = "EPORE_TEST_FREE_DESCRIPTORS"
+
+// Before package testing opens the runtime's poller, by a timer.
+func init() {
+	if free, err := strconv.Atoi(os.Getenv(envFree)); err == nil {
+		if err := newWithFew(free); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+}
+
+// New needs descriptors for the queue, and the runtime needs some for its poller. If those
+// are missing, the runtime would end the program. New must fail instead, and release what it
+// has opened.
+func TestNew_FewDescriptorsLeft(t *testing.T) {
+	if os.Getenv(queuetest.Env) != "" {
+		t.Skip("on one queue, once")
+	}
+	for free := range 8 {
+		t.Run(fmt.Sprint(free), func(t *testing.T) {
+			self := exec.Command(os.Args[0])
+			self.Env = append(os.Environ(), fmt.Sprint(envFree, "=", free))
+			out, err := self.CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		})
+	}
+}
+
+// newWithFew opens a Poll while the given number of descriptors is free. It fails unless
+// that works, or fails with EMFILE and works once descriptors are free again.
+func newWithFew(free int) error {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 32, Max: 32}); err != nil {
+		return err
+	}
+	var taken []int
+	for {
+		fd, err := unix.Dup(0)
+		if err != nil {
+			break
+		}
+		taken = append(taken, fd)
+	}
+	closeAll := func(fds []int) {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}
+	closeAll(taken[:free])
+	p, err := epore.NewWith(epoll.New())
+	if err == nil {
+		if free < 5 { // epoll, eventfd and a duplicate; the runtime's epoll and eventfd
+			return fmt.Errorf("New works with %d descriptors left", free)
+		}
+		return errors.Join(p.Poll(epore.NewEvents(1), 5*time.Millisecond), p.Close())
+	}
+	if free >= 5 || !errors.Is(err, unix.EMFILE) {
+		return fmt.Errorf("with %d descriptors left: %w", free, err)
+	}
+	for range free {
+		if _, err := unix.Dup(0); err != nil {
+			return fmt.Errorf("New has left descriptors open: %w", err)
+		}
+	}
+	closeAll(taken[free:])
+	if p, err = epore.NewWith(epoll.New()); err != nil {
+		return fmt.Errorf("with descriptors free again: %w", err)
+	}
+	return errors.Join(p.Poll(epore.NewEvents(1), 5*time.Millisecond), p.Close())
+}
 
 // interrupted is an epoll whose looks without waiting are sometimes interrupted, which no
 // rule forbids.
