@@ -44,8 +44,10 @@ func WithStrategy(s Strategy) Option {
 }
 
 // WithLogger sets a logger. It receives debug lines about opening and closing, trace lines
-// about registrations, and one warning when a Poll is garbage collected without having been
-// closed. Waiting is never logged. Without a logger, or with nil, nothing is logged and
+// about registrations, one warning when a Poll is garbage collected without having been
+// closed, and one when a Poll cannot park because the system refuses it; in that case the
+// Poll blocks and tries again, and an info line says when it parks again. Otherwise waiting
+// is never logged. Without a logger, or with nil, nothing is logged and
 // logging costs nothing. New reads the logger's level once.
 func WithLogger(l hclog.Logger) Option {
 	return func(o *options) { o.log = l }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/hashicorp/go-hclog"
 )
 
 // parker parks a goroutine on the Go runtime's poller until a queue that is a descriptor
@@ -26,9 +27,10 @@ import (
 // whose waits are always short, never parks.
 type parker struct {
 	queue  backend.Pollable
+	name   string // of the queue, for the log
+	log    hclog.Logger
 	spare  int // a duplicate for the next attach, or -1
 	gather func(*Events) (stay bool, err error)
-	report func(err error) // is told when parking becomes impossible
 
 	// file is the descriptor in the runtime's poller, or nil. Only the waiter changes it;
 	// wake may still use one that has just been detached.
@@ -43,16 +45,17 @@ type parker struct {
 
 	deadline time.Duration // the file's deadline
 	unusable atomic.Bool   // the last attach failed
-	retry    time.Time     // when to try again
+	failures int           // how many have failed
+	retryAt  time.Duration // when to try again
 }
 
 // newParker returns a parker on the descriptor of b, or nil if b has none.
-func newParker(b backend.Backend, gather func(*Events) (bool, error), report func(error)) (*parker, error) {
+func newParker(b backend.Backend, log hclog.Logger, gather func(*Events) (bool, error)) (*parker, error) {
 	q, ok := b.(backend.Pollable)
 	if !ok {
 		return nil, nil
 	}
-	k := &parker{queue: q, gather: gather, report: report}
+	k := &parker{queue: q, name: b.Name(), log: log, gather: gather}
 	var err error
 	if k.spare, err = k.dup(); err != nil {
 		return nil, err
@@ -132,6 +135,9 @@ func (k *parker) attach() (err error) {
 	}
 	if err != nil {
 		k.queue.SetWatched(false)
+		if cause := watch(fd); cause != nil {
+			err = cause
+		}
 		return errors.Join(err, file.Close())
 	}
 	k.deadline = never
@@ -153,9 +159,17 @@ func (k *parker) detach() {
 	k.queue.SetWatched(false)
 }
 
-// retryInterval is how long a Poll blocks before it tries again to park, after the runtime's
-// poller could not take its descriptor.
-const retryInterval = time.Second
+// watch does what the runtime's poller does to watch a descriptor, and returns the error,
+// which the runtime keeps to itself.
+func watch(fd int) error {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	defer unix.Close(epfd)
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET}
+	return os.NewSyscallError("epoll_ctl of the queue's descriptor", unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &event))
+}
 
 // prepare sets the file's deadline, which is the duration left from now, and reports whether
 // parking is possible.
@@ -176,22 +190,53 @@ func (k *parker) prepare(deadline, left time.Duration) bool {
 	return true
 }
 
-// tryAttach attaches, unless that has failed a short time ago. Descriptors, memory and watches
-// that were exhausted may be available again.
+// tryAttach attaches if it is time to try. While that fails, the Poll blocks: the failure may
+// be one that passes, such as a kernel without memory.
 func (k *parker) tryAttach() bool {
-	if k.unusable.Load() && time.Now().Before(k.retry) {
+	if k.unusable.Load() && now() < k.retryAt {
 		return false
 	}
 	err := k.attach()
+	k.unusable.Store(err != nil)
 	if err != nil {
-		k.retry = time.Now().Add(retryInterval)
-		if !k.unusable.Swap(true) {
-			k.report(err)
-		}
-		return false
+		k.retryAt = retryAfter(k.failures, err)
+		k.failures++
 	}
-	k.unusable.Store(false)
-	return true
+	k.report(err)
+	return err == nil
+}
+
+// Attempts to attach begin after firstRetry, and come half as often each time, up to
+// lastRetry.
+const (
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = time.Minute
+)
+
+// retryAfter returns when to try again after an attempt that follows some failures. A
+// descriptor that cannot be polled remains so.
+func retryAfter(failures int, err error) time.Duration {
+	if errors.Is(err, unix.EPERM) {
+		return never
+	}
+	wait := lastRetry
+	if failures < 10 {
+		wait = min(firstRetry<<failures, lastRetry)
+	}
+	return now() + wait
+}
+
+// report tells the log about the first failure, and that parking works after failures. It
+// uses a new goroutine, because a logger may use the Poll, which the caller has locked.
+func (k *parker) report(err error) {
+	switch {
+	case k.log == nil:
+	case err != nil && k.failures == 1:
+		go k.log.Warn("a Poll cannot park now: it holds a thread while it waits", "backend", k.name, "error", err)
+	case err == nil && k.failures > 0:
+		go k.log.Info("a Poll can park again", "backend", k.name, "failures", k.failures)
+		k.failures = 0
+	}
 }
 
 // past is the deadline that wakes a parked goroutine.

@@ -1,16 +1,21 @@
 package epore_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
+	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -157,6 +162,103 @@ func TestPark_UnparkableQueueBlocks(t *testing.T) {
 	w := newWaker(t, p, 2)
 	go w.Wake()
 	require.Equal(t, epore.Token(2), next(t, p, events)[0].Token)
+}
+
+// The runtime's poller may refuse a queue for reasons that pass: the kernel has no memory, or
+// the user watches too many descriptors. Here epoll instances are nested too deeply, which
+// ends with a Deregister. The Poll blocks meanwhile, logs it once, and parks again later.
+func TestPark_TriesAgainAfterFailure(t *testing.T) {
+	guard(t, "P11: where the platform cannot park, the Poll blocks")
+	var sink lockedBuffer
+	log := hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: &sink, DisableTime: true})
+	p, err := epore.NewWith(epoll.New(), epore.WithLogger(log))
+	require.NoError(t, err)
+	defer p.Close()
+	chain := epollChain(t, 4) // the kernel allows five levels: these and the Poll's
+	require.NoError(t, p.Registry().Register(epore.FD(chain), 1, epore.Readable))
+	events := epore.NewEvents(1)
+	begin := time.Now()
+	require.NoError(t, p.Poll(events, 350*time.Millisecond), "two attempts fail")
+	require.GreaterOrEqual(t, time.Since(begin), 350*time.Millisecond, "early")
+	require.Equal(t, epore.Block, p.Strategy())
+	sink.await(t, "cannot park now")
+	require.Contains(t, sink.String(), unix.ELOOP.Error())
+	w := newWaker(t, p, 2)
+	go w.Wake()
+	require.Equal(t, epore.Token(2), next(t, p, events)[0].Token)
+
+	require.NoError(t, p.Registry().Deregister(epore.FD(chain)))
+	for p.Strategy() == epore.Block { // the attempts become rarer, but come
+		require.NoError(t, p.Poll(events, 50*time.Millisecond))
+	}
+	sink.await(t, "can park again")
+	require.Equal(t, 2, strings.Count(sink.String(), "\n"), "a line for each change: %s", sink.String())
+	go w.Wake()
+	require.Equal(t, epore.Token(2), next(t, p, events)[0].Token)
+	require.NoError(t, p.Poll(events, 5*time.Millisecond))
+	require.Zero(t, events.Len())
+}
+
+// A Poll that waits indefinitely tries again, too.
+func TestPark_TriesAgainDuringAWait(t *testing.T) {
+	guard(t, "P11: where the platform cannot park, the Poll blocks")
+	p, err := epore.NewWith(epoll.New())
+	require.NoError(t, err)
+	defer p.Close()
+	chain := epollChain(t, 4)
+	require.NoError(t, p.Registry().Register(epore.FD(chain), 1, epore.Readable))
+	w := newWaker(t, p, 2)
+	result := asleep(p, func() error { return p.Poll(epore.NewEvents(1), forever) })
+	for p.Strategy() == epore.Park {
+		runtime.Gosched()
+	}
+	require.NoError(t, p.Registry().Deregister(epore.FD(chain)))
+	for p.Strategy() == epore.Block {
+		runtime.Gosched()
+	}
+	require.NoError(t, w.Wake())
+	require.NoError(t, <-result)
+}
+
+// epollChain returns an epoll instance that watches another one, and so on: n in all.
+func epollChain(t *testing.T, n int) (outer int) {
+	t.Helper()
+	for i := range n {
+		epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = unix.Close(epfd) })
+		if i > 0 {
+			require.NoError(t, unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, outer, &unix.EpollEvent{Events: unix.EPOLLIN}))
+		}
+		outer = epfd
+	}
+	return outer
+}
+
+// lockedBuffer is a log that goroutines write.
+type lockedBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// await returns when the log contains text.
+func (b *lockedBuffer) await(t *testing.T, text string) {
+	t.Helper()
+	for begin := time.Now(); !strings.Contains(b.String(), text); runtime.Gosched() {
+		require.Less(t, time.Since(begin), fixture.Soon, "the log lacks %q: %s", text, b.String())
+	}
 }
 
 // Another queue is a source; the descriptors of the Poll itself are not.

@@ -7,12 +7,16 @@ import (
 	"time"
 
 	"github.com/epore/epore/backend"
+	"github.com/hashicorp/go-hclog"
 )
 
 // parker has no use here: the runtime's poller can watch no queue of this system.
-type parker struct{ unusable atomic.Bool }
+type parker struct {
+	unusable atomic.Bool
+	retryAt  time.Duration
+}
 
-func newParker(backend.Backend, func(*Events) (bool, error), func(error)) (*parker, error) {
+func newParker(backend.Backend, hclog.Logger, func(*Events) (bool, error)) (*parker, error) {
 	return nil, nil
 }
 

@@ -143,7 +143,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {
 		var err error
-		if p.parker, err = newParker(b, p.gatherParked, p.cannotPark); err != nil {
+		if p.parker, err = newParker(b, p.log, p.gatherParked); err != nil {
 			return nil, &OpError{"open", p.name(), errors.Join(err, closeBackend(b))}
 		}
 	}
@@ -206,7 +206,7 @@ func (p *Poll) Backend() string {
 func (p *Poll) Capabilities() Capabilities { return p.caps }
 
 // Strategy returns how this Poll waits. It is Block, even where Park was asked for, if the
-// platform cannot park.
+// platform cannot park, and while the system refuses to let this Poll park.
 func (p *Poll) Strategy() Strategy {
 	if p.parker == nil || p.parker.unusable.Load() {
 		return Block
@@ -378,15 +378,21 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 	}
 	p.until.Store(int64(until))
 	defer p.sleeping.Store(awake)
-	if mayPark && p.parker.prepare(until, left) {
-		p.sleeping.Store(parked)
-		if p.mustStayAwake() {
-			return nil
+	if mayPark {
+		if p.parker.prepare(until, left) {
+			p.sleeping.Store(parked)
+			if p.mustStayAwake() {
+				return nil
+			}
+			var err error
+			p.crowd.parks.Add(1)
+			p.idle, err = p.parker.park(events)
+			return err
 		}
-		var err error
-		p.crowd.parks.Add(1)
-		p.idle, err = p.parker.park(events)
-		return err
+		// Block, but no longer than until parking is to be tried again.
+		if until = min(until, p.parker.retryAt); until != never {
+			left = max(timeLeft(until), shortWait)
+		}
 	}
 	p.sleeping.Store(blocked)
 	if p.mustStayAwake() {
@@ -411,13 +417,6 @@ func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 		}
 	}
 	return stay, err
-}
-
-// cannotPark tells the logger that this Poll holds a thread while it waits.
-func (p *Poll) cannotPark(err error) {
-	if p.log != nil {
-		p.log.Warn("cannot park: the Poll blocks a thread instead, and tries again later", "backend", p.be.Name(), "error", err)
-	}
 }
 
 // mustStayAwake looks for what may have happened between the last look and the
