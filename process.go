@@ -42,8 +42,9 @@ type Process struct {
 // For a bare PID, use [os.FindProcess]. It means the process that has the PID at the time of
 // that call or, on systems without handles for processes, at the time of NewProcess.
 //
-// NewProcess fails with fs.ErrInvalid if p is nil or was released; on Windows a released
-// process cannot be told from one that was waited for. It fails with errors.ErrUnsupported
+// NewProcess fails with fs.ErrInvalid if p is nil or was released, and on Linux if its PID is
+// the ID of a thread; on Windows a released process cannot be told from one that was waited
+// for. It fails with errors.ErrUnsupported
 // where the system has no way to learn of the end of a process.
 func NewProcess(r *Registry, token Token, p *os.Process) (*Process, error) {
 	pid := 0

@@ -2,8 +2,10 @@ package epore_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,7 +16,7 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
-var refusals = map[string]unix.Errno{"ENOSYS": unix.ENOSYS, "EPERM": unix.EPERM}
+var refusals = map[string]unix.Errno{"ENOSYS": unix.ENOSYS, "EPERM": unix.EPERM, "EACCES": unix.EACCES, "EINVAL": unix.EINVAL}
 
 // Before package os looks whether there are pidfds.
 func init() {
@@ -58,4 +60,35 @@ func TestProcess_PidfdIsRefused(t *testing.T) {
 	_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getppid()))
 	require.ErrorContains(t, err, "the kernel refuses pidfd_open")
 	require.ErrorIs(t, err, refusals[os.Getenv(envNoPidfd)])
+}
+
+// Linux numbers threads like processes. A thread's ID is no process, and the error must say
+// so.
+func TestProcess_ThreadID(t *testing.T) {
+	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
+		if p.Backend() == "kqueue" {
+			t.Skip("a kernel with kqueue numbers threads apart from processes")
+		}
+		ids, end := make(chan int), make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			if unix.Gettid() == os.Getpid() { // the first thread has the ID of the process
+				go func() {
+					runtime.LockOSThread()
+					ids <- unix.Gettid()
+					<-end
+				}()
+			} else {
+				ids <- unix.Gettid()
+			}
+			<-end
+		}()
+		defer close(end)
+		_, err := epore.NewProcess(p.Registry(), 1, find(t, <-ids))
+		require.ErrorIs(t, err, fs.ErrInvalid)
+		require.ErrorContains(t, err, "the ID of a thread")
+		require.NotErrorIs(t, err, fs.ErrNotExist)
+		require.NotContains(t, err.Error(), "Register")
+		require.Empty(t, tokens(t, p))
+	})
 }

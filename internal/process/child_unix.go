@@ -76,6 +76,8 @@ func (w *childWatch) add(c *child) error {
 	w.watched[c] = struct{}{}
 	var err error
 	switch c.ended, err = childEnded(c.pid); {
+	case err == unix.ECHILD && isThread(c.pid):
+		return errThread
 	case err == unix.ECHILD && Exists(c.pid):
 		return fmt.Errorf("it is not a child of this process, and SIGCHLD reports only children: %w", errors.ErrUnsupported)
 	case err == unix.ECHILD:

@@ -19,3 +19,8 @@ func Open(pid int) (fd int, err error) { return kq.OpenProcess(pid) }
 func childEnded(int) (ended bool, err error) {
 	return false, fmt.Errorf("on %s Go has no call that looks at a child without waiting for it: %w", runtime.GOOS, errors.ErrUnsupported)
 }
+
+// errThread is unused here: other systems number threads apart from processes.
+var errThread error
+
+func isThread(int) bool { return false }

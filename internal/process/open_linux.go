@@ -1,10 +1,13 @@
 package process
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,10 +25,33 @@ func Open(pid int) (fd int, err error) {
 		return fd, nil
 	case unix.ESRCH:
 		return -1, fmt.Errorf("%w: %w", os.ErrProcessDone, err)
-	case unix.ENOSYS, unix.EPERM:
-		return -1, fmt.Errorf("the kernel refuses pidfd_open: %w: %w", err, errors.ErrUnsupported)
+	case unix.EMFILE, unix.ENFILE, unix.ENOMEM:
+		return -1, fmt.Errorf("pidfd_open: %w", err)
 	}
-	return -1, fmt.Errorf("pidfd_open: %w", err)
+	// The kernel refuses the ID of a thread with EINVAL or, since Linux 6.15, ENOENT. A
+	// filter may answer with any error.
+	if isThread(pid) {
+		return -1, errThread
+	}
+	return -1, fmt.Errorf("the kernel refuses pidfd_open: %w: %w", err, errors.ErrUnsupported)
+}
+
+var errThread = fmt.Errorf("it is the ID of a thread, not of a process: %w", fs.ErrInvalid)
+
+// isThread reports whether pid is the ID of a thread other than the first one of its
+// process. kill(2) and /proc take such an ID for the process.
+func isThread(pid int) bool {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	for line := range bytes.Lines(status) {
+		if group, ok := bytes.CutPrefix(line, []byte("Tgid:")); ok {
+			n, err := strconv.Atoi(string(bytes.TrimSpace(group)))
+			return err == nil && n != pid
+		}
+	}
+	return false
 }
 
 // childEnded reports whether a child has ended. The child can still be waited for.
