@@ -43,6 +43,8 @@ type Pollfd struct {
 
 // entry describes a registration.
 type entry struct {
+	// fd is the descriptor. The array has -1 instead if poll(2) is to skip it.
+	fd       int32
 	key      backend.Key
 	file     fileID
 	interest backend.Interest

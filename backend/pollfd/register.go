@@ -29,7 +29,7 @@ func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error
 		if i == 0 {
 			i = p.append(int32(h))
 		}
-		p.set(i, entry{key: k, file: file, interest: in})
+		p.set(i, entry{fd: int32(h), key: k, file: file, interest: in})
 		return nil
 	})
 }
@@ -41,7 +41,7 @@ func (p *Pollfd) Modify(h backend.Handle, k backend.Key, in backend.Interest) er
 		if err != nil {
 			return err
 		}
-		p.set(i, entry{key: k, file: p.entries[i].file, interest: in})
+		p.set(i, entry{fd: int32(h), key: k, file: p.entries[i].file, interest: in})
 		return nil
 	})
 }
@@ -107,7 +107,7 @@ func (p *Pollfd) index(h backend.Handle) int {
 func (p *Pollfd) append(fd int32) int {
 	i := len(p.fds)
 	p.fds = append(p.fds, pollFd(int(fd), 0))
-	p.entries = append(p.entries, entry{})
+	p.entries = append(p.entries, entry{fd: fd})
 	*p.indexes.Add(uintptr(fd)) = int32(i)
 	return i
 }
@@ -115,30 +115,21 @@ func (p *Pollfd) append(fd int32) int {
 // set makes e the registration at index i, and arms it.
 func (p *Pollfd) set(i int, e entry) {
 	p.entries[i] = e
-	p.fds[i] = pollFd(p.descriptor(i), posix.Bits(e.interest))
+	p.fds[i] = pollFd(int(e.fd), posix.Bits(e.interest))
 }
 
 // remove removes the element at index i. The last element takes its place.
 func (p *Pollfd) remove(i int) {
 	last := len(p.fds) - 1
-	p.indexes.Drop(uintptr(p.descriptor(i)))
+	p.indexes.Drop(uintptr(p.entries[i].fd))
 	if i != last {
 		p.fds[i], p.entries[i] = p.fds[last], p.entries[last]
-		*p.indexes.Get(uintptr(p.descriptor(i))) = int32(i)
+		*p.indexes.Get(uintptr(p.entries[i].fd)) = int32(i)
 	}
 	p.fds, p.entries = p.fds[:last], p.entries[:last]
 }
 
-// A one-shot registration that has had its event stays in the array with the complement
-// of its descriptor. That is negative, so poll(2) skips it.
-
-// descriptor returns the descriptor of the element at index i.
-func (p *Pollfd) descriptor(i int) int {
-	if fd := int(p.fds[i].Fd); fd >= 0 {
-		return fd
-	}
-	return int(^p.fds[i].Fd)
-}
-
-// disarm makes poll(2) skip the element at index i.
-func (p *Pollfd) disarm(i int) { p.fds[i].Fd = ^p.fds[i].Fd }
+// disarm makes poll(2) skip the element at index i, whose one-shot registration has had its
+// event. POSIX has poll(2) skip every negative descriptor; DragonFly skips -1 only, and
+// reports others as POLLNVAL.
+func (p *Pollfd) disarm(i int) { p.fds[i].Fd = -1 }

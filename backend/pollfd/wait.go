@@ -75,7 +75,7 @@ func (p *Pollfd) collect(dst []backend.Event, ready int) (n int) {
 		}
 		e.pending = 0
 		p.next = i + 1
-		fd := p.fds[i].Fd
+		fd := e.fd
 		if bits&unix.POLLNVAL != 0 || isGone(p.ids.check(backend.Handle(fd), e.file)) {
 			p.closed = append(p.closed, fd)
 			continue

@@ -1,0 +1,125 @@
+package pollfd
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// profile describes the poll(2) of a system: in what it differs from that of Linux. All of
+// it was seen on running kernels.
+type profile struct {
+	name string
+	// skipsMinusOneOnly: a negative descriptor other than -1 is POLLNVAL.
+	skipsMinusOneOnly bool
+	// noRDHUP: there is no POLLRDHUP.
+	noRDHUP bool
+	// noSocketError: sockets are never POLLERR. One with an error is ready for everything.
+	noSocketError bool
+	// silentPipeWriter: a pipe without a reader is reported as nothing at all.
+	silentPipeWriter bool
+}
+
+var (
+	freebsd   = profile{name: "freebsd", noRDHUP: true, noSocketError: true}
+	netbsd    = profile{name: "netbsd", noRDHUP: true, noSocketError: true}
+	dragonfly = profile{name: "dragonfly", noRDHUP: true, skipsMinusOneOnly: true, silentPipeWriter: true}
+	profiles  = []profile{freebsd, netbsd, dragonfly}
+)
+
+// system returns the system that p describes, simulated on Linux.
+func (p profile) system() system {
+	s := posixSystem
+	s.poll = p.poll
+	return s
+}
+
+// poll is poll(2) of the system.
+func (p profile) poll(fds []unix.PollFd, timeout time.Duration) (int, error) {
+	invalid := 0
+	real := make([]unix.PollFd, len(fds))
+	for i, f := range fds {
+		fds[i].Revents = 0
+		if p.noRDHUP {
+			f.Events &^= unix.POLLRDHUP
+		}
+		switch {
+		case f.Fd < -1 && p.skipsMinusOneOnly:
+			fds[i].Revents = unix.POLLNVAL
+			invalid++
+		case p.silentPipeWriter && isBrokenPipe(int(f.Fd)):
+			f.Fd = -1
+		}
+		real[i] = f
+	}
+	if invalid > 0 {
+		timeout = 0
+	}
+	n, err := posixSystem.poll(real, timeout)
+	if err != nil {
+		return n, err
+	}
+	n = invalid
+	for i, f := range real {
+		bits := f.Revents
+		if p.noSocketError && bits&unix.POLLERR != 0 && isSocket(int(f.Fd)) {
+			bits = bits&^unix.POLLERR | f.Events&(unix.POLLIN|unix.POLLOUT)
+		}
+		if fds[i].Revents |= bits; bits != 0 {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func mode(fd int) uint32 {
+	var st unix.Stat_t
+	if fd < 0 || unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return st.Mode & unix.S_IFMT
+}
+
+func isSocket(fd int) bool { return mode(fd) == unix.S_IFSOCK }
+
+func isBrokenPipe(fd int) bool {
+	probe := []unix.PollFd{{Fd: int32(fd)}}
+	n, _ := unix.Poll(probe, 0)
+	return mode(fd) == unix.S_IFIFO && n == 1 && probe[0].Revents&unix.POLLERR != 0
+}
+
+// eachProfile runs a test on Linux, on what POSIX has, and on each simulated system.
+func eachProfile(t *testing.T, run func(t *testing.T, p *Pollfd)) {
+	systems := map[string]system{"linux": native, "posix": posixSystem}
+	for _, p := range profiles {
+		systems[p.name] = p.system()
+	}
+	for name, s := range systems {
+		t.Run(name, func(t *testing.T) {
+			p := &Pollfd{system: s}
+			require.NoError(t, p.Open(backend.Config{}))
+			t.Cleanup(func() { _ = p.Close() })
+			run(t, p)
+		})
+	}
+}
+
+// A fired one-shot registration is skipped, whatever negative number a system skips.
+func TestOneShot_SkippedWhenFired(t *testing.T) {
+	eachProfile(t, func(t *testing.T, p *Pollfd) {
+		for k := range backend.Key(10) {
+			a, b := fixture.Pair(t)
+			b.Write("x")
+			require.NoError(t, p.Add(a.Handle(), k+1, backend.Readable|backend.OneShot))
+		}
+		require.Len(t, wait(t, p, 0), 8, "the first ones")
+		require.Len(t, wait(t, p, 0), 2)
+		require.Empty(t, wait(t, p, 0))
+		require.Len(t, p.entries, 11)
+	})
+}
