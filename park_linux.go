@@ -10,10 +10,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
-	"github.com/hashicorp/go-hclog"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // parker parks a goroutine on the Go runtime's poller until a queue that is a descriptor
@@ -275,11 +276,13 @@ func (k *parker) wake() {
 func (k *parker) close() error {
 	var err error
 	if k.spare >= 0 {
-		err = unix.Close(k.spare)
+		err = unixfd.Close(k.spare)
 		k.spare = -1
 	}
 	if file := k.file.Swap(nil); file != nil {
-		err = errors.Join(err, file.Close())
+		if closeErr := file.Close(); !errors.Is(closeErr, unix.EINTR) { // see unixfd.Close
+			err = errors.Join(err, closeErr)
+		}
 	}
 	return err
 }

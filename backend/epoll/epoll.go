@@ -17,6 +17,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
 	"github.com/epore/epore/backend/internal/posix"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // Epoll is an epoll instance and the eventfd that wakes it. Create it with [New]. It
@@ -229,7 +230,7 @@ func (e *Epoll) Wake() error { return linux.Wake(e.wakefd) }
 func (e *Epoll) Close() error {
 	epfd, wakefd := e.epfd, e.wakefd
 	e.epfd, e.wakefd = -1, -1 // a late call must not reach the next owner of a number
-	return errors.Join(unix.Close(wakefd), unix.Close(epfd))
+	return errors.Join(unixfd.Close(wakefd), unixfd.Close(epfd))
 }
 
 // ctl changes what this epoll watches. It refuses the eventfd, which must not be

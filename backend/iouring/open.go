@@ -12,6 +12,7 @@ import (
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // The gears, as flags of io_uring_setup.
@@ -63,7 +64,7 @@ func (u *Uring) probe() error {
 
 // release gives back what Open acquired.
 func (u *Uring) release() error {
-	return errors.Join(u.ids.Close(), unix.Close(u.wakefd), u.ring.close())
+	return errors.Join(u.ids.Close(), unixfd.Close(u.wakefd), u.ring.close())
 }
 
 // otherwise is the way out.

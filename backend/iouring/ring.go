@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // ring is an io_uring: two rings in memory shared with the kernel. We fill the
@@ -86,7 +88,7 @@ func (r *ring) close() error {
 	if r.rings != nil {
 		_ = unix.Munmap(r.rings)
 	}
-	return unix.Close(r.fd)
+	return unixfd.Close(r.fd)
 }
 
 // next returns the next free submission, cleared, or nil when the queue is full.

@@ -96,4 +96,8 @@ func (q *Kqueue) Capabilities() backend.Capabilities {
 func (q *Kqueue) Wake() error { return q.waker.wake() }
 
 // Close implements [backend.Backend].
-func (q *Kqueue) Close() error { return errors.Join(q.waker.close(), q.kernel.Close(q.fd)) }
+func (q *Kqueue) Close() error {
+	err := errors.Join(q.waker.close(), q.kernel.Close(q.fd))
+	q.fd = -1 // for late calls: the number may have another owner
+	return err
+}

@@ -153,3 +153,25 @@ func (k *idleKernel) Kevent(_ int, _, events []kq.Event, _ time.Duration) (int, 
 	events[0] = k.event
 	return 1, nil
 }
+
+// After Close, the numbers of its descriptors may have other owners. A late call does not
+// act on these.
+func TestClose_LateCalls(t *testing.T) {
+	each(t, func(t *testing.T, q *Kqueue) {
+		numbers := []int{q.fd}
+		if w, ok := q.waker.(*pipeWaker); ok {
+			numbers = append(numbers, w.Reader, w.Writer)
+		}
+		source, _ := fixture.Pair(t)
+		require.NoError(t, q.Close())
+		for _, number := range numbers {
+			a, b := fixture.PairAt(t, number)
+			require.ErrorIs(t, q.Wake(), unix.EBADF)
+			require.ErrorIs(t, q.Add(source.Handle(), 1, backend.Readable), unix.EBADF)
+			_, err := q.Wait(make([]backend.Event, 1), 0)
+			require.ErrorIs(t, err, unix.EBADF)
+			n, err := b.TryRead(make([]byte, 1))
+			require.True(t, fixture.WouldBlock(err), "%d, %v: the wake went to %v", n, err, a)
+		}
+	})
+}

@@ -67,7 +67,11 @@ func (u *userEvent) wake() error {
 
 func (u *userEvent) consume(ev *kq.Event) bool { return ev.Filter == u.filter }
 func (u *userEvent) has(backend.Handle) bool   { return false }
-func (u *userEvent) close() error              { return nil }
+
+func (u *userEvent) close() error {
+	u.fd = -1
+	return nil
+}
 
 // pipeWaker is a waker that uses a pipe.
 type pipeWaker struct{ pipe.Pipe }

@@ -52,3 +52,15 @@ func TestClose_LeaksNothing(t *testing.T) {
 	}
 	require.Less(t, fixture.OpenDescriptors(limit), before+20)
 }
+
+// After Close, the numbers of its descriptors may have other owners. A late call does not
+// act on these.
+func TestClose_LateWake(t *testing.T) {
+	p := opened(t)
+	number := p.wake.Writer
+	require.NoError(t, p.Close())
+	a, b := fixture.PairAt(t, number)
+	require.ErrorIs(t, p.Wake(), unix.EBADF)
+	n, err := b.TryRead(make([]byte, 1))
+	require.True(t, fixture.WouldBlock(err), "%d, %v: the wake went to %v", n, err, a)
+}

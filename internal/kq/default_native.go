@@ -8,6 +8,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/unixfd"
 )
 
 func init() { newNative = func() Kernel { return new(native) } }
@@ -87,7 +89,7 @@ func kevents(memory []uint64, n int) []unix.Kevent_t {
 }
 
 // Close implements [Kernel].
-func (*native) Close(fd int) error { return unix.Close(fd) }
+func (*native) Close(fd int) error { return unixfd.Close(fd) }
 
 // System implements [Kernel].
 func (*native) System() System { return system }

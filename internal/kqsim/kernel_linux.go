@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/internal/kq"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // Kernel is a simulated kernel with the queues of one process. Its methods may be called
@@ -176,7 +177,7 @@ func (k *Kernel) Close(fd int) error {
 			q.drop(kn)
 		}
 	}
-	err := unix.Close(fd)
+	err := unixfd.Close(fd)
 	q.leave()
 	return err
 }

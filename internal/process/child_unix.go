@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // noSignal makes kill(2) check whether it could send a signal, without sending one.
@@ -25,7 +27,7 @@ func Exists(pid int) bool {
 }
 
 // Close closes a descriptor that Open returned.
-func Close(fd int) error { return unix.Close(fd) }
+func Close(fd int) error { return unixfd.Close(fd) }
 
 // WatchChild calls ended, once and from another goroutine or before it returns, when pid, a
 // child of this process, has ended or was waited for. It learns of that by SIGCHLD. stop

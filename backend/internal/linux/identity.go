@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // Identities records which files the registered descriptors of a queue are. It detects
@@ -98,7 +99,7 @@ func (i *Identities) Close() error {
 	}
 	fd := i.epfd - 1
 	i.epfd = 0
-	return unix.Close(fd)
+	return unixfd.Close(fd)
 }
 
 func (i *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // Pipe holds the descriptors of the two ends of a pipe.
@@ -38,7 +39,7 @@ func Open() (Pipe, error) {
 }
 
 // Write writes one byte. A full pipe is not an error: its reader has been woken.
-func (p Pipe) Write() error {
+func (p *Pipe) Write() error {
 	for {
 		switch _, err := unix.Write(p.Writer, []byte{0}); err {
 		case nil, unix.EAGAIN:
@@ -51,7 +52,7 @@ func (p Pipe) Write() error {
 }
 
 // Drain reads everything that was written before the call.
-func (p Pipe) Drain() {
+func (p *Pipe) Drain() {
 	var buf [512]byte
 	for {
 		n, err := unix.Read(p.Reader, buf[:])
@@ -62,9 +63,14 @@ func (p Pipe) Drain() {
 }
 
 // Has reports whether h is an end of the pipe.
-func (p Pipe) Has(h backend.Handle) bool {
+func (p *Pipe) Has(h backend.Handle) bool {
 	return h == backend.Handle(p.Reader) || h == backend.Handle(p.Writer)
 }
 
-// Close closes both ends.
-func (p Pipe) Close() error { return errors.Join(unix.Close(p.Reader), unix.Close(p.Writer)) }
+// Close closes both ends. Later calls do not use their numbers, which may have another
+// owner.
+func (p *Pipe) Close() error {
+	err := errors.Join(unixfd.Close(p.Reader), unixfd.Close(p.Writer))
+	*p = Pipe{-1, -1}
+	return err
+}
