@@ -29,8 +29,9 @@
 // times with 100 (9 µs), more than 100 times with 1,000 (90 µs), and more than 1,000 times
 // with 9,000 (1 ms). From a few hundred on, it is most of what a program does.
 //
-// A change by another goroutine wakes a waiting Poll, because the system has the array
-// and holds its files open. It costs a change of thread, and the wait begins again.
+// A change by another goroutine wakes a waiting Poll, because the system has the array: the
+// wait begins again. Deregister also waits for a change of thread, because the system holds
+// the files of the array open until the waiting thread has run.
 //
 // # Behavior to know
 //

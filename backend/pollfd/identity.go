@@ -13,7 +13,7 @@ import (
 
 // identities tells whether a descriptor is still the file that was registered. poll(2)
 // keeps no record of that, and descriptors are closed and their numbers reused at any
-// time.
+// time. Wait calls check concurrently with changes, which come one at a time.
 type identities interface {
 	// record records the file that h is now. known says that was is recorded for h; the
 	// error is EEXIST if h is still that file. After EBADF or ErrNotPollable nothing is

@@ -15,39 +15,48 @@ import (
 	"github.com/epore/epore/internal/fdtable"
 )
 
-// Pollfd is a queue on poll(2): an array, a pipe that ends a wait, and a record of what
-// is registered. Create it with New. It serves one Poll. Its methods may be called from
-// any goroutine, as far as [backend.Backend] allows.
+// Pollfd is a queue on poll(2): a record of what is registered, the array that a Wait makes
+// of it, and a pipe that ends a Wait. Create it with New. It serves one Poll. Its methods
+// may be called from any goroutine, as far as [backend.Backend] allows.
 type Pollfd struct {
 	system
-
-	mu   sync.Mutex
 	wake pipe.Pipe
 	ids  identities
 
-	// fds is the array, with the reading end of the pipe first. entries describes its
-	// elements. While a Wait sleeps in the kernel, they must not change: the kernel reads
-	// and writes the array, and holds its files open.
-	fds     []unix.PollFd
-	entries []entry
-	indexes fdtable.Table[int32] // the index in fds of each descriptor, or 0
-	next    int                  // the index to look at first, so that all have their turn
-	closed  []int32              // descriptors that the Wait in progress found closed
-	pending bool                 // some entry has urgent data pending
+	// mu guards the fields up to cond. It is never held during poll(2), nor while the
+	// identity of a file is checked: the scheduler may take the processor from a
+	// goroutine there, and a change would wait until that runs again.
+	mu         sync.Mutex
+	entries    []entry              // the registrations; the first one is the pipe
+	indexes    fdtable.Table[int32] // the index in entries of each descriptor, or 0
+	generation uint32               // of the latest change
+	dirty      []int32              // indexes of the entries that changed since the latest update
+	allDirty   bool                 // all of them did
+	pending    bool                 // some entry has urgent data pending
 
-	// asleep says that a Wait sleeps in the kernel. changing says that a change has woken
-	// it, and goes first.
-	asleep, changing bool
-	cond             sync.Cond // on mu; signals that one of the two has become false
+	// asleep says that a Wait sleeps in the kernel, which holds the files of the array
+	// open; woken, that it was woken. deleting says that a Delete is in progress, for
+	// which the next Wait waits.
+	asleep, woken, deleting bool
+	cond                    sync.Cond // on mu; signals that asleep or deleting became false
+
+	// The fields below are used by Wait only.
+	array   []unix.PollFd
+	polled  []entry // the entries as they were when they went into array
+	next    int     // the index to look at first, so that all have their turn
+	results []result
 }
 
 // entry describes a registration.
 type entry struct {
-	// fd is the descriptor. The array has -1 instead if poll(2) is to skip it.
-	fd       int32
-	key      backend.Key
-	file     fileID
-	interest backend.Interest
+	fd int32
+	// generation identifies the registration. If it is another one when the result of a
+	// Wait comes, that is stale.
+	generation uint32
+	key        backend.Key
+	file       fileID
+	interest   backend.Interest
+	fired      bool // it is one-shot and has had its event; poll(2) skips it
 	// pending has the urgent data that a Wait had no room to report. A later call of
 	// poll(2) reports every other condition again, but some files report this one only
 	// to the first call.
@@ -79,8 +88,8 @@ func (p *Pollfd) Open(backend.Config) error {
 		return fmt.Errorf("pipe that wakes the queue: %w", err)
 	}
 	p.wake, p.ids, p.cond.L = wake, p.newIdentities(), &p.mu
-	p.fds = append(p.fds, pollFd(wake.Reader, unix.POLLIN))
-	p.entries = append(p.entries, entry{})
+	p.entries = append(p.entries, entry{fd: int32(wake.Reader), interest: backend.Readable})
+	p.mark(0)
 	return nil
 }
 

@@ -9,93 +9,129 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
-	"github.com/epore/epore/backend/internal/posix"
 )
 
 // Add implements [backend.Backend].
 func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
-	return p.change(func() error {
-		if p.wake.Has(h) {
-			return fmt.Errorf("a queue cannot watch itself: %w", unix.EINVAL)
+	if p.wake.Has(h) {
+		return fmt.Errorf("a queue cannot watch itself: %w", unix.EINVAL)
+	}
+	was, known := p.begin(h)
+	file, err := p.ids.record(h, was.file, known)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err != nil {
+		if known && (errors.Is(err, unix.EBADF) || errors.Is(err, backend.ErrNotPollable)) {
+			p.remove(p.index(h)) // the descriptor that was registered is closed
 		}
-		i := p.index(h)
-		file, err := p.ids.record(h, p.entries[i].file, i != 0)
-		if err != nil {
-			if i != 0 && (errors.Is(err, unix.EBADF) || errors.Is(err, backend.ErrNotPollable)) {
-				p.remove(i) // the descriptor that was registered is closed
-			}
-			return err
-		}
-		if i == 0 {
-			i = p.append(int32(h))
-		}
-		p.set(i, entry{fd: int32(h), key: k, file: file, interest: in})
-		return nil
-	})
+		return err
+	}
+	if err := p.wakeSleeper(); err != nil {
+		return err
+	}
+	i := p.index(h)
+	if i == 0 {
+		i = p.append(h)
+	}
+	p.set(i, entry{fd: int32(h), key: k, file: file, interest: in})
+	return nil
 }
 
 // Modify implements [backend.Backend].
 func (p *Pollfd) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
-	return p.change(func() error {
-		i, err := p.registered(h, identities.check)
-		if err != nil {
-			return err
-		}
-		p.set(i, entry{fd: int32(h), key: k, file: p.entries[i].file, interest: in})
-		return nil
-	})
-}
-
-// Delete implements [backend.Backend].
-func (p *Pollfd) Delete(h backend.Handle) error {
-	return p.change(func() error {
-		i, err := p.registered(h, identities.forget)
-		if err != nil {
-			return err
-		}
-		p.remove(i)
-		return nil
-	})
-}
-
-// registered returns the index of h if h is still the file that was registered. If it is
-// not, the registration is removed.
-func (p *Pollfd) registered(h backend.Handle, check func(identities, backend.Handle, fileID) error) (int, error) {
-	i := p.index(h)
-	if i == 0 {
-		return 0, p.ids.unknown(h)
+	was, known := p.begin(h)
+	if !known {
+		return p.ids.unknown(h)
 	}
-	err := check(p.ids, h, p.entries[i].file)
+	err := p.ids.check(h, was.file)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	i := p.index(h)
 	if isGone(err) {
 		p.remove(i)
 	}
-	return i, err
+	if err != nil {
+		return err
+	}
+	if err := p.wakeSleeper(); err != nil {
+		return err
+	}
+	e := entry{fd: int32(h), key: k, file: was.file, interest: in}
+	if in.Has(backend.Priority) {
+		e.pending = p.entries[i].pending
+	}
+	p.set(i, e)
+	return nil
+}
+
+// Delete implements [backend.Backend].
+//
+// If a Wait sleeps, Delete wakes it and waits until it has returned from the kernel, which
+// holds the file open until then. That Wait returns early.
+func (p *Pollfd) Delete(h backend.Handle) error {
+	p.mu.Lock()
+	p.deleting = true
+	err := p.wakeSleeper()
+	for err == nil && p.asleep {
+		p.cond.Wait()
+	}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		p.deleting = false
+		p.cond.Broadcast()
+		p.mu.Unlock()
+	}()
+	if err != nil {
+		return err
+	}
+	was, known := p.begin(h)
+	if !known {
+		return p.ids.unknown(h)
+	}
+	err = p.ids.forget(h, was.file)
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil || isGone(err) {
+		p.remove(p.index(h))
+	}
+	return err
 }
 
 // isGone reports that a descriptor is no longer the file that was registered.
 func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBADF) }
 
-// change calls do, which changes the array. If a Wait sleeps in the kernel, change wakes
-// it first: the kernel has the array, and holds its files open until it returns. That
-// Wait then returns early.
-func (p *Pollfd) change(do func() error) error {
+// begin begins a change of h, and returns what is registered. It makes stale what a Wait in
+// progress finds out about h: that Wait could take the next file for the registered one, or
+// remove the entry while it is changed.
+func (p *Pollfd) begin(h backend.Handle) (e entry, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.asleep {
-		if err := p.wake.Write(); err != nil {
-			return err
-		}
-		p.changing = true
-		for p.asleep {
-			p.cond.Wait()
-		}
-		p.changing = false
-		p.cond.Broadcast()
+	i := p.index(h)
+	if i == 0 {
+		return entry{}, false
 	}
-	return do()
+	p.set(i, p.entries[i])
+	return p.entries[i], true
 }
 
-// index returns the index of h in the array, or 0 if it is not registered.
+// wakeSleeper wakes a Wait that sleeps in the kernel, so that the next one has the change.
+// The caller holds mu, as those of the methods below do.
+func (p *Pollfd) wakeSleeper() error {
+	if !p.asleep || p.woken {
+		return nil
+	}
+	if err := p.wake.Write(); err != nil {
+		return err
+	}
+	p.woken = true
+	return nil
+}
+
+// index returns the index of h in entries, or 0 if it is not registered.
 func (p *Pollfd) index(h backend.Handle) int {
 	if i := p.indexes.Get(uintptr(h)); i != nil {
 		return int(*i)
@@ -103,33 +139,70 @@ func (p *Pollfd) index(h backend.Handle) int {
 	return 0
 }
 
-// append adds an element for fd to the array. fd is open, so the length has a limit.
-func (p *Pollfd) append(fd int32) int {
-	i := len(p.fds)
-	p.fds = append(p.fds, pollFd(int(fd), 0))
-	p.entries = append(p.entries, entry{fd: fd})
-	*p.indexes.Add(uintptr(fd)) = int32(i)
+// append adds an entry for h, which is open, so their number has a limit.
+func (p *Pollfd) append(h backend.Handle) int {
+	i := len(p.entries)
+	p.entries = append(p.entries, entry{})
+	*p.indexes.Add(uintptr(h)) = int32(i)
 	return i
 }
 
-// set makes e the registration at index i, and arms it.
+// set makes e the registration at index i.
 func (p *Pollfd) set(i int, e entry) {
+	p.generation++
+	e.generation = p.generation
 	p.entries[i] = e
-	p.fds[i] = pollFd(int(e.fd), posix.Bits(e.interest))
+	p.mark(i)
 }
 
-// remove removes the element at index i. The last element takes its place.
+// remove removes the entry at index i. The last entry takes its place.
 func (p *Pollfd) remove(i int) {
-	last := len(p.fds) - 1
+	last := len(p.entries) - 1
 	p.indexes.Drop(uintptr(p.entries[i].fd))
 	if i != last {
-		p.fds[i], p.entries[i] = p.fds[last], p.entries[last]
+		p.entries[i] = p.entries[last]
 		*p.indexes.Get(uintptr(p.entries[i].fd)) = int32(i)
+		p.mark(i)
 	}
-	p.fds, p.entries = p.fds[:last], p.entries[:last]
+	p.entries = p.entries[:last]
 }
 
-// disarm makes poll(2) skip the element at index i, whose one-shot registration has had its
-// event. POSIX has poll(2) skip every negative descriptor; DragonFly skips -1 only, and
-// reports others as POLLNVAL.
-func (p *Pollfd) disarm(i int) { p.fds[i].Fd = -1 }
+// mark has the next update copy the entry at index i.
+func (p *Pollfd) mark(i int) {
+	if p.allDirty || len(p.dirty) >= len(p.entries) {
+		p.allDirty = true // no Wait came for a long time
+		return
+	}
+	p.dirty = append(p.dirty, int32(i))
+}
+
+// update brings the array up to date.
+func (p *Pollfd) update() {
+	n := len(p.entries)
+	for len(p.array) < n {
+		p.array, p.polled = append(p.array, unix.PollFd{}), append(p.polled, entry{})
+	}
+	p.array, p.polled = p.array[:n], p.polled[:n]
+	if p.allDirty {
+		for i := range n {
+			p.updateElement(i)
+		}
+	}
+	for _, i := range p.dirty {
+		if int(i) < n {
+			p.updateElement(int(i))
+		}
+	}
+	p.dirty, p.allDirty = p.dirty[:0], false
+}
+
+func (p *Pollfd) updateElement(i int) {
+	e := p.entries[i]
+	p.polled[i] = e
+	if e.fired {
+		// POSIX has poll(2) skip every negative descriptor. DragonFly skips -1 only, and
+		// reports others as POLLNVAL.
+		e.fd = -1
+	}
+	p.array[i] = pollFd(int(e.fd), e.interest)
+}

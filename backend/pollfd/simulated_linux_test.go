@@ -123,3 +123,140 @@ func TestOneShot_SkippedWhenFired(t *testing.T) {
 		require.Len(t, p.entries, 11)
 	})
 }
+
+// hooked calls during while a Wait checks an identity.
+type hooked struct {
+	identities
+	during func()
+}
+
+func (h *hooked) check(handle backend.Handle, was fileID) error {
+	if h.during != nil {
+		h.during()
+	}
+	return h.identities.check(handle, was)
+}
+
+// A goroutine that waits may lose its processor at any time, during poll(2) or a check
+// among others. No change may wait until it has that again. A Delete may, if the Wait sleeps
+// in the kernel: that holds the file open.
+func TestChanges_IndependentOfWaiter(t *testing.T) {
+	during := func() {}
+	s := posixSystem
+	s.poll = func(fds []unix.PollFd, timeout time.Duration) (int, error) {
+		during()
+		return posixSystem.poll(fds, timeout)
+	}
+	ids := &hooked{identities: statIdentities{}}
+	s.newIdentities = func() identities { return ids }
+	p := &Pollfd{system: s}
+	require.NoError(t, p.Open(backend.Config{}))
+	t.Cleanup(func() { _ = p.Close() })
+	always, peer := fixture.Pair(t)
+	peer.Write("x")
+	require.NoError(t, p.Add(always.Handle(), 1, backend.Readable))
+	other, _ := fixture.Pair(t)
+	h := other.Handle()
+
+	calls := 0
+	changes := func(delete bool) func() {
+		return func() {
+			calls++
+			done := make(chan error, 4)
+			go func() {
+				err := p.Add(h, 2, backend.Readable)
+				if err == nil || err == unix.EEXIST {
+					err = p.Modify(h, 3, backend.Readable)
+				}
+				if err == nil && delete {
+					err = p.Delete(h)
+				}
+				done <- err
+			}()
+			select {
+			case err := <-done:
+				require.NoError(t, err)
+			case <-time.After(fixture.Soon):
+				t.Fatal("the change waits for the Wait")
+			}
+		}
+	}
+	event := []backend.Event{{Key: 1, Ready: backend.ReadyReadable}}
+	during = changes(true)
+	require.Equal(t, event, wait(t, p, 0))
+	during = changes(false)
+	require.Equal(t, event, wait(t, p, time.Hour))
+	during = func() {}
+	ids.during = func() {
+		ids.during = nil // Modify calls check, too
+		changes(true)()
+	}
+	require.Equal(t, event, wait(t, p, 0))
+	require.Equal(t, 3, calls)
+}
+
+// What a Wait has found out before a change is not reported after it.
+func TestWait_ChangedDuringCheck(t *testing.T) {
+	for name, change := range map[string]func(p *Pollfd, a *fixture.End) error{
+		"modified": func(p *Pollfd, a *fixture.End) error {
+			a.Drain()
+			return p.Modify(a.Handle(), 2, backend.Readable)
+		},
+		"deleted": func(p *Pollfd, a *fixture.End) error { return p.Delete(a.Handle()) },
+		"replaced": func(p *Pollfd, a *fixture.End) error {
+			number := a.FD
+			a.Close()
+			b, _ := fixture.PairAt(t, number)
+			return p.Add(b.Handle(), 2, backend.Readable)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := native
+			ids := &hooked{identities: native.newIdentities()}
+			s.newIdentities = func() identities { return ids }
+			p := &Pollfd{system: s}
+			require.NoError(t, p.Open(backend.Config{}))
+			defer p.Close()
+			a, b := fixture.Pair(t)
+			b.Write("x")
+			require.NoError(t, p.Add(a.Handle(), 1, backend.Readable))
+			ids.during = func() {
+				ids.during = nil
+				require.NoError(t, change(p, a))
+			}
+			require.Empty(t, wait(t, p, 0))
+			require.Nil(t, ids.during)
+			require.Empty(t, wait(t, p, 0))
+		})
+	}
+}
+
+// Urgent data that a file reports once is not lost if the registration changes before it is
+// reported.
+func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
+	s, once := posixSystem, true
+	a, _ := fixture.Pair(t)
+	s.poll = func(fds []unix.PollFd, _ time.Duration) (int, error) {
+		for i := range fds {
+			fds[i].Revents = 0
+			if once && fds[i].Fd == int32(a.FD) {
+				fds[i].Revents, once = unix.POLLPRI, false
+			}
+		}
+		return 1, nil
+	}
+	ids := &hooked{identities: statIdentities{}}
+	s.newIdentities = func() identities { return ids }
+	p := &Pollfd{system: s}
+	require.NoError(t, p.Open(backend.Config{}))
+	defer p.Close()
+	require.NoError(t, p.Add(a.Handle(), 1, backend.Priority))
+	ids.during = func() {
+		ids.during = nil
+		require.NoError(t, p.Modify(a.Handle(), 2, backend.Priority))
+	}
+	require.Empty(t, wait(t, p, 0))
+	require.NoError(t, p.Modify(a.Handle(), 3, backend.Priority))
+	require.Equal(t, []backend.Event{{Key: 3, Ready: backend.ReadyPriority}}, wait(t, p, 0))
+	require.Empty(t, wait(t, p, 0))
+}

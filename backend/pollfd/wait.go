@@ -12,91 +12,130 @@ import (
 	"github.com/epore/epore/backend/internal/posix"
 )
 
+// result is what a Wait has found out about an element of the array.
+type result struct {
+	index  int32 // in Pollfd.polled
+	bits   uint32
+	effect effect
+}
+
+// effect is what comes of a result.
+type effect uint8
+
+const (
+	reported  effect = iota
+	postponed        // there is no room to report it
+	dropped          // the descriptor is no longer what was registered
+)
+
 // Wait implements [backend.Backend].
 func (p *Pollfd) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	for p.changing {
+	for p.deleting {
 		p.cond.Wait()
 	}
-	if p.pending {
+	p.update()
+	pending := p.pending
+	if pending {
 		timeout = 0
 	}
-	ready, err := p.pollArray(timeout)
+	p.asleep = timeout != 0
+	p.mu.Unlock()
+
+	ready, err := p.poll(p.array, timeout)
+	if timeout != 0 {
+		p.mu.Lock()
+		p.asleep, p.woken = false, false
+		p.cond.Broadcast()
+		p.mu.Unlock()
+	}
 	if err == unix.EINVAL {
-		return 0, fmt.Errorf("poll(2) refuses an array of %d elements, more than a process may have descriptors (RLIMIT_NOFILE): %w", len(p.fds), err)
+		return 0, fmt.Errorf("poll(2) refuses an array of %d elements, more than a process may have descriptors (RLIMIT_NOFILE): %w", len(p.array), err)
 	}
 	if err != nil {
 		return 0, err
 	}
-	if p.fds[0].Revents != 0 {
+	if p.array[0].Revents != 0 {
 		p.wake.Drain()
 		ready--
 	}
-	if p.pending {
-		ready, p.pending = len(p.fds), false
+	if pending {
+		ready = len(p.array)
 	}
-	return p.collect(dst, ready), nil
+	p.examine(len(dst), ready)
+	return p.report(dst), nil
 }
 
-// pollArray calls poll(2), without the lock if the call may sleep.
-func (p *Pollfd) pollArray(timeout time.Duration) (int, error) {
-	if timeout == 0 {
-		return p.poll(p.fds, 0)
-	}
-	fds := p.fds
-	p.asleep = true
-	p.mu.Unlock()
-	n, err := p.poll(fds, timeout)
-	p.mu.Lock()
-	p.asleep = false
-	p.cond.Broadcast()
-	return n, err
-}
-
-// collect stores the events of at most ready elements in dst, as far as there is room. It
-// begins where the last call stopped, so that elements behind others that are always
-// ready have their turn, too.
-func (p *Pollfd) collect(dst []backend.Event, ready int) (n int) {
-	for i, left := p.next, len(p.fds); ready > 0 && left > 0; i, left = i+1, left-1 {
-		if i >= len(p.fds) {
+// examine turns at most ready elements of the array into results, at most room of which are
+// to be reported. It begins where the last call stopped, so that elements behind others
+// that are always ready have their turn, too.
+func (p *Pollfd) examine(room, ready int) {
+	p.results = p.results[:0]
+	for i, left := p.next, len(p.array); ready > 0 && left > 0; i, left = i+1, left-1 {
+		if i >= len(p.array) {
 			i = 0
 		}
-		e := &p.entries[i]
-		bits := revents(&p.fds[i]) | uint32(e.pending)
-		if bits == 0 || i == 0 {
+		e := &p.polled[i]
+		r := result{index: int32(i), bits: revents(&p.array[i]) | uint32(e.pending)}
+		if r.bits == 0 || i == 0 {
 			continue
 		}
 		ready--
-		if n == len(dst) {
-			e.pending = uint16(bits & unix.POLLPRI)
-			p.pending = p.pending || e.pending != 0
+		switch {
+		case room == 0:
+			r.effect = postponed
+		case r.bits&unix.POLLNVAL != 0 || isGone(p.ids.check(backend.Handle(e.fd), e.file)):
+			r.effect = dropped
+		default:
+			room--
+		}
+		if r.effect != postponed {
+			p.next = i + 1
+		} else if r.bits &= unix.POLLPRI; r.bits == 0 {
 			continue
 		}
-		e.pending = 0
-		p.next = i + 1
-		fd := e.fd
-		if bits&unix.POLLNVAL != 0 || isGone(p.ids.check(backend.Handle(fd), e.file)) {
-			p.closed = append(p.closed, fd)
+		p.results = append(p.results, r)
+	}
+}
+
+// report stores the results in dst that are not stale.
+func (p *Pollfd) report(dst []backend.Event) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending = false
+	for _, r := range p.results {
+		was := &p.polled[r.index]
+		i := p.index(backend.Handle(was.fd))
+		if i == 0 {
 			continue
 		}
-		dst[n] = backend.Event{Key: e.key, Ready: posix.Readiness(bits)}
-		n++
-		if e.interest.Has(backend.OneShot) {
-			p.disarm(i)
+		e := &p.entries[i]
+		stale := e.generation != was.generation
+		switch {
+		case stale && e.file != was.file, stale && r.effect == dropped:
+		case r.effect == dropped:
+			p.remove(i)
+		case stale, r.effect == postponed:
+			if bits := r.bits & unix.POLLPRI; bits != 0 && e.interest.Has(backend.Priority) {
+				e.pending, p.pending = uint16(bits), true
+				p.mark(i)
+			}
+		default:
+			dst[n] = backend.Event{Key: e.key, Ready: posix.Readiness(r.bits)}
+			n++
+			if e.fired = e.interest.Has(backend.OneShot); e.fired || e.pending != 0 {
+				e.pending = 0
+				p.mark(i)
+			}
 		}
 	}
-	for _, fd := range p.closed {
-		p.remove(p.index(backend.Handle(fd)))
-	}
-	p.closed = p.closed[:0]
 	return n
 }
 
 // pollFd returns an element of the array. Its fields have other types on AIX.
-func pollFd(fd int, bits uint32) (p unix.PollFd) {
+func pollFd(fd int, in backend.Interest) (p unix.PollFd) {
 	p.Fd = int32(fd)
-	setBits(&p.Events, bits)
+	setBits(&p.Events, posix.Bits(in))
 	return p
 }
 
