@@ -33,6 +33,10 @@
 // wait begins again. Deregister also waits for a change of thread, because the system holds
 // the files of the array open until the waiting thread has run.
 //
+// On Linux, a wait with a timeout of 10 ms or more takes one more system call, and the first
+// such wait opens one descriptor: the timeout is a timer in the array, which is not late if
+// the process is stopped and continued meanwhile.
+//
 // # Behavior to know
 //
 // poll(2) keeps no record of registrations, so this package does. A descriptor that was

@@ -20,6 +20,7 @@ import (
 // may be called from any goroutine, as far as [backend.Backend] allows.
 type Pollfd struct {
 	system
+	caller
 	wake pipe.Pipe
 	ids  identities
 
@@ -27,7 +28,7 @@ type Pollfd struct {
 	// identity of a file is checked: the scheduler may take the processor from a
 	// goroutine there, and a change would wait until that runs again.
 	mu         sync.Mutex
-	entries    []entry              // the registrations; the first one is the pipe
+	entries    []entry              // the registrations, after the reserved ones
 	indexes    fdtable.Table[int32] // the index in entries of each descriptor, or 0
 	generation uint32               // of the latest change
 	dirty      []int32              // indexes of the entries that changed since the latest update
@@ -63,11 +64,26 @@ type entry struct {
 	pending uint16
 }
 
+// The array begins with elements that are not registrations.
+const (
+	pipeIndex   = iota // the pipe that ends a Wait
+	callerIndex        // for the caller; -1 outside of its poll
+	reserved
+)
+
 // system is what differs from one Unix to the next.
 type system struct {
 	resolution    time.Duration
-	poll          func([]unix.PollFd, time.Duration) (int, error)
+	newCaller     func() caller
 	newIdentities func() identities
+}
+
+// caller calls poll(2).
+type caller interface {
+	// poll waits for events of array, which has a free element at callerIndex. If timeout
+	// is negative, it waits indefinitely.
+	poll(array []unix.PollFd, timeout time.Duration) (int, error)
+	close() error
 }
 
 // New returns a queue on poll(2). epore.NewWith opens it.
@@ -80,16 +96,19 @@ func (p *Pollfd) Name() string { return "pollfd" }
 
 // Open implements [backend.Backend].
 func (p *Pollfd) Open(backend.Config) error {
-	if p.poll == nil {
+	if p.newCaller == nil {
 		return fmt.Errorf("zero Pollfd: create it with New: %w", unix.EINVAL)
 	}
 	wake, err := pipe.Open()
 	if err != nil {
 		return fmt.Errorf("pipe that wakes the queue: %w", err)
 	}
-	p.wake, p.ids, p.cond.L = wake, p.newIdentities(), &p.mu
-	p.entries = append(p.entries, entry{fd: int32(wake.Reader), interest: backend.Readable})
-	p.mark(0)
+	p.wake, p.caller, p.ids, p.cond.L = wake, p.newCaller(), p.newIdentities(), &p.mu
+	p.entries = []entry{
+		pipeIndex:   {fd: int32(wake.Reader), interest: backend.Readable},
+		callerIndex: {fd: -1},
+	}
+	p.allDirty = true
 	return nil
 }
 
@@ -105,4 +124,6 @@ func (p *Pollfd) Capabilities() backend.Capabilities {
 func (p *Pollfd) Wake() error { return p.wake.Write() }
 
 // Close implements [backend.Backend].
-func (p *Pollfd) Close() error { return errors.Join(p.wake.Close(), p.ids.close()) }
+func (p *Pollfd) Close() error {
+	return errors.Join(p.wake.Close(), p.caller.close(), p.ids.close())
+}

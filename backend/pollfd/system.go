@@ -12,9 +12,16 @@ import (
 
 // posixSystem uses what every Unix has.
 var posixSystem = system{
-	resolution: time.Millisecond,
-	poll: func(fds []unix.PollFd, timeout time.Duration) (int, error) {
-		return unix.Poll(fds, int(posix.Milliseconds(timeout)))
-	},
+	resolution:    time.Millisecond,
+	newCaller:     func() caller { return posixCaller{} },
 	newIdentities: func() identities { return statIdentities{} },
 }
+
+// posixCaller calls poll(2) with a timeout in milliseconds.
+type posixCaller struct{}
+
+func (posixCaller) poll(array []unix.PollFd, timeout time.Duration) (int, error) {
+	return unix.Poll(array, int(posix.Milliseconds(timeout)))
+}
+
+func (posixCaller) close() error { return nil }

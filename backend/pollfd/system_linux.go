@@ -8,23 +8,77 @@ import (
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
+	"github.com/epore/epore/internal/unixfd"
 )
 
 // native is Linux, which has timeouts in nanoseconds and exact identities.
 var native = system{
 	resolution:    time.Nanosecond,
-	poll:          ppoll,
+	newCaller:     func() caller { return new(linuxCaller) },
 	newIdentities: func() identities { return new(linuxIdentities) },
 }
 
-// ppoll calls ppoll(2). It cuts the timeout to 68 years, because seconds have 32 bits on
-// some architectures.
-func ppoll(fds []unix.PollFd, timeout time.Duration) (int, error) {
-	if timeout < 0 {
-		return unix.Ppoll(fds, nil, nil)
+// linuxCaller calls ppoll(2). If the process is stopped and continued, the kernel restarts
+// the call with the time that was left when it stopped, so the timeout is late by as much.
+// A timer is not: long timeouts are timers in the array.
+type linuxCaller struct {
+	timer int // a timerfd plus 1; 0 if there is none yet
+}
+
+// timerTimeout is the shortest timeout that is a timer. A shorter one can only be late by
+// itself.
+const timerTimeout = 10 * time.Millisecond
+
+func (c *linuxCaller) poll(array []unix.PollFd, timeout time.Duration) (int, error) {
+	if timeout < timerTimeout || !c.setTimer(timeout) {
+		return ppoll(array, timeout)
 	}
-	ts := unix.NsecToTimespec(int64(min(timeout, math.MaxInt32*time.Second)))
-	return unix.Ppoll(fds, &ts, nil)
+	e := &array[callerIndex]
+	*e = unix.PollFd{Fd: int32(c.timer - 1), Events: unix.POLLIN}
+	n, err := ppoll(array, -1)
+	if err == nil && e.Revents != 0 {
+		n--
+	}
+	*e = unix.PollFd{Fd: -1}
+	return n, err
+}
+
+// setTimer sets the timer. It reports false if the process has no descriptor left for it, or
+// may not create one.
+func (c *linuxCaller) setTimer(timeout time.Duration) bool {
+	if c.timer == 0 {
+		fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+		if err != nil {
+			return false
+		}
+		c.timer = fd + 1
+	}
+	spec := unix.ItimerSpec{Value: timespec(timeout)}
+	return unix.TimerfdSettime(c.timer-1, 0, &spec, nil) == nil
+}
+
+func (c *linuxCaller) close() error {
+	if c.timer == 0 {
+		return nil
+	}
+	fd := c.timer - 1
+	c.timer = 0
+	return unixfd.Close(fd)
+}
+
+// ppoll calls ppoll(2).
+func ppoll(array []unix.PollFd, timeout time.Duration) (int, error) {
+	if timeout < 0 {
+		return unix.Ppoll(array, nil, nil)
+	}
+	ts := timespec(timeout)
+	return unix.Ppoll(array, &ts, nil)
+}
+
+// timespec translates a timeout. It cuts it to 68 years, because seconds have 32 bits on
+// some architectures.
+func timespec(timeout time.Duration) unix.Timespec {
+	return unix.NsecToTimespec(int64(min(timeout, math.MaxInt32*time.Second)))
 }
 
 // linuxIdentities adapts linux.Identities.

@@ -55,7 +55,7 @@ func (p *Pollfd) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if p.array[0].Revents != 0 {
+	if p.array[pipeIndex].Revents != 0 {
 		p.wake.Drain()
 		ready--
 	}
@@ -77,7 +77,7 @@ func (p *Pollfd) examine(room, ready int) {
 		}
 		e := &p.polled[i]
 		r := result{index: int32(i), bits: revents(&p.array[i]) | uint32(e.pending)}
-		if r.bits == 0 || i == 0 {
+		if r.bits == 0 || i < reserved {
 			continue
 		}
 		ready--
