@@ -50,11 +50,16 @@
 // it, that is registered, and dup2 brings the first file back. Events of the first file
 // then come under the token of the second.
 //
-// On other systems the record uses fstat(2), and is as exact as the inode numbers of the
-// system are. illumos has 16 bits for those of sockets, made from an address that the next
-// socket often gets. There, a socket that was closed without Deregister and the next one
-// with its number may be taken for the same: Register returns fs.ErrExist (Reregister
-// helps), or the old token is reported for the new socket. Deregister before closing.
+// On macOS and the BSDs the record is exact, too. It is a kqueue that nobody waits on, which
+// the first registration opens. The few devices that a kqueue does not take are told apart by
+// fstat(2).
+//
+// On other systems the record uses fstat(2) for everything, and is as exact as the inode
+// numbers of the system are. illumos has 16 bits for those of sockets, made from an address
+// that the next socket often gets. There, a socket that was closed without Deregister and
+// the next one with its number may be taken for the same: Register returns fs.ErrExist
+// (Reregister helps), or the old token is reported for the new socket. Deregister before
+// closing. The sockets of package socket are not concerned: their Close deregisters them.
 //
 // ReadClosed for a peer that only half-closes is reported on Linux. Other systems report
 // it when both directions are down; before that, only a read finds out.

@@ -35,10 +35,12 @@ type fileID struct{ device, inode, kind uint64 }
 // statIdentities uses fstat(2): the device, the inode number and the kind of file, which
 // for the ends of a pipe includes the access mode. It is as exact as the inode numbers of
 // the system are.
-type statIdentities struct{}
+type statIdentities struct {
+	identify func(h backend.Handle) (fileID, error)
+}
 
-func (statIdentities) record(h backend.Handle, was fileID, known bool) (fileID, error) {
-	id, err := identify(h)
+func (s statIdentities) record(h backend.Handle, was fileID, known bool) (fileID, error) {
+	id, err := s.identify(h)
 	if err != nil {
 		return id, err
 	}
@@ -57,18 +59,18 @@ func (statIdentities) record(h backend.Handle, was fileID, known bool) (fileID, 
 	return id, nil
 }
 
-func (statIdentities) check(h backend.Handle, was fileID) error {
-	id, err := identify(h)
+func (s statIdentities) check(h backend.Handle, was fileID) error {
+	id, err := s.identify(h)
 	if err == nil && id != was {
 		err = unix.ENOENT
 	}
 	return err
 }
 
-func (b statIdentities) forget(h backend.Handle, was fileID) error { return b.check(h, was) }
+func (s statIdentities) forget(h backend.Handle, was fileID) error { return s.check(h, was) }
 
-func (statIdentities) unknown(h backend.Handle) error {
-	if _, err := identify(h); err != nil {
+func (s statIdentities) unknown(h backend.Handle) error {
+	if _, err := s.identify(h); err != nil {
 		return err
 	}
 	return unix.ENOENT

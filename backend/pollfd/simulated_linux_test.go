@@ -9,6 +9,7 @@ import (
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/kqsim"
 )
 
 // profile describes the poll(2) of a system: in what it differs from that of Linux. All of
@@ -23,20 +24,39 @@ type profile struct {
 	noSocketError bool
 	// silentPipeWriter: a pipe without a reader is reported as nothing at all.
 	silentPipeWriter bool
+	// kernel is its kqueue.
+	kernel kqsim.Profile
+	// noInodes: fstat(2) returns device 0 and inode 0 for every socket, and for pipes if
+	// it is noPipeInodes.
+	noInodes, noPipeInodes bool
 }
 
 var (
-	freebsd   = profile{name: "freebsd", noRDHUP: true, noSocketError: true}
-	netbsd    = profile{name: "netbsd", noRDHUP: true, noSocketError: true}
-	dragonfly = profile{name: "dragonfly", noRDHUP: true, skipsMinusOneOnly: true, silentPipeWriter: true}
-	profiles  = []profile{freebsd, netbsd, dragonfly}
+	freebsd = profile{name: "freebsd", kernel: kqsim.FreeBSD,
+		noRDHUP: true, noSocketError: true, noInodes: true}
+	netbsd = profile{name: "netbsd", kernel: kqsim.NetBSD,
+		noRDHUP: true, noSocketError: true, noInodes: true, noPipeInodes: true}
+	dragonfly = profile{name: "dragonfly", kernel: kqsim.DragonFly,
+		noRDHUP: true, skipsMinusOneOnly: true, silentPipeWriter: true}
+	profiles = []profile{freebsd, netbsd, dragonfly}
 )
 
 // system returns the system that p describes, simulated on Linux.
 func (p profile) system() system {
 	s := posixSystem
 	s.newCaller = callerFunc(p.poll)
+	s.newIdentities = func() identities { return identitiesOn(kqsim.New(p.kernel), statIdentities{p.identify}) }
 	return s
+}
+
+// identify is identify of the system.
+func (p profile) identify(h backend.Handle) (fileID, error) {
+	id, err := identify(h)
+	switch kind := id.kind & unix.S_IFMT; {
+	case p.noInodes && kind == unix.S_IFSOCK, p.noPipeInodes && kind == unix.S_IFIFO:
+		id.device, id.inode = 0, 0
+	}
+	return id, err
 }
 
 // pollFunc is a caller.
@@ -158,7 +178,7 @@ func TestChanges_IndependentOfWaiter(t *testing.T) {
 		during()
 		return posixCaller{}.poll(fds, timeout)
 	})
-	ids := &hooked{identities: statIdentities{}}
+	ids := &hooked{identities: statIdentities{identify}}
 	s.newIdentities = func() identities { return ids }
 	p := &Pollfd{system: s}
 	require.NoError(t, p.Open(backend.Config{}))
@@ -256,7 +276,7 @@ func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
 		}
 		return 1, nil
 	})
-	ids := &hooked{identities: statIdentities{}}
+	ids := &hooked{identities: statIdentities{identify}}
 	s.newIdentities = func() identities { return ids }
 	p := &Pollfd{system: s}
 	require.NoError(t, p.Open(backend.Config{}))
@@ -270,4 +290,30 @@ func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
 	require.NoError(t, p.Modify(a.Handle(), 3, backend.Priority))
 	require.Equal(t, []backend.Event{{Key: 3, Ready: backend.ReadyPriority}}, wait(t, p, 0))
 	require.Empty(t, wait(t, p, 0))
+}
+
+// A descriptor is closed without Deregister, and the next file has its number: nothing is
+// reported for it under the old key, and it can be registered.
+func TestAdd_NumberReusedWithoutDelete(t *testing.T) {
+	eachProfile(t, func(t *testing.T, p *Pollfd) {
+		for kind, pair := range map[string]func(testing.TB) (*fixture.End, *fixture.End){
+			"TCP": fixture.TCPPair, "UDP": fixture.UDPPair, "Unix": fixture.Pair, "pipe": fixture.Pipe,
+		} {
+			t.Run(kind, func(t *testing.T) {
+				a, _ := pair(t)
+				require.NoError(t, p.Add(a.Handle(), 1, backend.Readable))
+				number := a.FD
+				a.Close()
+				b, peer := pair(t)
+				b = b.MoveTo(number)
+				peer.Write("x")
+				require.Empty(t, wait(t, p, 0))
+				require.NoError(t, p.Add(b.Handle(), 2, backend.Readable))
+				require.ErrorIs(t, p.Add(b.Handle(), 3, backend.Readable), unix.EEXIST)
+				require.Equal(t, []backend.Event{{Key: 2, Ready: backend.ReadyReadable}}, wait(t, p, 100*time.Millisecond))
+				require.NoError(t, p.Delete(b.Handle()))
+				require.ErrorIs(t, p.Delete(b.Handle()), unix.ENOENT)
+			})
+		}
+	})
 }

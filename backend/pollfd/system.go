@@ -14,7 +14,7 @@ import (
 var posixSystem = system{
 	resolution:    time.Millisecond,
 	newCaller:     func() caller { return posixCaller{} },
-	newIdentities: func() identities { return statIdentities{} },
+	newIdentities: func() identities { return statIdentities{identify} },
 }
 
 // posixCaller calls poll(2) with a timeout in milliseconds.
