@@ -46,7 +46,9 @@
 //
 // On Linux the record is exact. It uses SO_COOKIE for sockets, and for other files an
 // epoll instance that nobody waits on, which the first of them creates; it is one
-// descriptor. There is one exception: a number is registered, dup2 puts another file over
+// descriptor. Where SO_COOKIE is missing (Linux before 4.12, emulators, sandboxes), the inode
+// numbers of sockets serve; the kernel uses one again after 2^32 others. There is one
+// exception: a number is registered, dup2 puts another file over
 // it, that is registered, and dup2 brings the first file back. Events of the first file
 // then come under the token of the second.
 //

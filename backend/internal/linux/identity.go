@@ -19,11 +19,12 @@ import (
 // whether a descriptor still is the file that was registered: a program may close a
 // descriptor without telling the queue, and the kernel reuses its number. Queues need it
 // if their kernel interface does not detect this itself. The zero value is ready to use.
-// Its methods are not safe for concurrent use.
+// Check may run concurrently with the other methods, for what was recorded before.
 //
 // The kernel numbers sockets and never reuses such a number (SO_COOKIE, socket(7)). All
-// sockets can be polled, so one system call answers everything. Other files lack such a
-// number: device and inode are the same for all eventfds and timerfds, and for both ends
+// sockets can be polled, so one system call answers everything. Where that is missing
+// (Linux before 4.12, emulators, sandboxes), the inode number of the socket identifies it;
+// the kernel reuses one after 2^32 others. Other files lack such a number: device and inode are the same for all eventfds and timerfds, and for both ends
 // of a pipe. Identities adds them to an epoll instance that nothing waits on. The kernel
 // keeps its entries by descriptor number and file, removes them when the file is closed,
 // and refuses files that cannot be polled.
@@ -31,12 +32,23 @@ type Identities struct {
 	epfd int // the descriptor of the epoll instance plus 1; 0: none yet
 }
 
-// FileID is the identity of a file: the number of a socket, or NotSocket.
+// FileID is the identity of a file: the number of a socket, its inode number with the flag
+// byInode, or NotSocket.
 type FileID uint64
 
 // NotSocket is the identity of all files that are not sockets. The epoll instance
 // distinguishes them.
 const NotSocket FileID = 0
+
+// byInode marks an inode number. The numbers of sockets do not get as large.
+const byInode FileID = 1 << 63
+
+// same reports whether id, which a file has now, may be the identity was. A filter that
+// comes into force later can take the number away. Then nothing contradicts that the socket
+// is the same.
+func (was FileID) same(id FileID) bool {
+	return was == id || was != NotSocket && id != NotSocket && (was^id)&byInode != 0
+}
 
 // MaxDescriptor is the largest possible descriptor.
 const MaxDescriptor = math.MaxInt32
@@ -47,7 +59,7 @@ const MaxDescriptor = math.MaxInt32
 // recorded before.
 func (i *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
 	id, errno := identify(h)
-	known = known && was == id
+	known = known && was.same(id)
 	switch {
 	case errno != 0:
 	case id == NotSocket:
@@ -55,7 +67,7 @@ func (i *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, u
 			errno = 0 // a stale entry: the number was closed, and dup2 brought the file back to it
 		}
 	case known:
-		errno = unix.EEXIST
+		id, errno = was, unix.EEXIST
 	}
 	return id, errno
 }
@@ -111,7 +123,7 @@ func (i *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {
 		return errno
 	}
 	id, errno := identify(h)
-	if errno == 0 && id != was {
+	if errno == 0 && !was.same(id) {
 		errno = unix.ENOENT
 	}
 	return errno
@@ -143,8 +155,25 @@ func identify(h backend.Handle) (FileID, unix.Errno) {
 	size := uint32(unsafe.Sizeof(cookie))
 	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, uintptr(h), unix.SOL_SOCKET, unix.SO_COOKIE,
 		uintptr(unsafe.Pointer(&cookie)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno == unix.ENOTSOCK {
+	switch errno {
+	case 0, unix.EBADF:
+		return cookie, errno
+	case unix.ENOTSOCK:
 		return NotSocket, 0
 	}
-	return cookie, errno
+	return identifyByInode(h)
+}
+
+// identifyByInode is identify for systems without SO_COOKIE.
+func identifyByInode(h backend.Handle) (FileID, unix.Errno) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h), &st); err != nil {
+		var errno unix.Errno
+		errors.As(err, &errno)
+		return 0, errno
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return NotSocket, 0
+	}
+	return byInode | FileID(st.Ino), 0
 }
