@@ -13,6 +13,12 @@ import (
 // it, and drop the knote of a pipe that breaks while they watch it. This package reports
 // such a pipe itself.
 
+// needsReadKnote reports whether only a knote for reading tells that a pipe breaks: see
+// kq.System.SilentFullPipe.
+func (q *Kqueue) needsReadKnote(h backend.Handle, in backend.Interest) bool {
+	return q.sys.SilentFullPipe && in.Has(backend.Writable) && !in.Has(backend.Readable) && isPipe(h)
+}
+
 // addBrokenPipe registers a broken pipe.
 func (q *Kqueue) addBrokenPipe(h backend.Handle, rec *record) error {
 	if !q.markBroken(h, rec, backend.ReadyWritable|backend.ReadyWriteClosed) {
@@ -44,17 +50,23 @@ func (q *Kqueue) queueBroken(h backend.Handle, rec *record) {
 	}
 }
 
-// checkDropped looks whether the kernel dropped the knote with the event that it
-// reported. This package adds no one-shot knotes, but kernels turn a knote into one when
-// its file will not change any more, such as a pipe whose reader has gone.
-func (q *Kqueue) checkDropped(ev *kq.Event, rec *record, ready backend.Readiness) {
-	if ev.Flags&kq.OneShot == 0 || rec.broken != 0 {
+// checkBroken looks whether an event is the only one that the kernel will report: its knote
+// was dropped, or comes from needsReadKnote. This package adds no one-shot knotes, but
+// kernels turn a knote into one when its file will not change any more, such as a pipe whose
+// reader has gone.
+func (q *Kqueue) checkBroken(ev *kq.Event, rec *record, ready backend.Readiness) {
+	if ev.Flags&kq.OneShot == 0 && !q.isReadKnote(ev, rec) || rec.broken != 0 {
 		return
 	}
 	h := backend.Handle(ev.Ident)
 	if q.markBroken(h, rec, ready) && rec.interest&(backend.Edge|backend.OneShot) == 0 {
 		q.queueBroken(h, rec)
 	}
+}
+
+// isReadKnote reports whether an event is of a knote that needsReadKnote asked for.
+func (q *Kqueue) isReadKnote(ev *kq.Event, rec *record) bool {
+	return ev.Filter == q.sys.Read && !rec.interest.Has(backend.Readable)
 }
 
 // reportBrokenPipes puts events of broken pipes into the batch, as far as there is room.

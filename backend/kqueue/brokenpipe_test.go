@@ -156,7 +156,7 @@ func TestBrokenPipe_ProbeKeepsItDisabled(t *testing.T) {
 		k.before = func(changes, _ []kq.Event) error {
 			for _, c := range changes {
 				if c.Filter == q.sys.Read && c.Ident == uint64(w.FD) {
-					require.NotZero(t, c.Flags&kq.Disable, "it would report the end of reading")
+					require.Zero(t, c.Flags&kq.Enable, "it would report the end of reading")
 				}
 			}
 			return nil
@@ -227,5 +227,20 @@ func TestBrokenPipe_PlaceholderRefused(t *testing.T) {
 		k.before = nil
 		require.ErrorIs(t, q.Delete(w.Handle()), unix.ENOENT)
 		require.Empty(t, wait(t, q, 4, 0))
+	})
+}
+
+// A named pipe with data for its reader is not an event for its writer.
+func TestBrokenPipe_DataOfFIFO(t *testing.T) {
+	each(t, func(t *testing.T, q *Kqueue) {
+		r, w := fixture.FIFO(t)
+		w.Fill()
+		if err := q.Add(w.Handle(), 1, backend.Writable); err != nil {
+			require.ErrorIs(t, err, backend.ErrNotPollable)
+			return
+		}
+		require.Empty(t, wait(t, q, 4, 0))
+		r.Drain()
+		require.Equal(t, []backend.Event{{Key: 1, Ready: backend.ReadyWritable}}, wait(t, q, 4, fixture.Soon))
 	})
 }

@@ -34,7 +34,8 @@
 //
 // Kernels refuse to watch the writing end of a pipe without a reader. For such a
 // registration this package makes the events (WriteClosed) itself, and the kernel knows
-// it by a disabled knote for reading.
+// it by a disabled knote for reading. NetBSD does not report to the writer of a full pipe
+// that its reader has gone; there, a second knote, for reading, reports it.
 //
 // A descriptor that the kernel does not take is ErrNotPollable. Some versions of macOS do
 // not take FIFOs and terminals.

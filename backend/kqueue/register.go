@@ -125,6 +125,10 @@ func (q *Kqueue) addKnotes(h backend.Handle, rec *record, k backend.Key, in back
 		flags |= kq.Clear
 	}
 	q.appendChanges(h, rec, rec.filters, flags)
+	if q.needsReadKnote(h, in) {
+		rec.filters |= readFilter
+		q.appendChanges(h, rec, readFilter, kq.Add|kq.Clear)
+	}
 	err := q.apply()
 	if err != nil {
 		// The kernel stops at the first change that fails, which may be a deletion.

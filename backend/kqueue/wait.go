@@ -105,13 +105,20 @@ func (q *Kqueue) merge(b *batch, events []kq.Event) {
 			continue
 		}
 		ready := q.readiness(ev)
+		if q.isReadKnote(ev, rec) {
+			if ev.Flags&kq.EOF == 0 {
+				b.merged++ // a named pipe with data that its reader has not read yet
+				continue
+			}
+			ready = backend.ReadyWritable | backend.ReadyWriteClosed
+		}
 		switch {
 		case q.inBatch(b, rec):
 			// Two knotes, one for reading and one for writing, make one event.
 			b.merged++
 			b.repeated = b.repeated || b.dst[rec.index].Ready.Has(ready)
 			b.dst[rec.index].Ready |= ready
-			q.checkDropped(ev, rec, b.dst[rec.index].Ready)
+			q.checkBroken(ev, rec, b.dst[rec.index].Ready)
 			continue
 		case rec.fired:
 			b.merged++
@@ -123,7 +130,7 @@ func (q *Kqueue) merge(b *batch, events []kq.Event) {
 		if rec.interest.Has(backend.OneShot) {
 			q.disarm(backend.Handle(ev.Ident), rec)
 		}
-		q.checkDropped(ev, rec, ready)
+		q.checkBroken(ev, rec, ready)
 	}
 }
 

@@ -45,6 +45,10 @@ type System struct {
 	Except    int32
 	OOB       uint32
 	HasExcept bool
+	// SilentFullPipe says that EVFILT_WRITE does not report when the reader of a full pipe
+	// goes: the kernel wakes the knotes before it marks the pipe. EVFILT_READ on the
+	// writing end reports it.
+	SilentFullPipe bool
 }
 
 // These flags are the same on all systems.

@@ -200,7 +200,9 @@ func (kn *knote) readable(bits int16, e *kq.Event) (ok, end bool) {
 		e.Data = 1
 	}
 	if !kn.kind.isSocket() {
-		return ok, bits&unix.POLLHUP != 0
+		// The writing end of a pipe, too, is at its end when the other one is closed.
+		broken := kn.kind == pipe && kn.access == unix.O_WRONLY && bits&unix.POLLERR != 0
+		return ok, bits&unix.POLLHUP != 0 || broken
 	}
 	// An error without an end does not last, such as that of a refused datagram.
 	return ok || bits&unix.POLLERR != 0, bits&unix.POLLRDHUP != 0

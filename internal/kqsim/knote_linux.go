@@ -340,7 +340,7 @@ func (q *queue) collect() {
 			for _, e := range q.buf[:max(n, 0)] {
 				// It has no knote if its descriptor was closed and a duplicate is open.
 				kn := q.byKey[uint64(uint32(e.Fd))|uint64(uint32(e.Pad))<<32]
-				if kn != nil && (!kn.active || kn.has(kq.OneShot)) {
+				if kn != nil && (!kn.active || kn.has(kq.OneShot)) && !q.wokenEarly(kn) {
 					q.evaluate(kn)
 				}
 			}
@@ -359,6 +359,12 @@ func (q *queue) collect() {
 			q.activate(kn)
 		}
 	}
+}
+
+// wokenEarly reports that the kernel evaluates a knote before it marks that the reader of the
+// pipe has gone, and does not find anything.
+func (q *queue) wokenEarly(kn *knote) bool {
+	return q.k.p.sys.SilentFullPipe && kn.watch == watchWrite && kn.kind == pipe && poll(kn.ident)&unix.POLLOUT == 0
 }
 
 // evaluate activates a knote if its condition holds.

@@ -179,7 +179,7 @@ func idents(events []kq.Event) (f []uint64) {
 func TestSystem_Numbers(t *testing.T) {
 	want := []kq.System{
 		{Name: "freebsd", Read: -1, Write: -2, Proc: -5, User: -11, HasUser: true},
-		{Name: "netbsd", Read: 0, Write: 1, Proc: 4},
+		{Name: "netbsd", Read: 0, Write: 1, Proc: 4, SilentFullPipe: true},
 		{Name: "openbsd", Read: -1, Write: -2, Proc: -5, Except: -9, OOB: 4, HasExcept: true},
 		{Name: "dragonfly", Read: -1, Write: -2, Proc: -5, User: -9, HasUser: true, Except: -8, OOB: 2, HasExcept: true},
 		{Name: "darwin", Read: -1, Write: -2, Proc: -5, User: -10, HasUser: true, Except: -15, OOB: 2, HasExcept: true},
@@ -596,6 +596,27 @@ func TestEOF_Pipe(t *testing.T) {
 		}
 		r.change(r.write(wr.FD, kq.Delete))
 		require.Equal(r, want, r.try(r.write(wr.FD, kq.Add)))
+	})
+}
+
+// The writer of a full pipe learns that its reader has gone, except on NetBSD; there it
+// learns it from a filter for reading.
+func TestEOF_FullPipe(t *testing.T) {
+	each(t, nil, func(r *rig) {
+		rd, wr := fixture.Pipe(r)
+		wr.Fill()
+		r.change(r.write(wr.FD, kq.Add), r.read(wr.FD, kq.Add|kq.Clear))
+		r.silent("full")
+		rd.Close()
+		got := r.poll(8)
+		want := []int32{r.sys.Read}
+		if !r.sys.SilentFullPipe {
+			want = append(want, r.sys.Write)
+		}
+		require.ElementsMatch(r, want, filters(got))
+		for _, e := range got {
+			require.NotZero(r, e.Flags&kq.EOF)
+		}
 	})
 }
 

@@ -63,7 +63,7 @@ var (
 	}
 	NetBSD = Profile{
 		Name:         "netbsd",
-		sys:          kq.System{Read: 0, Write: 1, Proc: 4},
+		sys:          kq.System{Read: 0, Write: 1, Proc: 4, SilentFullPipe: true},
 		noReceipt:    true,
 		noDispatch:   true,
 		sleepyEnable: true,
