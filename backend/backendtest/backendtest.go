@@ -41,20 +41,44 @@ type wantedCase struct {
 	run   func(t *testing.T, q *queue)
 }
 
-// Exception names a case that a queue cannot pass, and the reason to skip it with.
-// It is a gap in the contract: describe it in the documentation of the backend.
-type Exception struct{ Case, Why string }
+// Exception names a case that a queue cannot pass as it is, and the reason.
+type Exception struct {
+	Case, Why string
+	// Missing has the hints that may be missing in this case, as the contract allows:
+	// bits of ReadyError, ReadyReadClosed and ReadyWriteClosed. The rest of the case must
+	// pass. If it is 0, the case is skipped: that is a gap in the contract, which the
+	// documentation of the backend describes.
+	Missing backend.Readiness
+}
 
-// Run runs every case on a new queue, which open returns opened. A case is skipped
-// if open fails with an error that is errors.ErrUnsupported, and if except names
-// the case. A name in except that no case has is an error.
+// PollExceptions are the exceptions of a queue on a poll(2) that reports neither when a peer
+// half-closes (POLLRDHUP) nor errors of sockets (POLLERR). The poll(2) of FreeBSD and NetBSD
+// is such.
+var PollExceptions = []Exception{
+	pollHints("connect is refused", backend.ReadyError),
+	pollHints("the peer closes", backend.ReadyReadClosed),
+	pollHints("the peer half-closes", backend.ReadyReadClosed),
+	pollHints("the peer resets", backend.ReadyError|backend.ReadyReadClosed|backend.ReadyWriteClosed),
+	pollHints("the peer closes with data unread", backend.ReadyReadClosed),
+	pollHints("a local shutdown of the write side", backend.ReadyReadClosed),
+	pollHints("both sides shut down", backend.ReadyReadClosed|backend.ReadyWriteClosed),
+	pollHints("a datagram nobody wants", backend.ReadyError),
+}
+
+func pollHints(name string, missing backend.Readiness) Exception {
+	return Exception{Case: name, Why: "poll(2) of this system does not report it", Missing: missing}
+}
+
+// Run runs every case on a new queue, which open returns opened, with the exceptions in
+// except. A case is skipped if open fails with an error that is errors.ErrUnsupported. A
+// name in except that no case has is an error.
 func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception) {
 	if reason := fixture.Missing(); reason != "" {
 		t.Skip(reason)
 	}
-	excepted := make(map[string]string)
+	excepted := make(map[string]Exception)
 	for _, e := range except {
-		excepted[e.Case] = e.Why
+		excepted[e.Case] = e
 	}
 	defer func() {
 		for name := range excepted {
@@ -65,26 +89,26 @@ func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception
 		waitCases, registrationCases, modeCases, concurrencyCases, conditionCases, sourceCases, processCases, scaleCases,
 	} {
 		for _, c := range group {
-			why, excepted := take(excepted, c.name)
+			exception, excepted := take(excepted, c.name)
 			t.Run(strings.ReplaceAll(c.name, " ", "_"), func(t *testing.T) {
-				if excepted {
-					t.Skipf("exception: %s", why)
+				if excepted && exception.Missing == 0 {
+					t.Skipf("exception: %s", exception.Why)
 				}
-				c.on(t, open)
+				c.on(t, open, exception.Missing)
 			})
 		}
 	}
 }
 
 // take removes k from m and returns its value.
-func take(m map[string]string, k string) (v string, ok bool) {
+func take(m map[string]Exception, k string) (v Exception, ok bool) {
 	v, ok = m[k]
 	delete(m, k)
 	return v, ok
 }
 
-// on runs the case on a new queue.
-func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
+// on runs the case on a new queue, of which hints may be missing.
+func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error), missing backend.Readiness) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("broken rule: %s", c.rule)
@@ -100,6 +124,7 @@ func (c wantedCase) on(t *testing.T, open func() (backend.Backend, error)) {
 		t.Fatalf("open: %v", err)
 	}
 	q := newQueue(t, b)
+	q.missing = missing
 	if lacking := c.needs &^ b.Capabilities().Interests; lacking != 0 {
 		t.Skipf("%s does not support %v on this system", b.Name(), lacking)
 	}

@@ -87,7 +87,7 @@ var conditionCases = []wantedCase{
 			}
 			q.add(a, 1, backend.Writable)
 			r := q.expect(1)
-			require.True(t, r.Has(backend.ReadyWritable|backend.ReadyError), "%v", r)
+			q.requireBits(backend.ReadyWritable|backend.ReadyError, r)
 			require.ErrorIs(t, a.PendingError(), fixture.Refused)
 		},
 	},
@@ -185,7 +185,7 @@ var conditionCases = []wantedCase{
 			q.add(a, 1, rw)
 			b.Reset()
 			r := q.expectBits(1, readClosed|backend.ReadyWritable|backend.ReadyWriteClosed)
-			require.True(t, r.Has(backend.ReadyError), "%v", r)
+			q.requireBits(backend.ReadyError, r)
 			a.ReadReset()
 		},
 	},
@@ -204,7 +204,7 @@ var conditionCases = []wantedCase{
 					q.expectBits(1, readClosed)
 				}
 				require.Equal(t, "last words", a.Read(64))
-				require.True(t, q.expect(1).Has(readClosed), "the end of the stream")
+				q.requireBits(readClosed, q.expect(1))
 				_, ended := a.Drain()
 				require.True(t, ended)
 				q.remove(a)
@@ -360,7 +360,7 @@ var conditionCases = []wantedCase{
 			events := q.wait(4, soon)
 			require.NotEmpty(t, events)
 			r := events[0].Ready
-			require.True(t, r.Has(backend.ReadyReadable|backend.ReadyError), "%v", r)
+			q.requireBits(backend.ReadyReadable|backend.ReadyError, r)
 			require.False(t, r.Has(backend.ReadyWriteClosed), "%v", r)
 			require.ErrorIs(t, a.PendingError(), fixture.Refused)
 		},

@@ -25,7 +25,8 @@ type queue struct {
 	mu       sync.Mutex                       // one change at a time
 	interest map[backend.Key]backend.Interest // what is registered
 	handles  map[backend.Handle]backend.Key
-	strict   bool // an event of an unregistered key is an error
+	strict   bool              // an event of an unregistered key is an error
+	missing  backend.Readiness // hints that need not come
 
 	waits  chan waitRequest
 	thread int // the thread that waits
@@ -271,6 +272,7 @@ func (q *queue) expect(k backend.Key) backend.Readiness {
 // because a kernel may report the bits one after the other.
 func (q *queue) expectBits(k backend.Key, want backend.Readiness) backend.Readiness {
 	q.t.Helper()
+	want &^= q.missing
 	var r backend.Readiness
 	begin := time.Now()
 	for !r.Has(want) {
@@ -281,6 +283,12 @@ func (q *queue) expectBits(k backend.Key, want backend.Readiness) backend.Readin
 		}
 	}
 	return r
+}
+
+// requireBits requires the bits want of r, except hints that need not come.
+func (q *queue) requireBits(want, r backend.Readiness) {
+	q.t.Helper()
+	require.True(q.t, r.Has(want&^q.missing), "%v, not all of %v", r, want)
 }
 
 // silent requires that no event comes within quiet.

@@ -9,6 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/internal/fixture"
 )
 
@@ -31,4 +33,16 @@ func TestContract_WithoutSocketCookie(t *testing.T) {
 	self.Env = append(os.Environ(), envNoCookie+"=1")
 	out, err := self.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+}
+
+func TestContract_Simulated(t *testing.T) {
+	for _, profile := range profiles {
+		t.Run(profile.name, func(t *testing.T) {
+			t.Setenv(backendtest.EnvLong, "") // the long run of the real system is enough
+			backendtest.Run(t, func() (backend.Backend, error) {
+				p := &Pollfd{system: profile.system()}
+				return p, p.Open(backend.Config{})
+			}, exceptionsOn(profile.name)...)
+		})
+	}
 }

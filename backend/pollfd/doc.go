@@ -63,8 +63,14 @@
 // (Reregister helps), or the old token is reported for the new socket. Deregister before
 // closing. The sockets of package socket are not concerned: their Close deregisters them.
 //
-// ReadClosed for a peer that only half-closes is reported on Linux. Other systems report
-// it when both directions are down; before that, only a read finds out.
+// ReadClosed for a peer that only half-closes is reported on Linux and on newer versions of
+// FreeBSD (POLLRDHUP). Other systems report it when both directions are down; before that,
+// the source is Readable, and a read finds the end.
+//
+// FreeBSD and NetBSD do not report Error for sockets. A socket whose connection was refused
+// or reset is ready for what was requested, with or without ReadClosed and WriteClosed, and
+// the next operation returns the error. On DragonFly, a pipe whose reader has gone is not
+// reported at all: neither Writable nor a hint.
 //
 // While a Poll sleeps, the system holds what it watches open: a descriptor that was closed
 // without Deregister stays open to its peer until the Poll wakes.
