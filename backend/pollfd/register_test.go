@@ -98,7 +98,10 @@ func TestOneShot_StaysRegistered(t *testing.T) {
 // One Wait finds several descriptors closed. The last elements, which may be closed
 // ones, take their places.
 func TestWait_ManyClosed(t *testing.T) {
-	p := opened(t)
+	eachSystem(t, testManyClosed)
+}
+
+func testManyClosed(t *testing.T, p *Pollfd) {
 	var ends []*fixture.End
 	for k := range backend.Key(8) {
 		a, b := fixture.Pair(t)
@@ -110,8 +113,10 @@ func TestWait_ManyClosed(t *testing.T) {
 		ends[i].Close()
 	}
 	seen := map[backend.Key]bool{}
-	for _, ev := range wait(t, p, 0) {
-		seen[ev.Key] = true
+	for range 2 { // DragonFly reports those that are closed first
+		for _, ev := range wait(t, p, 0) {
+			seen[ev.Key] = true
+		}
 	}
 	require.Equal(t, map[backend.Key]bool{1: true, 4: true, 5: true}, seen)
 	require.Len(t, p.entries, reserved+3)

@@ -24,6 +24,8 @@ type profile struct {
 	noSocketError bool
 	// silentPipeWriter: a pipe without a reader is reported as nothing at all.
 	silentPipeWriter bool
+	// invalidFirst: if descriptors are closed, nothing else is reported.
+	invalidFirst bool
 	// kernel is its kqueue.
 	kernel kqsim.Profile
 	// noInodes: fstat(2) returns device 0 and inode 0 for every socket, and for pipes if
@@ -37,7 +39,7 @@ var (
 	netbsd = profile{name: "netbsd", kernel: kqsim.NetBSD,
 		noRDHUP: true, noSocketError: true, noInodes: true, noPipeInodes: true}
 	dragonfly = profile{name: "dragonfly", kernel: kqsim.DragonFly,
-		noRDHUP: true, skipsMinusOneOnly: true, silentPipeWriter: true}
+		noRDHUP: true, skipsMinusOneOnly: true, silentPipeWriter: true, invalidFirst: true}
 	profiles = []profile{freebsd, netbsd, dragonfly}
 )
 
@@ -80,7 +82,7 @@ func (p profile) poll(fds []unix.PollFd, timeout time.Duration) (int, error) {
 			f.Events &^= unix.POLLRDHUP
 		}
 		switch {
-		case f.Fd < -1 && p.skipsMinusOneOnly:
+		case f.Fd < -1 && p.skipsMinusOneOnly, f.Fd >= 0 && p.invalidFirst && !fixture.IsOpen(int(f.Fd)):
 			fds[i].Revents = unix.POLLNVAL
 			invalid++
 		case p.silentPipeWriter && isBrokenPipe(int(f.Fd)):
@@ -90,6 +92,9 @@ func (p profile) poll(fds []unix.PollFd, timeout time.Duration) (int, error) {
 	}
 	if invalid > 0 {
 		timeout = 0
+	}
+	if invalid > 0 && p.invalidFirst {
+		return invalid, nil
 	}
 	n, err := posixCaller{}.poll(real, timeout)
 	if err != nil {
@@ -124,8 +129,8 @@ func isBrokenPipe(fd int) bool {
 	return mode(fd) == unix.S_IFIFO && n == 1 && probe[0].Revents&unix.POLLERR != 0
 }
 
-// eachProfile runs a test on Linux, on what POSIX has, and on each simulated system.
-func eachProfile(t *testing.T, run func(t *testing.T, p *Pollfd)) {
+// eachSystem runs a test on Linux, on what every Unix has, and on each simulated system.
+func eachSystem(t *testing.T, run func(t *testing.T, p *Pollfd)) {
 	systems := map[string]system{"linux": native, "posix": posixSystem}
 	for _, p := range profiles {
 		systems[p.name] = p.system()
@@ -142,7 +147,7 @@ func eachProfile(t *testing.T, run func(t *testing.T, p *Pollfd)) {
 
 // A fired one-shot registration is skipped, whatever negative number a system skips.
 func TestOneShot_SkippedWhenFired(t *testing.T) {
-	eachProfile(t, func(t *testing.T, p *Pollfd) {
+	eachSystem(t, func(t *testing.T, p *Pollfd) {
 		for k := range backend.Key(10) {
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -295,7 +300,7 @@ func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
 // A descriptor is closed without Deregister, and the next file has its number: nothing is
 // reported for it under the old key, and it can be registered.
 func TestAdd_NumberReusedWithoutDelete(t *testing.T) {
-	eachProfile(t, func(t *testing.T, p *Pollfd) {
+	eachSystem(t, func(t *testing.T, p *Pollfd) {
 		for kind, pair := range map[string]func(testing.TB) (*fixture.End, *fixture.End){
 			"TCP": fixture.TCPPair, "UDP": fixture.UDPPair, "Unix": fixture.Pair, "pipe": fixture.Pipe,
 		} {

@@ -75,7 +75,8 @@ func newWorld(t *testing.T, name string, p *epore.Poll, kinds []*kind) *world {
 func (w *world) newFile(k *kind) *file {
 	here, there := k.of(w.t)
 	hinted := runtime.GOOS == "linux" && w.p.Backend() != "kqueue"
-	return &file{kind: k, here: here, there: there, hinted: hinted}
+	lax := runtime.GOOS != "linux" && runtime.GOOS != "windows"
+	return &file{kind: k, here: here, there: there, hinted: hinted, lax: lax}
 }
 
 func (w *world) close() error {
