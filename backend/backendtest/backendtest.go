@@ -20,17 +20,31 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
 )
 
 // EnvLong is the environment variable that enables long runs, with more rounds
-// and operations. Any value except the empty one enables them.
+// and operations. Any value except the empty one enables them. A duration, such as
+// "10m", is also the time for tests that run as long as they are given; see Time.
 const EnvLong = "EPORE_LONG"
 
 // Long reports whether EnvLong enables long runs.
 func Long() bool { return os.Getenv(EnvLong) != "" }
+
+// Time returns how long a test runs that does as much as time allows: short, or, if
+// long runs are enabled, the duration in EnvLong, or one minute if EnvLong has none.
+func Time(short time.Duration) time.Duration {
+	if !Long() {
+		return short
+	}
+	if d, err := time.ParseDuration(os.Getenv(EnvLong)); err == nil {
+		return d
+	}
+	return time.Minute
+}
 
 // wantedCase tests one behavior. rule is printed if the case fails; needs lists
 // the interests that the queue must support.
