@@ -36,8 +36,8 @@ func TestSoak(t *testing.T) {
 			var sum figures
 			begin := time.Now()
 			rounds := 0
-			for round := uint64(0); round == 0 || time.Since(begin) < each; round++ {
-				sum.add(soakRound(t, queue, round, min(each, 3*time.Second)))
+			for round := uint64(0); round < 2 || time.Since(begin) < each; round++ {
+				sum.add(soakRound(t, queue, round, min(each/2, 3*time.Second)))
 				rounds++
 				if t.Failed() {
 					break
@@ -82,10 +82,10 @@ func (f *figures) String() string {
 // A token is the kind of its source, the number of the source, and the number of its
 // registration.
 const (
-	laneToken = iota
-	wakerToken
-	boxToken
-	timerToken
+	ofLane = iota
+	ofWaker
+	ofBox
+	ofTimer
 )
 
 func soakToken(kind, source int, seq uint32) epore.Token {
@@ -151,20 +151,24 @@ func soakRound(t *testing.T, queue queuetest.Queue, round uint64, took time.Dura
 			s.modes = append(s.modes, mode)
 		}
 	}
-	lanes := fixture.Affordable(t, []int{8, 64, 400, 2000}[s.random.IntN(4)])
+	sizes := []int{8, 64, 400, 2000}
+	if took < time.Second {
+		sizes = sizes[:3]
+	}
+	lanes := fixture.Affordable(t, sizes[s.random.IntN(len(sizes))])
 	for i := range lanes {
 		l := &lane{s: s, index: i, settled: make(chan struct{}, 1)}
 		require.NoError(t, l.open(s.random))
 		s.lanes = append(s.lanes, l)
 	}
 	for i := range 8 {
-		w, err := epore.NewWaker(s.r, soakToken(wakerToken, i, 0))
+		w, err := epore.NewWaker(s.r, soakToken(ofWaker, i, 0))
 		require.NoError(t, err)
 		s.wakers = append(s.wakers, &soakWaker{Waker: w})
-		b, err := epore.NewMailbox[int64](s.r, soakToken(boxToken, i, 0))
+		b, err := epore.NewMailbox[int64](s.r, soakToken(ofBox, i, 0))
 		require.NoError(t, err)
 		s.boxes = append(s.boxes, &soakBox{Mailbox: b})
-		tm, err := epore.NewTimer(s.r, soakToken(timerToken, i, 0))
+		tm, err := epore.NewTimer(s.r, soakToken(ofTimer, i, 0))
 		require.NoError(t, err)
 		s.timers = append(s.timers, &soakTimer{s: s, Timer: tm})
 	}
@@ -239,13 +243,13 @@ func (s *soak) loop() {
 func (s *soak) handle(ev epore.Event, batch int64) {
 	source, seq := int(ev.Token>>32)&0xfffffff, uint32(ev.Token)
 	switch ev.Token >> 60 {
-	case wakerToken:
+	case ofWaker:
 		w := s.wakers[source]
 		w.seen.Store(w.rung.Load())
 		s.n.rings++
-	case boxToken:
+	case ofBox:
 		s.boxes[source].drain(s)
-	case timerToken:
+	case ofTimer:
 		s.timers[source].fire(s)
 	default:
 		s.lanes[source].handle(ev, seq, batch)
@@ -293,17 +297,17 @@ func (s *soak) balance(random *rand.Rand) {
 		l.settle(random)
 	}
 	for i, w := range s.wakers {
-		await(func() bool { return w.seen.Load() == w.rung.Load() }, func() {
+		s.await(func() bool { return w.seen.Load() == w.rung.Load() }, func() {
 			s.fault(&s.n.lost, "waker %d: wake %d was seen, of %d", i, w.seen.Load(), w.rung.Load())
 		})
 	}
 	for i, b := range s.boxes {
-		await(func() bool { return b.got.Load() == b.sent.Load() }, func() {
+		s.await(func() bool { return b.got.Load() == b.sent.Load() }, func() {
 			s.fault(&s.n.lost, "mailbox %d: %d values of %d were received", i, b.got.Load(), b.sent.Load())
 		})
 	}
 	for i, tm := range s.timers {
-		await(func() bool {
+		s.await(func() bool {
 			tm.mu.Lock()
 			defer tm.mu.Unlock()
 			return !tm.set
@@ -311,10 +315,19 @@ func (s *soak) balance(random *rand.Rand) {
 	}
 }
 
+// patience is how long to wait for what must come: after the first fault, the round only
+// has to end.
+func (s *soak) patience() time.Duration {
+	if s.faults.Load() > 0 {
+		return 50 * time.Millisecond
+	}
+	return fixture.Soon
+}
+
 // await looks until ok, or calls late.
-func await(ok func() bool, late func()) {
+func (s *soak) await(ok func() bool, late func()) {
 	for begin := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(begin) > fixture.Soon {
+		if time.Since(begin) > s.patience() {
 			late()
 			return
 		}
@@ -516,7 +529,7 @@ func (l *lane) isLoose(seq uint32) bool {
 }
 
 // token is that of the newest registration.
-func (l *lane) token() epore.Token { return soakToken(laneToken, l.index, l.seq) }
+func (l *lane) token() epore.Token { return soakToken(ofLane, l.index, l.seq) }
 
 // expect compares the answer to a change with what it has to be.
 func (l *lane) expect(what string, err, want error) bool {
@@ -694,7 +707,7 @@ func (l *lane) settle(random *rand.Rand) {
 	done := l.complete()
 	l.mu.Unlock()
 	if !done {
-		late := time.NewTimer(fixture.Soon)
+		late := time.NewTimer(l.s.patience())
 		defer late.Stop()
 		select {
 		case <-l.settled:
