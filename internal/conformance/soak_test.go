@@ -645,10 +645,13 @@ func (l *lane) renew(random *rand.Rand, deregister bool) {
 	}
 }
 
-// closePeer closes there, once. The caller holds mu.
+// closePeer closes there, once. An io_uring that watches its number for somebody who had
+// it before keeps the file open, so closing it alone would not end the stream. The caller
+// holds mu.
 func (l *lane) closePeer() {
 	if !l.gone {
 		l.shut, l.gone = true, true
+		l.there.CloseWrite()
 		l.there.Close()
 	}
 }
@@ -713,8 +716,8 @@ func (l *lane) settle(random *rand.Rand) {
 		case <-l.settled:
 		case <-late.C:
 			l.mu.Lock()
-			l.s.fault(&l.s.n.lost, "lane %d: %d bytes of %d were read, end %v of %v; registered for %v", l.index,
-				l.got, l.sent, l.ended, l.shut, l.current().interest)
+			l.s.fault(&l.s.n.lost, "lane %d: %d bytes of %d were read, end %v of %v; registered for %v; readable: %v", l.index,
+				l.got, l.sent, l.ended, l.shut, l.current().interest, fixture.Readable(l.fd, time.Millisecond))
 			l.mu.Unlock()
 		}
 	}
