@@ -77,6 +77,35 @@ var conditionCases = []wantedCase{
 		},
 	},
 	{
+		name: "registered before connect",
+		rule: "M7: a TCP socket may report ReadClosed|WriteClosed until connect is called on it, and not after that; M8: then Writable",
+		run: func(t *testing.T, q *queue) {
+			const hints = backend.ReadyReadClosed | backend.ReadyWriteClosed | backend.ReadyError
+			for _, mode := range modesOf(q) {
+				l, port := fixture.Listen(t)
+				a := fixture.Inet(t, syscall.SOCK_STREAM, "TCP")
+				q.add(a, 1, rw|mode)
+				for _, ev := range q.wait(4, quiet) {
+					require.Zero(t, ev.Ready&backend.ReadyError, "mode %v", mode)
+				}
+				require.NoError(t, a.Connect(port))
+				if mode.Has(backend.OneShot) { // the hint may have used the shot
+					q.modify(a, 1, rw|mode)
+				}
+				require.Equal(t, backend.ReadyWritable, q.expect(1), "mode %v", mode)
+				require.NoError(t, a.PendingError())
+				b := l.Accept()
+				b.Write("x")
+				if mode.Has(backend.OneShot) {
+					a.AwaitReadable()
+					q.modify(a, 1, rw|mode)
+				}
+				require.Zero(t, q.expectBits(1, backend.ReadyReadable)&hints, "mode %v", mode)
+				q.remove(a)
+			}
+		},
+	},
+	{
 		name: "connect is refused",
 		rule: "M8: a refused connection attempt is Writable|Error",
 		run: func(t *testing.T, q *queue) {
