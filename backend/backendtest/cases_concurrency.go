@@ -244,6 +244,7 @@ var concurrencyCases = []wantedCase{
 			}
 			writers.Wait()
 			require.Equal(t, sources*bytes, total)
+			t.Logf("%d of %d events are spurious", spurious, count)
 			require.LessOrEqual(t, spurious, 3+count/1000, "of %d events", count)
 		},
 	},
