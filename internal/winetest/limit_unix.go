@@ -4,8 +4,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"syscall"
 )
+
+// forwarded are the signals that a runner passes on to its program. The go command sends
+// SIGQUIT to tests that take too long.
+var forwarded = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGQUIT}
 
 // leastDescriptors is the smallest limit of descriptors that Wine works with. Its server
 // process holds descriptors for every process of the prefix. With 180, making a prefix

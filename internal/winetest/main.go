@@ -15,7 +15,10 @@
 // in .exe runs under Wine. The race detector needs a C compiler for Windows: if
 // mingw-w64 is installed, winetest turns cgo on with it, unless CC names another.
 //
-// On Debian, Wine is the package wine64, and the compiler is
+// When a program fails, Wine may know more than the program could say. Winetest collects
+// what Wine reports about itself, and prints it if the command fails.
+//
+// On Debian, Wine is the packages wine64 and wine64-preloader, and the compiler is
 // gcc-mingw-w64-x86-64-win32. Winetest adds what Go needs and an old Wine lacks: see
 // library.go and overlay.go.
 //
@@ -42,7 +45,12 @@ const (
 	statusNoWine = 77 // conventional for skipped tests
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stderr)) }
+func main() {
+	if isRunner() {
+		os.Exit(runProgram(os.Args[1:], os.Stderr))
+	}
+	os.Exit(run(os.Args[1:], os.Stderr))
+}
 
 // run is the whole program.
 func run(command []string, stderr io.Writer) (status int) {
@@ -52,7 +60,7 @@ func run(command []string, stderr io.Writer) (status int) {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	status, err := runIn(ctx, command)
+	status, err := runIn(ctx, command, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "winetest:", err)
 	}
@@ -60,7 +68,7 @@ func run(command []string, stderr io.Writer) (status int) {
 }
 
 // runIn runs the command with a new prefix.
-func runIn(ctx context.Context, command []string) (status int, err error) {
+func runIn(ctx context.Context, command []string, stderr io.Writer) (status int, err error) {
 	wine, err := findWine()
 	if err != nil {
 		return statusNoWine, err
@@ -75,11 +83,14 @@ func runIn(ctx context.Context, command []string) (status int, err error) {
 		}
 	}()
 	err = p.run(ctx, command)
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0, nil
-	case errors.As(err, &exit) && exit.ExitCode() > 0 && ctx.Err() == nil:
+	}
+	if logErr := p.printDebugLog(stderr); logErr != nil {
+		return statusFailed, errors.Join(err, logErr)
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 && ctx.Err() == nil {
 		return exit.ExitCode(), nil // the command has reported why
 	}
 	return statusFailed, err

@@ -15,7 +15,10 @@ import (
 
 // wineFolders are the folders to look for Wine in after those of PATH. Debian installs it
 // outside PATH, unless its package wine, for 32-bit programs, is installed, too.
-var wineFolders = []string{"/usr/lib/wine", "/usr/lib64/wine", "/opt/wine-stable/bin"}
+var wineFolders = []string{debianFolder, "/usr/lib64/wine", "/opt/wine-stable/bin"}
+
+// debianFolder is where Debian installs Wine.
+var debianFolder = "/usr/lib/wine"
 
 // wine has the paths of the two programs of Wine that winetest uses.
 type wine struct{ program, server string }
@@ -29,9 +32,24 @@ func findWine() (w wine, err error) {
 		w.server, err = find("wineserver")
 	}
 	if err != nil {
-		return w, fmt.Errorf("Wine is not available: %w: on Debian, install the package wine64", err)
+		return w, fmt.Errorf("Wine is not available: %w: on Debian, install the packages wine64 and wine64-preloader", err)
 	}
-	return w, nil
+	return w, checkPreloader()
+}
+
+// checkPreloader returns an error if Debian's Wine lacks its preloader, which is a package
+// of its own there. The preloader reserves the addresses that Windows programs expect to be
+// free, before the loader and its heap can take them. Without it, a program now and then
+// ends with status 1 before it begins ("failed to map the shared user data").
+func checkPreloader() error {
+	program := filepath.Join(debianFolder, "wine64")
+	if _, err := os.Stat(program); err != nil {
+		return nil // not Debian's
+	}
+	if _, err := exec.LookPath(program + "-preloader"); err != nil {
+		return fmt.Errorf("Wine is not usable: programs fail at random without its preloader: install the package wine64-preloader: %w", err)
+	}
+	return nil
 }
 
 // find returns the path of the first program with one of the names.
@@ -56,9 +74,11 @@ func inFolders(name string) (paths []string) {
 // prefix is a Wine prefix, a separate Windows installation: a folder with drive C and the
 // registry, and a server process.
 type prefix struct {
-	wine wine
-	dir  string // a temporary folder, which contains the prefix
-	env  []string
+	wine     wine
+	dir      string // a temporary folder, which contains the prefix
+	runner   string // the link that starts programs
+	debugLog string // the file with Wine's reports
+	env      []string
 }
 
 // newPrefix makes a prefix that is ready to run programs written in Go.
@@ -85,7 +105,7 @@ func (p *prefix) make(ctx context.Context) error {
 	p.env = append(os.Environ(),
 		"WINEPREFIX="+p.path(),
 		"WINEARCH=win64",
-		"WINEDEBUG=-all", // else Wine writes among the output of the tests
+		"WINEDEBUG="+wineDebug,
 		"DISPLAY=", "WAYLAND_DISPLAY=",
 		"WINEDLLOVERRIDES=mscoree,mshtml,winemenubuilder.exe=", // no questions, no traces in the user's menu
 	)
@@ -101,7 +121,10 @@ func (p *prefix) make(ctx context.Context) error {
 			return fmt.Errorf("make a Wine prefix: %s: %w", strings.Join(command, " "), errors.Join(err, ctx.Err()))
 		}
 	}
-	return p.addLibrary()
+	if err := p.addLibrary(); err != nil {
+		return err
+	}
+	return p.setUpRunner()
 }
 
 func (p *prefix) path() string { return filepath.Join(p.dir, "prefix") }
@@ -149,7 +172,7 @@ func (p *prefix) run(ctx context.Context, command []string) error {
 		return err
 	}
 	env := append(slices.Concat(p.env, tool.env), "GOOS=windows", "GOARCH=amd64",
-		fmt.Sprintf("GOFLAGS=%s -exec=%s -overlay=%s", os.Getenv("GOFLAGS"), p.wine.program, overlay))
+		fmt.Sprintf("GOFLAGS=%s -exec=%s -overlay=%s", os.Getenv("GOFLAGS"), p.runner, overlay))
 	if _, err := exec.LookPath(mingw); err == nil && os.Getenv("CC") == "" {
 		env = append(env, "CGO_ENABLED=1", "CC="+mingw)
 	}
@@ -157,7 +180,7 @@ func (p *prefix) run(ctx context.Context, command []string) error {
 	case command[0] == "go":
 		command = slices.Concat([]string{tool.command}, command[1:])
 	case strings.HasSuffix(command[0], ".exe"):
-		command = slices.Concat([]string{p.wine.program}, command)
+		command = slices.Concat([]string{p.runner}, command)
 	}
 	cmd := p.command(ctx, env, command...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/windows"
 )
 
 // The remedies of winetest work: programs start, and get random numbers; package net has
@@ -54,4 +55,13 @@ func TestHang(t *testing.T) {
 	}
 	fmt.Println("hangs in", os.Getenv("WINEPREFIX"))
 	<-time.After(time.Hour) // the runtime would report a select without cases as a deadlock
+}
+
+// TestCrash raises an exception that no Windows program can handle.
+func TestCrash(t *testing.T) {
+	if os.Getenv(envCrash) == "" {
+		t.Skip("only for TestWinetest_RunsPrograms")
+	}
+	const code, noncontinuable = 0xE0C0FFEE, 1
+	_, _, _ = windows.NewLazySystemDLL("kernel32.dll").NewProc("RaiseException").Call(code, noncontinuable, 0, 0)
 }

@@ -25,7 +25,7 @@ import (
 const asProgram = "EPORE_TEST_RUN_WINETEST"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asProgram) != "" {
+	if isRunner() || os.Getenv(asProgram) != "" {
 		main()
 	}
 	os.Exit(m.Run())
@@ -131,6 +131,47 @@ func TestRun_WithoutWine(t *testing.T) {
 	require.Contains(t, stderr.String(), "Wine is not available")
 }
 
+// Debian's Wine without its preloader fails at random, so it is refused.
+func TestFindWine_WithoutPreloader(t *testing.T) {
+	folder := t.TempDir()
+	defer func(folders []string, debian string) { wineFolders, debianFolder = folders, debian }(wineFolders, debianFolder)
+	wineFolders, debianFolder = []string{folder}, folder
+	t.Setenv("PATH", folder)
+	for _, program := range []string{"wine64", "wineserver"} {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, program), nil, 0o700))
+	}
+	_, err := findWine()
+	require.ErrorContains(t, err, "install the package wine64-preloader")
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "wine64-preloader"), nil, 0o700))
+	w, err := findWine()
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(folder, "wine64"), w.program)
+}
+
+// The filter removes Wine's lines, however the output is cut into writes.
+func TestDebugFilter(t *testing.T) {
+	const output = "one\n0024:err:module:f failed\nab\n0:1\n00a8:trace:seh:f code=c0000005\nlast 0024:err:x:f no\ndead"
+	for size := 1; size <= len(output); size++ {
+		var program, log strings.Builder
+		f := &debugFilter{program: &program, log: &log}
+		for at := 0; at < len(output); at += size {
+			n, err := f.Write([]byte(output[at:min(at+size, len(output))]))
+			require.NoError(t, err)
+			require.Equal(t, min(size, len(output)-at), n)
+		}
+		require.NoError(t, f.flush())
+		require.Equal(t, "one\nab\n0:1\nlast 0024:err:x:f no\ndead", program.String())
+		require.Equal(t, "0024:err:module:f failed\n00a8:trace:seh:f code=c0000005\n", log.String())
+	}
+
+	// A prompt without the end of a line is passed on at once.
+	var program strings.Builder
+	f := &debugFilter{program: &program}
+	_, err := f.Write([]byte("name? "))
+	require.NoError(t, err)
+	require.Equal(t, "name? ", program.String())
+}
+
 // If Wine fails, nothing is left behind, and the error names the program that failed.
 func TestNewPrefix_BrokenWine(t *testing.T) {
 	tmp := t.TempDir()
@@ -180,6 +221,14 @@ func TestWinetest_RunsPrograms(t *testing.T) {
 	require.Equal(t, 7, cmd.ProcessState.ExitCode(), "%s", out)
 	require.Contains(t, string(out), "--- PASS: TestProbe")
 
+	// When a program crashes, what Wine reports about it is printed.
+	cmd = winetest(t, exe, "-test.run=^TestCrash$")
+	cmd.Env = append(cmd.Env, envCrash+"=1")
+	out, err = cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "Wine reported:")
+	require.Regexp(t, "[0-9a-f]{4}:trace:seh:.*e0c0ffee", string(out))
+
 	cmd = winetest(t, exe, "-test.run=^TestHang$")
 	cmd.Env = append(cmd.Env, envHang+"=1")
 	var stderr strings.Builder
@@ -193,6 +242,9 @@ func TestWinetest_RunsPrograms(t *testing.T) {
 	}
 	require.DirExists(t, prefix)
 	require.NotEmpty(t, processesIn(t, prefix))
+	if _, err := os.Stat(debianFolder); err == nil {
+		require.Regexp(t, `probe\.test\.exe \S+preloader`, strings.Join(processesIn(t, prefix), "\n"), "it runs without Wine's preloader")
+	}
 	require.NoError(t, cmd.Process.Signal(os.Interrupt))
 	require.Error(t, cmd.Wait())
 	require.Equal(t, statusFailed, cmd.ProcessState.ExitCode(), "%s", &stderr)
@@ -203,7 +255,8 @@ func TestWinetest_RunsPrograms(t *testing.T) {
 	}
 }
 
-// processesIn returns the processes that have prefix in their environment.
+// processesIn returns the names and programs of the processes that have prefix in their
+// environment.
 func processesIn(t *testing.T, prefix string) (names []string) {
 	files, err := filepath.Glob("/proc/[0-9]*/environ")
 	require.NoError(t, err)
@@ -211,7 +264,8 @@ func processesIn(t *testing.T, prefix string) (names []string) {
 		env, _ := os.ReadFile(file) // it may have ended
 		if bytes.Contains(env, []byte("WINEPREFIX="+prefix+"\x00")) {
 			name, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "comm"))
-			names = append(names, strings.TrimSpace(string(name)))
+			program, _ := os.Readlink(filepath.Join(filepath.Dir(file), "exe"))
+			names = append(names, strings.TrimSpace(string(name))+" "+program)
 		}
 	}
 	return names
