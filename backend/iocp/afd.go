@@ -76,6 +76,7 @@ var (
 	procCancelWaitableTimer      = kernel32.NewProc("CancelWaitableTimer")
 	procRegisterWaitSingleObject = kernel32.NewProc("RegisterWaitForSingleObject")
 	procUnregisterWaitEx         = kernel32.NewProc("UnregisterWaitEx")
+	procGetHandleInformation     = kernel32.NewProc("GetHandleInformation")
 )
 
 // findProcs returns an error that names the first function that this Windows lacks.
@@ -149,42 +150,6 @@ func toErrno(err error) error {
 		return status.Errno()
 	}
 	return err
-}
-
-// Winsock controls that return the handle of AFD below the handles of layered service
-// providers.
-const (
-	sioBaseHandle    = 0x48000022 // SIO_BASE_HANDLE
-	sioBSPHandlePoll = 0x4800001D // SIO_BSP_HANDLE_POLL, for providers that hide the base handle
-)
-
-// baseHandle returns AFD's handle of a socket. Usually that is the socket itself.
-func baseHandle(h backend.Handle) (base windows.Handle, err error) {
-	// Windows ignores all but 30 bits of a handle, so one socket has several numbers. Only
-	// one of them can be registered: the others would look like different sockets.
-	if h != h&0xFFFFFFFC {
-		return 0, errClosedHandle
-	}
-	for _, control := range []uint32{sioBaseHandle, sioBSPHandlePoll} {
-		var n uint32
-		err = windows.WSAIoctl(windows.Handle(h), control, nil, 0, (*byte)(unsafe.Pointer(&base)), uint32(unsafe.Sizeof(base)), &n, nil, 0)
-		switch {
-		case err == nil:
-			return base, nil
-		case err == windows.WSAENOTSOCK:
-			return 0, notASocket(windows.Handle(h))
-		}
-	}
-	return 0, fmt.Errorf("ask the socket for its base handle (SIO_BASE_HANDLE): %w", err)
-}
-
-// notASocket returns the error for a handle that is not a socket: it is closed, or
-// something else. Winsock does not distinguish the two.
-func notASocket(h windows.Handle) error {
-	if _, err := windows.GetFileType(h); err != nil {
-		return errClosedHandle
-	}
-	return fmt.Errorf("%w; on Windows only sockets have readiness: %w", backend.ErrNotPollable, windows.WSAENOTSOCK)
 }
 
 // pollEvents returns the bits to poll for. They always include closing and failing. They

@@ -19,7 +19,7 @@ import (
 // one. Windows offers no other way to ask for the identity of a handle.
 type source struct {
 	handle    backend.Handle
-	base      windows.Handle // AFD's
+	base      windows.Handle // AFD's: handle itself, except with layered providers
 	key       backend.Key
 	mode      backend.Interest  // as registered
 	want      backend.Interest  // the conditions that poll must ask for
@@ -78,20 +78,25 @@ func (q *IOCP) setState(s *source, to state) {
 }
 
 // track makes a source of the socket h. The caller sets its key and interest.
-func (q *IOCP) track(h backend.Handle) (*source, error) {
-	base, err := baseHandle(h)
-	if err != nil {
-		return nil, err
+func (q *IOCP) track(h backend.Handle) (s *source, err error) {
+	if !valid(h) {
+		return nil, errClosedHandle
 	}
-	s := q.freeSources
+	s = q.freeSources
 	if s == nil {
 		s = new(source)
 	} else {
 		q.freeSources = s.next
 	}
-	*s = source{handle: h, base: base}
+	*s = source{handle: h, base: windows.Handle(h)}
 	q.lists[idle].push(s)
-	if s.closePoll, err = q.submit(s, afdLocalClose); err != nil {
+	// AFD is asked first: its answer takes no lock of the file, so it never blocks.
+	if s.closePoll, err = q.submit(s, afdLocalClose); errors.Is(err, errNotSocket) {
+		if s.base, err = layeredHandle(s.base); err == nil {
+			s.closePoll, err = q.submit(s, afdLocalClose)
+		}
+	}
+	if err != nil {
 		q.recycle(s)
 		return nil, err
 	}
@@ -141,8 +146,8 @@ func (q *IOCP) submit(s *source, events uint32) (*request, error) {
 	if err := startPoll(r.group.afd, r.slot, r.context()); err != nil {
 		r.pending = false
 		q.requests.put(r)
-		if err == windows.ERROR_INVALID_HANDLE { // Wine detects a wrong handle only here
-			err = notASocket(s.base)
+		if refusesHandle(err) {
+			return nil, notASocket(s.base)
 		}
 		return nil, fmt.Errorf("poll request to AFD: %w", err)
 	}
