@@ -30,3 +30,17 @@ func TestContract_WithoutTimer(t *testing.T) {
 		return q, q.Open(backend.Config{})
 	}, exceptions...)
 }
+
+// Windows 7 has no wait completion packets: the same contract, with the system's pool of
+// threads.
+func TestContract_WithoutWaitPackets(t *testing.T) {
+	if kernelPackets() == nil {
+		t.Skip("this system has no wait completion packets: TestContract tests the same")
+	}
+	backendtest.Run(t, func() (backend.Backend, error) {
+		q := New()
+		err := q.Open(backend.Config{})
+		q.packets = nil
+		return q, err
+	}, exceptions...)
+}

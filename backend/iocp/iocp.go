@@ -37,7 +37,8 @@ type IOCP struct {
 	waitPackets   [256]packet // buffer of Wait
 	changePackets [64]packet  // buffer of changes
 
-	timer timer
+	timer   timer
+	packets *waitPackets // nil: the system's pool waits for handles
 }
 
 // The completion keys: what a packet is about.
@@ -81,8 +82,7 @@ func (q *IOCP) Open(backend.Config) error {
 	q.sources = make(map[backend.Handle]*source)
 	q.processes, q.ending = make(map[backend.Key]*process), make(map[uint32]*process)
 	q.waitReturned.L = &q.mu
-	q.woken = false
-	q.wakePosted.Store(false)
+	q.packets = kernelPackets()
 	q.port = port
 	// The first helper handle is opened now, so that Open fails if AFD is unavailable.
 	r, err := q.requests.get()
@@ -261,7 +261,7 @@ func (q *IOCP) deliver(dst []backend.Event) (n int) {
 func (q *IOCP) dequeue(dst []packet, timeout time.Duration) (int, error) {
 	milliseconds := uint32(windows.INFINITE)
 	switch {
-	case timeout >= 0 && q.timer.start(q.port, timeout):
+	case timeout >= 0 && q.timer.start(q.port, q.packets, timeout):
 		defer q.timer.stop()
 	case timeout >= 0:
 		milliseconds = uint32(min((timeout+time.Millisecond-1)/time.Millisecond, windows.INFINITE-1))
@@ -294,7 +294,7 @@ func (q *IOCP) Close() error {
 	defer q.mu.Unlock()
 	err := q.timer.close()
 	for _, p := range q.processes {
-		err = errors.Join(err, p.close())
+		err = errors.Join(err, p.wait.close())
 	}
 	for _, s := range q.sources {
 		q.dropClosed(s)

@@ -6,59 +6,35 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
-	"sync/atomic"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/windows"
 
 	"github.com/epore/epore/backend"
 )
 
-// process is a watched process: a handle of it, and a wait for that handle by the
-// system's thread pool, which has one thread for 63 waits. It has a source, without a
+// process is a watched process: a wait for a handle of it, and a source, without a
 // socket, for its one event.
 type process struct {
 	source *source
-	handle windows.Handle
-	waiter windows.Handle // the pool's
-	id     uint32
+	wait   *handleWait
 }
-
-// exitPorts are the ports to post the end of a process to, by the id of the process,
-// which is all that the pool passes to onExit.
-var (
-	exitPorts sync.Map // of uint32 to windows.Handle
-	lastExit  atomic.Uint32
-)
-
-// onExit is the callback that the pool calls once for each process. It posts a packet.
-var onExit = sync.OnceValue(func() uintptr {
-	return syscall.NewCallback(func(id uintptr, _ uintptr) uintptr {
-		if port, ok := exitPorts.Load(uint32(id)); ok {
-			_ = windows.PostQueuedCompletionStatus(port.(windows.Handle), uint32(id), keyExit, nil)
-		}
-		return 0
-	})
-})
 
 // WatchProcess implements [backend.ProcessWatcher].
 func (q *IOCP) WatchProcess(pid int, k backend.Key) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p, err := newProcess(pid, q.port)
+	wait, err := q.waitForProcess(pid)
 	if err != nil {
 		return err
 	}
-	p.source = &source{key: k, mode: backend.Readable | backend.OneShot}
+	p := &process{source: &source{key: k, mode: backend.Readable | backend.OneShot}, wait: wait}
 	q.lists[idle].push(p.source)
-	q.processes[k], q.ending[p.id] = p, p
+	q.processes[k], q.ending[wait.id] = p, p
 	return nil
 }
 
-// newProcess opens a process and has the pool wait for it.
-func newProcess(pid int, port windows.Handle) (*process, error) {
+// waitForProcess opens a process and starts to wait for its end.
+func (q *IOCP) waitForProcess(pid int) (*handleWait, error) {
 	// Windows rounds process IDs down to a multiple of four, as it does with handles.
 	if pid <= 0 || uint64(pid) != uint64(pid)&0xFFFFFFFC {
 		return nil, fmt.Errorf("%w: %w", os.ErrProcessDone, windows.ERROR_INVALID_PARAMETER)
@@ -70,16 +46,14 @@ func newProcess(pid int, port windows.Handle) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("OpenProcess: %w", err)
 	}
-	p := &process{handle: h, id: lastExit.Add(1)}
-	exitPorts.Store(p.id, port)
-	const once, inWaitThread = 8, 4 // WT_EXECUTEONLYONCE, WT_EXECUTEINWAITTHREAD: onExit does not block
-	ok, _, err := procRegisterWaitSingleObject.Call(uintptr(unsafe.Pointer(&p.waiter)), uintptr(h), onExit(), uintptr(p.id),
-		windows.INFINITE, once|inWaitThread)
-	if ok == 0 {
-		exitPorts.Delete(p.id)
-		return nil, errors.Join(fmt.Errorf("RegisterWaitForSingleObject: %w", err), windows.CloseHandle(h))
+	w, err := newHandleWait(q.port, h, keyExit, q.packets, true)
+	if err != nil {
+		return nil, errors.Join(err, windows.CloseHandle(h))
 	}
-	return p, nil
+	if err := w.associate(); err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return w, nil
 }
 
 // UnwatchProcess implements [backend.ProcessWatcher].
@@ -92,18 +66,8 @@ func (q *IOCP) UnwatchProcess(_ int, k backend.Key) error {
 	}
 	q.lists[p.source.state].remove(p.source)
 	delete(q.processes, k)
-	delete(q.ending, p.id)
-	return p.close()
-}
-
-// close ends the pool's wait. It returns when onExit will not be called any more.
-func (p *process) close() error {
-	exitPorts.Delete(p.id)
-	ok, _, err := procUnregisterWaitEx.Call(uintptr(p.waiter), uintptr(windows.InvalidHandle))
-	if ok != 0 {
-		err = nil
-	}
-	return errors.Join(err, windows.CloseHandle(p.handle))
+	delete(q.ending, p.wait.id)
+	return p.wait.close()
 }
 
 // exited acts on a packet about the end of a process.

@@ -12,12 +12,11 @@ import (
 )
 
 // timer ends waits with short timeouts, which the port would round up to the next tick of
-// the system clock. It is a high-resolution waitable timer. A thread of the system's pool
-// waits for it and posts a packet.
+// the system clock. It is a high-resolution waitable timer, whose end is posted to the
+// port.
 type timer struct {
-	once   sync.Once
-	handle windows.Handle // 0: none
-	waiter windows.Handle // the pool's
+	once sync.Once
+	wait *handleWait // nil: there is no timer
 }
 
 // timerLimit is the timeout below which the timer is used: two ticks of the clock.
@@ -58,62 +57,44 @@ func (t *timer) resolution() time.Duration {
 	return time.Millisecond
 }
 
-// onTick is the callback that the pool calls. It posts a packet to the port.
-var onTick = sync.OnceValue(func() uintptr {
-	return syscall.NewCallback(func(port uintptr, _ uintptr) uintptr {
-		_ = windows.PostQueuedCompletionStatus(windows.Handle(port), 0, keyTick, nil)
-		return 0
-	})
-})
-
 // open makes the timer when it is first needed; many queues never need it.
-func (t *timer) open(port windows.Handle) {
+func (t *timer) open(port windows.Handle, packets *waitPackets) {
 	h, err := createTimer()
 	if err != nil {
 		return
 	}
-	const inWaitThread = 4 // WT_EXECUTEINWAITTHREAD: onTick does not block
-	ok, _, _ := procRegisterWaitSingleObject.Call(uintptr(unsafe.Pointer(&t.waiter)), uintptr(h), onTick(), uintptr(port), windows.INFINITE, inWaitThread)
-	if ok == 0 {
+	if t.wait, err = newHandleWait(port, h, keyTick, packets, false); err != nil {
 		_ = windows.CloseHandle(h)
-		return
 	}
-	t.handle = h
 }
 
 // start sets the timer if timeout is short, and reports whether it did. A packet that
 // comes after this wait has ended ends the next one early, which the core allows.
-func (t *timer) start(port windows.Handle, timeout time.Duration) bool {
+func (t *timer) start(port windows.Handle, packets *waitPackets, timeout time.Duration) bool {
 	if timeout == 0 || timeout >= timerLimit {
 		return false
 	}
-	t.once.Do(func() { t.open(port) })
-	if t.handle == 0 {
+	t.once.Do(func() { t.open(port, packets) })
+	if t.wait == nil {
 		return false
 	}
 	dueTime := -int64((timeout + 99) / 100) // relative, in 100 ns
-	ok, _, _ := syscall.SyscallN(procSetWaitableTimer.Addr(), uintptr(t.handle), uintptr(unsafe.Pointer(&dueTime)), 0, 0, 0, 0)
-	return ok != 0
+	ok, _, _ := syscall.SyscallN(procSetWaitableTimer.Addr(), uintptr(t.wait.target), uintptr(unsafe.Pointer(&dueTime)), 0, 0, 0, 0)
+	return ok != 0 && t.wait.associate() == nil
 }
 
 // stop cancels the timer.
 func (t *timer) stop() {
-	_, _, _ = syscall.SyscallN(procCancelWaitableTimer.Addr(), uintptr(t.handle))
+	t.wait.dissociate()
+	_, _, _ = syscall.SyscallN(procCancelWaitableTimer.Addr(), uintptr(t.wait.target))
 }
 
-// close ends the pool's wait. It returns when onTick is not running any more.
+// close releases the timer. It returns when no more packets will be posted.
 func (t *timer) close() error {
-	if t.handle == 0 {
+	if t.wait == nil {
 		return nil
 	}
-	h := t.handle
-	t.handle = 0
-	ok, _, err := procUnregisterWaitEx.Call(uintptr(t.waiter), uintptr(windows.InvalidHandle))
-	if ok != 0 {
-		err = nil
-	}
-	if e := windows.CloseHandle(h); err == nil {
-		err = e
-	}
-	return err
+	w := t.wait
+	t.wait = nil
+	return w.close()
 }

@@ -19,7 +19,7 @@ func TestTimer_ShortTimeouts(t *testing.T) {
 	}
 	q := openQueue(t)
 	require.Empty(t, brief(t, q))
-	require.NotZero(t, q.timer.handle)
+	require.NotNil(t, q.timer.wait)
 	dst := make([]backend.Event, 1)
 	for _, timeout := range []time.Duration{1, time.Microsecond, 100 * time.Microsecond, time.Millisecond, 5 * time.Millisecond} {
 		begin := time.Now()
@@ -32,5 +32,5 @@ func TestTimer_ShortTimeouts(t *testing.T) {
 	_, err := q.Wait(dst, timerLimit-1)
 	require.NoError(t, err)
 	require.NoError(t, q.Close())
-	require.Zero(t, q.timer.handle)
+	require.Nil(t, q.timer.wait)
 }
