@@ -38,7 +38,7 @@ type request struct {
 // cancels a request by walking over all requests of its handle.
 type group struct {
 	afd      windows.Handle
-	memory   uintptr
+	slots    *[groupSize]slot
 	requests [groupSize]request
 	free     uint64 // a bit for each request that is not in use
 }
@@ -65,6 +65,7 @@ func (r *request) context() uintptr {
 type requestPool struct {
 	port        windows.Handle
 	groups      []*group // nil where a group was released
+	chunks      []chunk  // memory of the groups, chunkGroups each
 	firstFree   int      // all groups before this one are full
 	emptyGroups int      // groups without a request in use; at most one is kept
 }
@@ -80,7 +81,7 @@ func (q *requestPool) get() (*request, error) {
 		if i = q.freeIndex(); uint64(i)*groupSize+groupSize > maxRequests {
 			return nil, fmt.Errorf("limit of %d requests to AFD reached: %w", maxRequests, windows.ERROR_NO_SYSTEM_RESOURCES)
 		}
-		g, err := newGroup(q.port, uint32(i))
+		g, err := q.newGroup(i)
 		if err != nil {
 			return nil, err
 		}
@@ -120,8 +121,7 @@ func (q *requestPool) put(r *request) {
 	}
 	if q.emptyGroups++; q.emptyGroups > 1 {
 		q.emptyGroups--
-		q.groups[i] = nil
-		g.release()
+		q.drop(i)
 	}
 }
 
@@ -146,8 +146,7 @@ func (q *requestPool) release() (used int) {
 		switch {
 		case g == nil:
 		case g.free == groupFree:
-			g.release()
-			q.groups[i] = nil
+			q.drop(i)
 		default:
 			used += groupSize - bits.OnesCount64(g.free)
 		}
@@ -157,33 +156,83 @@ func (q *requestPool) release() (used int) {
 
 // newGroup returns the group with index i: a helper handle that is associated with the
 // port, and memory for its requests.
-func newGroup(port windows.Handle, i uint32) (*group, error) {
+func (q *requestPool) newGroup(i int) (*group, error) {
 	afd, err := openAFD()
 	if err != nil {
 		return nil, err
 	}
-	g := &group{afd: afd, free: groupFree}
-	if _, err := windows.CreateIoCompletionPort(afd, port, keyPoll, 0); err != nil {
+	if _, err := windows.CreateIoCompletionPort(afd, q.port, keyPoll, 0); err != nil {
 		_ = windows.CloseHandle(afd)
 		return nil, fmt.Errorf("associate a helper handle with the port: %w", err)
 	}
 	// Nothing waits for the handle itself, so the kernel need not signal it.
 	_ = windows.SetFileCompletionNotificationModes(afd, windows.FILE_SKIP_SET_EVENT_ON_HANDLE)
-	g.memory, err = windows.VirtualAlloc(0, groupSize*slotSize, windows.MEM_RESERVE|windows.MEM_COMMIT, windows.PAGE_READWRITE)
+	slots, err := q.commit(i)
 	if err != nil {
 		_ = windows.CloseHandle(afd)
 		return nil, fmt.Errorf("memory for requests: %w", err)
 	}
-	// A conversion from uintptr that go vet accepts: the memory is not Go's.
-	slots := *(**[groupSize]slot)(unsafe.Pointer(&g.memory))
+	g := &group{afd: afd, slots: slots, free: groupFree}
 	for n := range g.requests {
-		g.requests[n] = request{slot: &slots[n], group: g, number: i*groupSize + uint32(n)}
+		g.requests[n] = request{slot: &slots[n], group: g, number: uint32(i*groupSize + n)}
 	}
 	return g, nil
 }
 
-// release closes the handle and frees the memory.
-func (g *group) release() {
-	_ = windows.CloseHandle(g.afd)
-	_ = windows.VirtualFree(g.memory, 0, windows.MEM_RELEASE)
+// drop closes the helper handle of group i and frees its memory.
+func (q *requestPool) drop(i int) {
+	_ = windows.CloseHandle(q.groups[i].afd)
+	q.groups[i] = nil
+	q.decommit(i)
+}
+
+// chunk is address space for the slots of chunkGroups groups, one page each. Windows
+// reserves address space in units of 64 KiB, and 32-bit programs have only 2 GiB.
+type chunk struct {
+	memory uintptr // 0: none
+	groups int     // how many groups have a page
+}
+
+const (
+	pageSize    = groupSize * slotSize
+	chunkGroups = 16
+)
+
+// commit returns the memory of group i.
+func (q *requestPool) commit(i int) (*[groupSize]slot, error) {
+	if i/chunkGroups == len(q.chunks) {
+		q.chunks = append(q.chunks, chunk{})
+	}
+	c := &q.chunks[i/chunkGroups]
+	if c.memory == 0 {
+		memory, err := windows.VirtualAlloc(0, chunkGroups*pageSize, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+		if err != nil {
+			return nil, err
+		}
+		c.memory = memory
+	}
+	page, err := windows.VirtualAlloc(c.memory+uintptr(i%chunkGroups*pageSize), pageSize, windows.MEM_COMMIT, windows.PAGE_READWRITE)
+	if err != nil {
+		q.releaseUnused(c)
+		return nil, err
+	}
+	c.groups++
+	// A conversion from uintptr that go vet accepts: the memory is not Go's.
+	return *(**[groupSize]slot)(unsafe.Pointer(&page)), nil
+}
+
+// decommit frees the memory of group i.
+func (q *requestPool) decommit(i int) {
+	c := &q.chunks[i/chunkGroups]
+	_ = windows.VirtualFree(c.memory+uintptr(i%chunkGroups*pageSize), pageSize, windows.MEM_DECOMMIT)
+	c.groups--
+	q.releaseUnused(c)
+}
+
+// releaseUnused frees the address space of a chunk without groups.
+func (q *requestPool) releaseUnused(c *chunk) {
+	if c.groups == 0 {
+		_ = windows.VirtualFree(c.memory, 0, windows.MEM_RELEASE)
+		c.memory = 0
+	}
 }

@@ -4,8 +4,10 @@ package iocp
 
 import (
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/windows"
 
 	"github.com/epore/epore/backend"
 )
@@ -86,4 +88,45 @@ func TestRequestPool_ContextNamesOneUse(t *testing.T) {
 	}
 	r.pending = false
 	q.requests.put(r)
+}
+
+// Groups share address space, which 32-bit programs have little of: 16 of them take one
+// unit of 64 KiB. It is released with the last of them.
+func TestRequestPool_SharesAddressSpace(t *testing.T) {
+	q := openQueue(t)
+	const groups = 3*16 + 1
+	var taken []*request
+	for range groups * groupSize {
+		r, err := q.requests.get()
+		require.NoError(t, err)
+		r.slot.status.status = 1 // the memory can be used
+		taken = append(taken, r)
+	}
+	reserved := make(map[uintptr]bool)
+	for _, r := range taken {
+		reserved[allocationBase(t, unsafe.Pointer(r.slot))] = true
+	}
+	require.Len(t, reserved, 4)
+	for _, r := range taken {
+		q.requests.put(r)
+	}
+	require.Equal(t, 1, q.groups())
+	kept := 0
+	for _, c := range q.requests.chunks {
+		if c.memory != 0 {
+			kept++
+		}
+	}
+	require.Equal(t, 1, kept, "the one of the group that is kept")
+	require.Zero(t, q.requests.release())
+	for _, c := range q.requests.chunks {
+		require.Zero(t, c.memory)
+	}
+}
+
+// allocationBase returns the beginning of the reserved region that p points to.
+func allocationBase(t *testing.T, p unsafe.Pointer) uintptr {
+	var info windows.MemoryBasicInformation
+	require.NoError(t, windows.VirtualQuery(uintptr(p), &info, unsafe.Sizeof(info)))
+	return info.AllocationBase
 }
