@@ -19,11 +19,11 @@ const wineDebug = "-all,err+all,+seh,fixme-seh"
 
 // Wine reports on the standard error of each program. To keep that apart from the
 // program's output, programs are started through a link to winetest with the name
-// runnerName, which removes Wine's lines and appends them to the file envDebugLog.
+// runnerName, which moves Wine's lines into a file. It keeps the file if the program fails.
 const (
-	runnerName  = "winetest-runner"
-	envProgram  = "EPORE_WINETEST_PROGRAM"   // the path of Wine
-	envDebugLog = "EPORE_WINETEST_DEBUG_LOG" // the path of the file
+	runnerName   = "winetest-runner"
+	envProgram   = "EPORE_WINETEST_PROGRAM"    // the path of Wine
+	envDebugLogs = "EPORE_WINETEST_DEBUG_LOGS" // the folder of the files
 )
 
 // isRunner reports whether this process was started through the link.
@@ -31,7 +31,7 @@ func isRunner() bool { return filepath.Base(os.Args[0]) == runnerName }
 
 // runProgram runs a program under Wine and returns its exit status.
 func runProgram(args []string, stderr io.Writer) (status int) {
-	log, err := os.OpenFile(os.Getenv(envDebugLog), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	log, err := os.CreateTemp(os.Getenv(envDebugLogs), "*.log")
 	if err != nil {
 		fmt.Fprintln(stderr, "winetest:", err)
 		return statusFailed
@@ -54,9 +54,11 @@ func runProgram(args []string, stderr io.Writer) (status int) {
 	}()
 	err = cmd.Wait()
 	filter.flush()
-	if err != nil {
-		fmt.Fprintf(log, "%v: %v\n", args, err)
+	if err == nil {
+		_ = os.Remove(log.Name())
+		return 0
 	}
+	fmt.Fprintf(log, "%v: %v\n", args, err)
 	if status := cmd.ProcessState.ExitCode(); status >= 0 {
 		return status
 	}
@@ -125,26 +127,27 @@ func (p *prefix) setUpRunner() error {
 		return err
 	}
 	p.runner = filepath.Join(p.dir, runnerName)
-	p.debugLog = filepath.Join(p.dir, "wine.log")
-	p.env = append(p.env, envProgram+"="+p.wine.program, envDebugLog+"="+p.debugLog)
-	return os.Symlink(self, p.runner)
+	p.debugLogs = filepath.Join(p.dir, "logs")
+	p.env = append(p.env, envProgram+"="+p.wine.program, envDebugLogs+"="+p.debugLogs)
+	return errors.Join(os.Mkdir(p.debugLogs, 0o700), os.Symlink(self, p.runner))
 }
 
-// printDebugLog writes the last part of what Wine reported about itself.
-func (p *prefix) printDebugLog(w io.Writer) error {
-	const most = 64 << 10
-	log, err := os.ReadFile(p.debugLog)
-	if errors.Is(err, os.ErrNotExist) || err == nil && len(log) == 0 {
-		return nil
+// printDebugLogs writes the last part of what Wine reported about each program that failed.
+func (p *prefix) printDebugLogs(w io.Writer) error {
+	const most = 16 << 10
+	paths, err := filepath.Glob(filepath.Join(p.debugLogs, "*.log"))
+	for _, path := range paths {
+		log, readErr := os.ReadFile(path)
+		if readErr != nil {
+			err = errors.Join(err, readErr)
+			continue
+		}
+		fmt.Fprintln(w, "winetest: a program failed, and Wine reported:")
+		if cut := len(log) - most; cut > 0 {
+			fmt.Fprintf(w, "(%d bytes omitted)\n", cut)
+			log = log[cut:]
+		}
+		_, _ = w.Write(log)
 	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintln(w, "winetest: Wine reported:")
-	if cut := len(log) - most; cut > 0 {
-		fmt.Fprintf(w, "(%d bytes omitted)\n", cut)
-		log = log[cut:]
-	}
-	_, err = w.Write(log)
 	return err
 }

@@ -86,7 +86,7 @@ func runIn(ctx context.Context, command []string, stderr io.Writer) (status int,
 	if err == nil {
 		return 0, nil
 	}
-	if logErr := p.printDebugLog(stderr); logErr != nil {
+	if logErr := p.printDebugLogs(stderr); logErr != nil {
 		return statusFailed, errors.Join(err, logErr)
 	}
 	var exit *exec.ExitError

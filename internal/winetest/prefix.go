@@ -74,11 +74,11 @@ func inFolders(name string) (paths []string) {
 // prefix is a Wine prefix, a separate Windows installation: a folder with drive C and the
 // registry, and a server process.
 type prefix struct {
-	wine     wine
-	dir      string // a temporary folder, which contains the prefix
-	runner   string // the link that starts programs
-	debugLog string // the file with Wine's reports
-	env      []string
+	wine      wine
+	dir       string // a temporary folder, which contains the prefix
+	runner    string // the link that starts programs
+	debugLogs string // the folder with Wine's reports
+	env       []string
 }
 
 // newPrefix makes a prefix that is ready to run programs written in Go.

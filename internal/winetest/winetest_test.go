@@ -220,6 +220,7 @@ func TestWinetest_RunsPrograms(t *testing.T) {
 	require.Error(t, err)
 	require.Equal(t, 7, cmd.ProcessState.ExitCode(), "%s", out)
 	require.Contains(t, string(out), "--- PASS: TestProbe")
+	require.NotContains(t, string(out), "Wine reported:", "no program has failed")
 
 	// When a program crashes, what Wine reports about it is printed.
 	cmd = winetest(t, exe, "-test.run=^TestCrash$")
@@ -227,6 +228,7 @@ func TestWinetest_RunsPrograms(t *testing.T) {
 	out, err = cmd.CombinedOutput()
 	require.Error(t, err)
 	require.Contains(t, string(out), "Wine reported:")
+	require.Contains(t, string(out), "-test.run=^TestCrash$")
 	require.Regexp(t, "[0-9a-f]{4}:trace:seh:.*e0c0ffee", string(out))
 
 	cmd = winetest(t, exe, "-test.run=^TestHang$")
