@@ -128,7 +128,7 @@ func TestConn_Reset(t *testing.T) {
 			require.NoError(t, a.Close())
 			awaitReadable(t, b)
 			_, err := b.Read(make([]byte, 1))
-			if fixture.Wine {
+			if fixture.ResetIsEnd() {
 				require.Equal(t, io.EOF, err, "the stream just ends")
 			} else {
 				require.ErrorIs(t, err, fixture.WasReset)
@@ -221,14 +221,21 @@ func exchange(t *testing.T, p *epore.Poll, mode epore.Interest, conns [2]*socket
 				require.NoError(t, err)
 			}
 			if ev.Writable() && sent[i] < len(data) {
-				n, err := c.Write(data[sent[i]:])
-				sent[i] += n
+				err := error(nil)
+				for err == nil && sent[i] < len(data) { // in parts: Windows takes any length at once
+					n := 0
+					part := data[sent[i]:min(sent[i]+len(buf), len(data))]
+					n, err = c.Write(part)
+					sent[i] += n
+					if err == nil {
+						require.Len(t, part, n, "a short write without ErrWouldBlock")
+					}
+				}
 				if err == socket.ErrWouldBlock {
 					blocked++
 					continue
 				}
 				require.NoError(t, err)
-				require.Equal(t, len(data), sent[i], "a short write without ErrWouldBlock")
 				require.NoError(t, c.CloseWrite())
 				if mode == 0 {
 					require.NoError(t, p.Registry().Reregister(c, ev.Token, epore.Readable))

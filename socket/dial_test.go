@@ -109,7 +109,7 @@ func TestDial_StillConnecting(t *testing.T) {
 		require.NoError(t, p.Registry().Register(c, 1, epore.Readable|epore.Writable))
 		events := epore.NewEvents(4)
 		require.NoError(t, p.Poll(events, 0))
-		if events.Len() > 0 {
+		if events.Len() > 0 || fixture.Wine && c.ConnectError() == nil { // Wine reports the event a moment later
 			t.Skip("this system allows more waiting connections than the backlog")
 		}
 		require.Equal(t, socket.ErrWouldBlock, c.ConnectError())

@@ -261,6 +261,9 @@ func TestPacketConn_UnixDatagrams(t *testing.T) {
 func TestPacketConn_Zones(t *testing.T) {
 	guard(t, "N5: zones of IPv6 addresses have the names that package net gives them")
 	interfaces, err := net.Interfaces()
+	if fixture.Wine && err != nil {
+		t.Skipf("package net cannot list the interfaces of this Wine: %v", err)
+	}
 	require.NoError(t, err)
 	for _, i := range interfaces {
 		addrs, err := i.Addrs()

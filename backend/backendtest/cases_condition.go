@@ -229,7 +229,7 @@ var conditionCases = []wantedCase{
 				q.add(a, 1, backend.Readable)
 				b.Write("last words")
 				b.Close()
-				if fixture.Wine { // reports the end only after the data has been read
+				if fixture.EndAfterData() {
 					q.expectBits(1, backend.ReadyReadable)
 				} else {
 					q.expectBits(1, readClosed)

@@ -193,7 +193,7 @@ func TestDelayed_ServerMisbehaves(t *testing.T) {
 	needQueue(t)
 	const early = "request-1: the server closed the connection before the answer was complete"
 	broke := "request-1: the connection broke"
-	if fixture.Wine { // which reports a reset as the end of the stream
+	if fixture.ResetIsEnd() {
 		broke = early
 	}
 	for name, c := range map[string]struct {
