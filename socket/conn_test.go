@@ -138,7 +138,9 @@ func TestConn_Reset(t *testing.T) {
 			}
 			_, err = b.Write([]byte("x"))
 			isGone(t, err)
-			require.Nil(t, b.RemoteAddr(), "the system no longer knows the peer")
+			if runtime.GOOS != "windows" { // where a reset socket may still know it
+				require.Nil(t, b.RemoteAddr(), "the system no longer knows the peer")
+			}
 			require.NotNil(t, b.LocalAddr())
 		})
 	}

@@ -101,8 +101,8 @@ func (p *pollAsBackend) Delete(h backend.Handle) error {
 
 func (p *pollAsBackend) WatchProcess(pid int, k backend.Key) (err error) {
 	process, err := os.FindProcess(pid)
-	if err != nil {
-		return err
+	if err != nil { // on Windows, if there is no process
+		return fmt.Errorf("%w: %w", os.ErrProcessDone, err)
 	}
 	p.processes[k], err = epore.NewProcess(p.Registry(), epore.Token(k), process)
 	return err

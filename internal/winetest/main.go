@@ -15,6 +15,9 @@
 // in .exe runs under Wine. The race detector needs a C compiler for Windows: if
 // mingw-w64 is installed, winetest turns cgo on with it, unless CC names another.
 //
+// With GOARCH=386, programs have 32 bits. This needs a Wine with 32-bit libraries and with
+// bcryptprimitives.dll, version 9 or later: on Debian, the package wine32:i386.
+//
 // When a program fails, Wine may know more than the program could say. Winetest collects
 // what Wine reports about itself, and prints it if the command fails.
 //

@@ -171,9 +171,13 @@ func (p *prefix) run(ctx context.Context, command []string) error {
 	if err != nil {
 		return err
 	}
-	env := append(slices.Concat(p.env, tool.env), "GOOS=windows", "GOARCH=amd64",
+	arch := "amd64"
+	if os.Getenv("GOARCH") == "386" {
+		arch = "386"
+	}
+	env := append(slices.Concat(p.env, tool.env), "GOOS=windows", "GOARCH="+arch,
 		fmt.Sprintf("GOFLAGS=%s -exec=%s -overlay=%s", os.Getenv("GOFLAGS"), p.runner, overlay))
-	if _, err := exec.LookPath(mingw); err == nil && os.Getenv("CC") == "" {
+	if _, err := exec.LookPath(mingw); err == nil && arch == "amd64" && os.Getenv("CC") == "" {
 		env = append(env, "CGO_ENABLED=1", "CC="+mingw)
 	}
 	switch {
