@@ -12,9 +12,20 @@ import (
 // It does on most systems, but no manual says so.
 const inheritsNoDelay = false
 
+// canAccept reports whether a connection waits. accept takes no flag such as MSG_DONTWAIT, so
+// without this check it would wait if another program has cleared O_NONBLOCK.
+func canAccept(h handle) bool {
+	fds := []unix.PollFd{{Fd: int32(h), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return n > 0 || err != nil // accept will report the error
+}
+
 // sysAccept accepts one connection.
 func sysAccept(h handle) (handle, error) {
 	for {
+		if !canAccept(h) {
+			return 0, ErrWouldBlock
+		}
 		fd, err := acceptOne(int(h))
 		switch err {
 		case nil:

@@ -43,7 +43,7 @@ func makeDuplicate(fd int) (int, error) {
 }
 
 func acceptOne(listener int) (int, error) {
-	syscall.ForkLock.RLock() // not for long: accept does not block
+	syscall.ForkLock.RLock() // not for long: a connection waits to be accepted
 	defer syscall.ForkLock.RUnlock()
 	fd, _, err := syscall.Accept(listener)
 	return withFlags(fd, err)

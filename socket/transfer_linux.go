@@ -17,6 +17,10 @@ import (
 // through one more function, which costs about 7 ns. Its return is probably mispredicted,
 // because kernels empty the processor's stack of return addresses.
 //
+// Every call passes MSG_DONTWAIT. O_NONBLOCK alone is not enough: it belongs to the open file,
+// and a program that shares the file can clear it. A raw call that waits stops its processor,
+// and the next garbage collection then stops the whole program.
+//
 // 386 and s390x have these calls under separate numbers since Linux 4.3.
 
 // maxRawTransfer is how many bytes a raw call transfers at most. While a raw call runs,
@@ -26,6 +30,7 @@ const maxRawTransfer = 64 << 10
 
 // recvfrom receives into b. It writes the sender's address to from, if that is not nil.
 func recvfrom(h handle, b []byte, flags uintptr, from *rawSockaddr6) (int, error) {
+	flags |= receiveFlags
 	size := uint32(unsafe.Sizeof(*from))
 	psize := &size
 	if from == nil {
@@ -148,6 +153,7 @@ func (v *iovecs) release(n int) {
 }
 
 // sysReadBuffers reads from a stream into several buffers. hasRoom: they are not all empty.
+// It uses recvmsg, because readv takes no flags.
 func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
 	v := iovecsPool.Get().(*iovecs)
 	count, size := v.fill(bufs)
@@ -155,21 +161,24 @@ func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
 	if count == 0 {
 		return 0, false, nil
 	}
+	msg := unix.Msghdr{Iov: &v[0]}
+	msg.SetIovlen(count)
 	for {
 		var n uintptr
 		var errno unix.Errno
 		if size <= maxRawTransfer {
-			n, _, errno = syscall.RawSyscall6(unix.SYS_READV, uintptr(h), uintptr(unsafe.Pointer(v)), uintptr(count), 0, 0, 0)
+			n, _, errno = syscall.RawSyscall6(unix.SYS_RECVMSG, uintptr(h), uintptr(unsafe.Pointer(&msg)), receiveFlags, 0, 0, 0)
 		} else {
-			n, _, errno = syscall.Syscall(unix.SYS_READV, uintptr(h), uintptr(unsafe.Pointer(v)), uintptr(count))
+			n, _, errno = syscall.Syscall(unix.SYS_RECVMSG, uintptr(h), uintptr(unsafe.Pointer(&msg)), receiveFlags)
 		}
-		if errno != unix.EINTR {
-			if errno != 0 {
-				n, err := transferResult("readv", 0, errno)
-				return n, true, err
-			}
+		switch errno {
+		case 0:
 			raceReadBuffers(bufs, int(n))
 			return int(n), true, nil
+		case unix.EINTR:
+		default:
+			n, err := transferResult("recvmsg", 0, errno)
+			return n, true, err
 		}
 	}
 }

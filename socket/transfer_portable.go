@@ -13,13 +13,14 @@ import (
 // them. It allocates the addresses of datagrams and the list of buffers. The build tag
 // portable selects it on Linux too, for tests.
 
-// sysRead reads from a stream. It returns 0 and nil at the end of the stream.
+// sysRead reads from a stream. It returns 0 and nil at the end of the stream. It uses
+// recvfrom, because read takes no flags.
 func sysRead(h handle, b []byte) (n int, err error) {
 	err = retryInterrupted(func() (err error) {
-		n, err = unix.Read(int(h), b)
+		n, _, err = unix.Recvfrom(int(h), b, receiveFlags)
 		return err
 	})
-	return transferResult("read", n, err)
+	return transferResult("recvfrom", n, err)
 }
 
 // sysWrite writes to a stream.
@@ -70,7 +71,7 @@ func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
 		return 0, false, nil
 	}
 	err = retryInterrupted(func() (err error) {
-		n, _, _, _, err = unix.RecvmsgBuffers(int(h), bufs, nil, 0)
+		n, _, _, _, err = unix.RecvmsgBuffers(int(h), bufs, nil, receiveFlags)
 		return err
 	})
 	n, err = transferResult("recvmsg", n, err)

@@ -47,7 +47,7 @@ func sysSendToUnix(h handle, b []byte, path string) (int, error) {
 func receiveMessage(h handle, b []byte) (n int, from unix.Sockaddr, err error) {
 	flags := 0
 	err = retryInterrupted(func() (err error) {
-		n, _, flags, from, err = unix.Recvmsg(int(h), b, nil, 0)
+		n, _, flags, from, err = unix.Recvmsg(int(h), b, nil, receiveFlags)
 		return err
 	})
 	switch {
