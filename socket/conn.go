@@ -57,6 +57,8 @@ func (c *Conn) Read(b []byte) (int, error) {
 			err = c.endOfStream()
 		} else if err != nil {
 			err = c.transferError("read", backend.Readable, err)
+		} else {
+			c.noteTransfer()
 		}
 	}
 	d.Release()
@@ -79,6 +81,9 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 		var m int
 		m, err = sysWrite(d.Handle(), b[n:min(len(b), n+maxTransfer)])
 		n += m
+	}
+	if n > 0 {
+		c.noteTransfer()
 	}
 	if err != nil {
 		err = c.transferError("write", backend.Writable, err)
@@ -104,6 +109,9 @@ func (c *Conn) ReadBuffers(bufs [][]byte) (int, error) {
 	if n == 0 && hasRoom {
 		return 0, c.endOfStream()
 	}
+	if n > 0 {
+		c.noteTransfer()
+	}
 	return n, nil
 }
 
@@ -122,6 +130,9 @@ func (c *Conn) WriteBuffers(bufs *net.Buffers) (written int64, err error) {
 		n, err = sysWriteBuffers(d.Handle(), *bufs)
 		written += int64(n)
 		consume(bufs, n)
+	}
+	if written > 0 {
+		c.noteTransfer()
 	}
 	if err != nil {
 		err = c.transferError("write", backend.Writable, err)
@@ -143,24 +154,43 @@ func consume(bufs *net.Buffers, n int) {
 	}
 }
 
+// noteTransfer records, after bytes were transferred, that the attempt to connect has
+// succeeded. Otherwise a later error would be taken for the result of the attempt, if
+// ConnectError was never called.
+func (c *Conn) noteTransfer() {
+	if state := c.connect.Load(); state.inProgress() {
+		c.connect.CompareAndSwap(state, nil)
+	}
+}
+
 // transferError translates err, the error of a read or write. Called between Acquire and
 // Release.
 func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 	if state := c.connect.Load(); err != ErrWouldBlock && state.inProgress() {
-		if why := pendingError(c.descriptor().Handle()); why != nil { // Windows reports it only here
-			err = why
-		} else if isNotConnected(err) { // Windows and the BSDs: the attempt goes on
-			err = ErrWouldBlock
-		}
-		if err != ErrWouldBlock {
-			// The system reports it once. ConnectError will need it.
-			c.connect.CompareAndSwap(state, &connectState{err, state.to})
-		}
+		err = c.connectResult(state, err)
 	}
 	if err == ErrWouldBlock {
 		return c.wouldBlock(in)
 	}
 	return c.failed(op, err)
+}
+
+// connectResult records the end of an attempt that was in progress when a read or write
+// failed with err, and returns the error of that read or write: ErrWouldBlock if the attempt
+// goes on.
+func (c *Conn) connectResult(was *connectState, err error) error {
+	h := c.descriptor().Handle()
+	if why := pendingError(h); why != nil { // Windows reports it only here
+		err = why
+	} else if isConnected(h) {
+		c.connect.CompareAndSwap(was, nil)
+		return err // of the connection, such as EPIPE after CloseWrite
+	} else if isNotConnected(err) { // Windows and the BSDs: the attempt goes on
+		return ErrWouldBlock
+	}
+	// The system reports it once. ConnectError will need it.
+	c.connect.CompareAndSwap(was, &connectState{err, was.to})
+	return err
 }
 
 // endOfStream returns what a read returns when the system reports the end of the stream.

@@ -98,6 +98,61 @@ func TestDial_RefusalReportedToReader(t *testing.T) {
 	}
 }
 
+// A Conn whose ConnectError was never called: an error after the first transfer, or after
+// CloseWrite, is not the result of the attempt to connect.
+func TestDial_TransferEndsTheAttempt(t *testing.T) {
+	for name, transfer := range map[string]func(t *testing.T, c, peer *socket.Conn){
+		"Write": func(t *testing.T, c, peer *socket.Conn) { write(t, c, "x"); read(t, peer, 1) },
+		"WriteBuffers": func(t *testing.T, c, peer *socket.Conn) {
+			_, err := c.WriteBuffers(&net.Buffers{[]byte("x")})
+			require.NoError(t, err)
+			read(t, peer, 1)
+		},
+		"Read": func(t *testing.T, c, peer *socket.Conn) { write(t, peer, "x"); read(t, c, 1) },
+		"ReadBuffers": func(t *testing.T, c, peer *socket.Conn) {
+			write(t, peer, "x")
+			awaitReadable(t, c)
+			_, err := c.ReadBuffers([][]byte{make([]byte, 1)})
+			require.NoError(t, err)
+		},
+		"CloseWrite": func(*testing.T, *socket.Conn, *socket.Conn) {},
+	} {
+		connect := func(t *testing.T) (c, peer *socket.Conn) {
+			l := listen(t, "tcp", "127.0.0.1:0")
+			c = dial(t, "tcp", l.Addr().String())
+			awaitWritable(t, c)
+			peer = accept(t, l)
+			transfer(t, c, peer)
+			return c, peer
+		}
+		t.Run(name, func(t *testing.T) {
+			guard(t, "N6: after the first transfer an error is that of the connection")
+			c, peer := connect(t)
+			require.NoError(t, c.CloseWrite())
+			_, err := c.Write([]byte("x"))
+			require.ErrorIs(t, err, errShut)
+			require.NoError(t, peer.Close())
+			awaitReadable(t, c)
+			_, err = c.Read(make([]byte, 1))
+			require.True(t, err == io.EOF, "%v", err)
+			require.NoError(t, c.ConnectError())
+		})
+		if name == "CloseWrite" {
+			continue
+		}
+		t.Run(name+", then reset", func(t *testing.T) {
+			guard(t, "N6: a reset after the first transfer is not the result of the attempt")
+			c, peer := connect(t)
+			require.NoError(t, peer.SetLinger(0))
+			require.NoError(t, peer.Close())
+			awaitReadable(t, c)
+			_, err := c.Read(make([]byte, 1))
+			require.Error(t, err)
+			require.NoError(t, c.ConnectError())
+		})
+	}
+}
+
 // An attempt that does not end, because the backlog of the listener is full.
 func TestDial_StillConnecting(t *testing.T) {
 	eachQueue(t, connectRule+"; until then every operation would block", func(t *testing.T, p *epore.Poll) {
