@@ -159,15 +159,26 @@ func consume(bufs *net.Buffers, n int) {
 // ConnectError was never called.
 func (c *Conn) noteTransfer() {
 	if state := c.connect.Load(); state.inProgress() {
-		c.connect.CompareAndSwap(state, nil)
+		c.noteConnected(state)
+	}
+}
+
+// noteConnected records that the attempt to connect that was in progress has succeeded.
+func (c *Conn) noteConnected(was *connectState) {
+	if c.connect.CompareAndSwap(was, nil) {
+		dropQueuedErrors(c.descriptor().Handle())
 	}
 }
 
 // transferError translates err, the error of a read or write. Called between Acquire and
 // Release.
 func (c *Conn) transferError(op string, in backend.Interest, err error) error {
-	if state := c.connect.Load(); err != ErrWouldBlock && state.inProgress() {
-		err = c.connectResult(state, err)
+	if state := c.connect.Load(); state.inProgress() {
+		if err != ErrWouldBlock {
+			err = c.connectResult(state, err)
+		} else if isConnected(c.descriptor().Handle()) {
+			c.noteConnected(state)
+		}
 	}
 	if err == ErrWouldBlock {
 		return c.wouldBlock(in)
@@ -183,7 +194,7 @@ func (c *Conn) connectResult(was *connectState, err error) error {
 	if why := pendingError(h); why != nil { // Windows reports it only here
 		err = why
 	} else if isConnected(h) {
-		c.connect.CompareAndSwap(was, nil)
+		c.noteConnected(was)
 		return err // of the connection, such as EPIPE after CloseWrite
 	} else if isNotConnected(err) { // Windows and the BSDs: the attempt goes on
 		return ErrWouldBlock

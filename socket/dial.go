@@ -67,14 +67,10 @@ func (c *Conn) ConnectError() error {
 // updateConnectState asks the system about an attempt that was in progress, and records its
 // end.
 func (c *Conn) updateConnectState(h handle, was *connectState) *connectState {
-	var now *connectState
 	if err := pendingError(h); err != nil {
-		now = &connectState{err, was.to}
-	} else if !isConnected(h) {
-		return was
+		c.connect.CompareAndSwap(was, &connectState{err, was.to})
+	} else if isConnected(h) {
+		c.noteConnected(was)
 	}
-	if !c.connect.CompareAndSwap(was, now) {
-		return c.connect.Load() // a concurrent Read or Write has recorded the end
-	}
-	return now
+	return c.connect.Load() // a concurrent Read or Write may have recorded the end first
 }

@@ -51,6 +51,7 @@ func FromConn(c net.Conn) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	dropQueuedErrors(h) // as Dial does, when the Conn is connected
 	return newConn(h, p, f), nil
 }
 

@@ -63,6 +63,10 @@ func (b *base) Close() error {
 // Read and Write call their function once. When it returns false, they do not wait: they
 // return ErrWouldBlock. A function that operates on the descriptor must return false when
 // the operation would block: where edges are emulated (Windows), the Polls need to know.
+//
+// Some options of Linux make the kernel queue reports: IP_RECVERR, SO_TIMESTAMPING,
+// SO_ZEROCOPY. If you set one, read its reports with recvmsg and MSG_ERRQUEUE. While the queue
+// is not empty, every level-triggered event has the bit Error.
 func (b *base) SyscallConn() (syscall.RawConn, error) {
 	if !b.descriptor().Acquire() {
 		return nil, b.closed("raw-control")
