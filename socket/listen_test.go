@@ -362,6 +362,13 @@ func TestOptions_Set(t *testing.T) {
 	require.NoError(t, a.SetWriteBuffer(20_000))
 	require.GreaterOrEqual(t, option(t, a, syscall.SOL_SOCKET, syscall.SO_SNDBUF), 20_000)
 
+	if big := int64(1) << 32; int64(int(big)) == big { // not on 32 bits
+		n := int(big) | 20_000
+		for _, err := range []error{a.SetReadBuffer(n), a.SetWriteBuffer(n), a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Count: int(big) | 5})} {
+			require.ErrorIs(t, err, os.ErrInvalid, "not its lower half")
+		}
+	}
+
 	need(t, "unix")
 	u, _ := connected(t, "unix", socketPath(t))
 	for _, err := range []error{u.SetNoDelay(true), u.SetKeepAlive(true), u.SetLinger(0), u.SetKeepAliveConfig(net.KeepAliveConfig{})} {

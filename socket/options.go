@@ -130,6 +130,11 @@ func seconds(d time.Duration, byDefault int) int {
 	return int(min((d-1)/time.Second+1, math.MaxInt32))
 }
 
+// errOptionRange returns the error of a value that does not fit an option, which has 32 bits.
+func errOptionRange(value int) error {
+	return fmt.Errorf("value %d out of range: %w", value, fs.ErrInvalid)
+}
+
 // tcpOption sets an option that exists only for TCP.
 func (c *Conn) tcpOption(set func(h handle) error) error {
 	return c.do("set", func(h handle) error {

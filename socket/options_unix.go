@@ -3,6 +3,7 @@
 package socket
 
 import (
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ func setInt[T int | bool](h handle, level, option int, value T) error {
 		if v {
 			n = 1
 		}
+	}
+	if int(int32(n)) != n {
+		return errOptionRange(n) // the kernel would see other bits
 	}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(h), level, option, n))
 }
@@ -41,7 +45,7 @@ func setKeepAlive(h handle, on bool) error {
 func setLinger(h handle, seconds int) error {
 	l := unix.Linger{}
 	if seconds >= 0 {
-		l.Onoff, l.Linger = 1, int32(seconds)
+		l.Onoff, l.Linger = 1, int32(min(seconds, math.MaxInt32))
 	}
 	return os.NewSyscallError("setsockopt", unix.SetsockoptLinger(int(h), unix.SOL_SOCKET, unix.SO_LINGER, &l))
 }

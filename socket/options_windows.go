@@ -20,6 +20,9 @@ func setInt[T int | bool](h handle, level, option int, value T) error {
 			n = 1
 		}
 	}
+	if int(int32(n)) != n {
+		return errOptionRange(n) // the kernel would see other bits
+	}
 	return os.NewSyscallError("setsockopt", windows.SetsockoptInt(windows.Handle(h), level, option, n))
 }
 

@@ -3,6 +3,7 @@ package socket
 import (
 	"fmt"
 	"io/fs"
+	"math"
 	"net"
 	"net/netip"
 
@@ -176,7 +177,7 @@ func (c *PacketConn) ReadFrom(b []byte) (n int, from net.Addr, err error) {
 func (c *PacketConn) WriteTo(b []byte, to net.Addr) (n int, err error) {
 	switch addr := to.(type) {
 	case *net.UDPAddr:
-		if addr != nil {
+		if addr != nil && 0 <= addr.Port && addr.Port <= math.MaxUint16 {
 			return c.WriteToAddrPort(b, addr.AddrPort())
 		}
 	case *net.UnixAddr:

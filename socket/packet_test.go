@@ -198,7 +198,9 @@ func TestPacketConn_UnsuitableAddresses(t *testing.T) {
 		_, err := a.WriteToAddrPort(nil, to)
 		require.ErrorIs(t, err, os.ErrInvalid)
 	}
-	for _, to := range []net.Addr{nil, (*net.UDPAddr)(nil), &net.UDPAddr{}, &net.TCPAddr{}, &net.UnixAddr{Name: "x"}, (*net.UnixAddr)(nil)} {
+	for _, to := range []net.Addr{nil, (*net.UDPAddr)(nil), &net.UDPAddr{}, &net.TCPAddr{},
+		&net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 65536 + int(udpAddress(a).Port())}, &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: -1},
+		&net.UnixAddr{Name: "x"}, (*net.UnixAddr)(nil)} {
 		_, err := a.WriteTo(nil, to)
 		require.ErrorIs(t, err, os.ErrInvalid, "%T", to)
 	}

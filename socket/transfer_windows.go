@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -10,8 +11,10 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// buffer describes b to Winsock, whose lengths have 32 bits. A longer datagram is too long for
+// every network, so that shortening it does not make it valid.
 func buffer(b []byte) windows.WSABuf {
-	return windows.WSABuf{Len: uint32(len(b)), Buf: unsafe.SliceData(b)}
+	return windows.WSABuf{Len: uint32(min(uint64(len(b)), math.MaxUint32)), Buf: unsafe.SliceData(b)}
 }
 
 // sysRead reads from a stream. It returns 0 and nil at the end of the stream.
