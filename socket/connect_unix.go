@@ -45,6 +45,8 @@ func isConnected(h handle) bool {
 	return err == nil
 }
 
+const errRefused = unix.ECONNREFUSED
+
 func isNotConnected(err error) bool { return errors.Is(err, unix.ENOTCONN) }
 
 func shutdownRead(h handle) error {

@@ -43,6 +43,8 @@ func isConnected(h handle) bool {
 	return err == nil
 }
 
+const errRefused = windows.WSAECONNREFUSED
+
 func isNotConnected(err error) bool { return errors.Is(err, windows.WSAENOTCONN) }
 
 func shutdownRead(h handle) error {

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"net"
+	"os"
 
 	"github.com/epore/epore/backend"
 )
@@ -20,24 +21,51 @@ func Dial(network, address string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := new(Conn)
-	err = t.open(&c.base, func(h handle) error {
+	c, err := dial(&t, 2)
+	if err != nil {
+		return nil, &net.OpError{Op: "dial", Net: network, Addr: t.addr(), Err: err}
+	}
+	return c, nil
+}
+
+// dial begins to connect to t. It tries again, at most so many times, when the socket has
+// connected to itself: the system may choose the target's port as the local port, and then
+// the attempt to reach a closed port succeeds (simultaneous open, RFC 9293). Package net
+// tries again as often.
+func dial(t *target, retries int) (*Conn, error) {
+	c, toItself := new(Conn), false
+	err := t.open(&c.base, func(h handle) error {
 		if t.proto == tcp {
 			if err := setNoDelay(h, true); err != nil {
 				return err
 			}
 		}
-		err := connect(h, &t)
-		if err == errInProgress {
-			c.connect.Store(&connectState{err, t})
-			return nil
+		err := connect(h, t)
+		if err != nil && err != errInProgress {
+			return err
 		}
-		return err
+		if err == errInProgress {
+			c.connect.Store(&connectState{err, *t})
+		}
+		if t.proto == tcp {
+			local := localAddrPort(h)
+			toItself = local.Port() == t.addrPort.Port() && local.Addr().WithZone("") == t.addrPort.Addr().WithZone("")
+		}
+		return nil
 	})
-	if err != nil {
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: t.addr(), Err: err}
+	if err != nil || !toItself {
+		return c, err
 	}
-	return c, nil
+	// Closed only after the next attempt, so that the system chooses another port for it;
+	// and with a reset, so that the target's port does not stay in TIME_WAIT.
+	defer c.Close()
+	if err := setLinger(c.descriptor().Handle(), 0); err != nil {
+		return nil, err
+	}
+	if retries == 0 {
+		return nil, os.NewSyscallError("connect", errRefused)
+	}
+	return dial(t, retries-1)
 }
 
 // ConnectError reports how the attempt to connect has ended: nil if the Conn is connected,

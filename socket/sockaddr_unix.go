@@ -36,6 +36,12 @@ func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
+// localAddrPort returns the local address of a TCP or UDP socket.
+func localAddrPort(h handle) netip.AddrPort {
+	sa, _ := unix.Getsockname(int(h))
+	return addrPortOf(sa)
+}
+
 func localName(h handle, p proto) net.Addr {
 	sa, err := unix.Getsockname(int(h))
 	return netAddr(sa, err, p)

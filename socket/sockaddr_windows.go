@@ -34,6 +34,23 @@ func sockaddrOf(f family, a netip.AddrPort) windows.Sockaddr {
 	return &windows.SockaddrInet6{Port: int(a.Port()), ZoneId: zones.index(a.Addr().Zone()), Addr: a.Addr().As16()}
 }
 
+// localAddrPort returns the local address of a TCP or UDP socket.
+func localAddrPort(h handle) netip.AddrPort {
+	sa, _ := windows.Getsockname(windows.Handle(h))
+	return addrPortOf(sa)
+}
+
+// addrPortOf converts an address of the system; IPv4-mapped ones become IPv4.
+func addrPortOf(sa windows.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *windows.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *windows.SockaddrInet6:
+		return netip.AddrPortFrom(zones.withZone(netip.AddrFrom16(sa.Addr).Unmap(), sa.ZoneId), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}
+
 func localName(h handle, p proto) net.Addr {
 	sa, err := windows.Getsockname(windows.Handle(h))
 	return netAddr(sa, err, p)
@@ -49,18 +66,14 @@ func netAddr(sa windows.Sockaddr, err error, p proto) net.Addr {
 	if err != nil {
 		return nil
 	}
-	var a netip.AddrPort
-	switch sa := sa.(type) {
-	case *windows.SockaddrUnix:
+	if sa, ok := sa.(*windows.SockaddrUnix); ok {
 		return &net.UnixAddr{Name: sa.Name, Net: p.String()}
-	case *windows.SockaddrInet4:
-		a = netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
-	case *windows.SockaddrInet6:
-		a = netip.AddrPortFrom(zones.withZone(netip.AddrFrom16(sa.Addr).Unmap(), sa.ZoneId), uint16(sa.Port))
-	default:
-		return nil
 	}
-	if p == udp {
+	a := addrPortOf(sa)
+	switch {
+	case !a.IsValid():
+		return nil
+	case p == udp:
 		return net.UDPAddrFromAddrPort(a)
 	}
 	return net.TCPAddrFromAddrPort(a)

@@ -21,6 +21,7 @@ const (
 
 var (
 	errAgain       = errors.New("again")
+	errRefused     = errors.New("connection refused")
 	errUnsupported = fmt.Errorf("no sockets on %s yet: %w", runtime.GOOS, errors.ErrUnsupported)
 )
 
@@ -37,6 +38,7 @@ func isConnected(handle) bool                                  { return false }
 func isNotConnected(error) bool                                { return false }
 func shutdownRead(handle) error                                { return errUnsupported }
 func shutdownWrite(handle) error                               { return errUnsupported }
+func localAddrPort(handle) netip.AddrPort                      { return netip.AddrPort{} }
 func localName(handle, proto) net.Addr                         { return nil }
 func remoteName(handle, proto) net.Addr                        { return nil }
 func setNoDelay(handle, bool) error                            { return errUnsupported }
