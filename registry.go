@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -231,6 +232,15 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 	if err != nil {
 		return err
 	}
+	if shared != nil {
+		// Held until the socket knows of the registration, so that a concurrent Close
+		// deregisters it before it returns.
+		open := shared.Lock()
+		defer shared.Unlock()
+		if !open && op != opDeregister {
+			return net.ErrClosed
+		}
+	}
 	switch op {
 	case opRegister:
 		var i uint32
@@ -253,7 +263,7 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 		err = p.deregister(h)
 	}
 	if shared != nil {
-		err = p.attach(h, shared, err)
+		p.attach(h, shared)
 	}
 	return err
 }

@@ -23,23 +23,14 @@ func (r *Registry) changeShared(op operation, s Source, d *sharedfd.Descriptor, 
 	return nil
 }
 
-// attach tells d, after an operation that ended with err, whether its descriptor h is
-// registered here. It requires the table's lock, so that what d knows is always true.
-func (p *Poll) attach(h backend.Handle, d *sharedfd.Descriptor, err error) error {
-	if _, registered := p.slots.Lookup(h); !registered {
+// attach tells d whether its descriptor h is registered here. It requires the table's lock
+// and that of d, so that what d knows is always true.
+func (p *Poll) attach(h backend.Handle, d *sharedfd.Descriptor) {
+	if _, registered := p.slots.Lookup(h); registered {
+		d.Attach((*sharedPoll)(p))
+	} else {
 		d.Detach((*sharedPoll)(p))
-		return err
 	}
-	if d.Attach((*sharedPoll)(p)) {
-		return err
-	}
-	// The socket's Close has begun meanwhile. It deregisters only where the socket was
-	// attached before, so it does not know of this registration. The descriptor is still
-	// open, because the caller holds it.
-	if derr := p.deregister(h); derr != nil {
-		return fmt.Errorf("%w; and it cannot be deregistered: %w", net.ErrClosed, derr)
-	}
-	return net.ErrClosed
 }
 
 // sharedPoll is a Poll as the sockets of package socket see it.

@@ -7,8 +7,10 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -165,6 +167,110 @@ func TestSocket_CloseWhileRegistering(t *testing.T) {
 	for _, p := range polls {
 		require.LessOrEqual(t, p.Slots(), 2)
 	}
+}
+
+// registeringSlowly is a queue whose Add calls hook when the kernel knows the registration
+// and the socket does not yet.
+type registeringSlowly struct {
+	*backendtest.Fake
+	hook func()
+}
+
+func (r *registeringSlowly) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
+	err := r.Fake.Add(h, k, in)
+	r.hook()
+	return err
+}
+
+// A Close that begins in the middle of a Register waits for it, because only then can it
+// deregister the socket. Otherwise the loop gets an event after Close has returned.
+func TestSocket_CloseWaitsForRegister(t *testing.T) {
+	guard(t, "R6, R7: once Close has returned, no event of the socket is delivered")
+	f := &registeringSlowly{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(f)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	events := epore.NewEvents(4)
+	const number = 1 << 20 // not in use
+	s := newSocket(number)
+	f.SetReady(number, backend.ReadyReadable)
+	closed := make(chan struct{})
+	f.hook = func() {
+		go func() {
+			_, _ = s.descriptor().Close() // the number is not open: the error does not matter
+			close(closed)
+		}()
+		for s.descriptor().Acquire() { // until Close has begun
+			s.descriptor().Release()
+			runtime.Gosched()
+		}
+		for range 10_000 { // long enough for a Close that does not wait
+			select {
+			case <-closed:
+				require.NoError(t, p.Poll(events, 0))
+				require.Empty(t, collect(events), "an event after Close")
+			default:
+				runtime.Gosched()
+			}
+		}
+	}
+	_ = p.Registry().Register(s, 42, epore.Readable)
+	<-closed
+	require.NoError(t, p.Poll(events, 0))
+	require.Empty(t, collect(events))
+	require.Zero(t, f.Watched())
+}
+
+// The same on a real queue, with goroutines that poll all the time.
+func TestSocket_NoEventAfterClose(t *testing.T) {
+	guard(t, "R6, R7: once Close has returned, no event of the socket is delivered")
+	a, b := fixture.Pair(t)
+	b.Write("x") // ready all the time
+	polls := []*epore.Poll{open(t), open(t), open(t)}
+	var closed atomic.Int64 // sockets whose Close has returned have tokens up to this one
+	var stopping atomic.Bool
+	var pollers sync.WaitGroup
+	for _, p := range polls {
+		pollers.Go(func() {
+			// The requests of an io_uring belong to the thread that made them.
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			events := epore.NewEvents(4)
+			for !stopping.Load() {
+				before := closed.Load()
+				if err := p.Poll(events, time.Millisecond); err != nil {
+					t.Errorf("poll: %v", err)
+					return
+				}
+				for ev := range events.All() {
+					if int64(ev.Token) <= before {
+						t.Errorf("an event of socket %d after its Close", ev.Token)
+						return
+					}
+				}
+			}
+		})
+	}
+	for i := range backendtest.Rounds(t, 100, 20_000) {
+		s := socketEnd(t, a)
+		token := epore.Token(i + 1)
+		var registering sync.WaitGroup
+		for _, p := range polls {
+			registering.Go(func() {
+				_ = p.Registry().Register(s, token, epore.Readable)
+				runtime.Gosched()
+				_ = p.Registry().Reregister(s, token, epore.Readable)
+			})
+		}
+		for range i % 4 {
+			runtime.Gosched()
+		}
+		s.close(t)
+		closed.Store(int64(token))
+		registering.Wait()
+	}
+	stopping.Store(true)
+	pollers.Wait()
 }
 
 // rearming is a queue that emulates edges.

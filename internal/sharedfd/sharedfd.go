@@ -33,7 +33,10 @@ type Descriptor struct {
 	state  atomic.Uint32
 	handle backend.Handle
 
-	// mu guards the Polls. Lock order: the lock of a Poll before mu.
+	// mu guards the Polls. A Poll holds it, and its own lock, from before its backend
+	// learns of a registration until Attach has recorded it. Lock order: the lock of a Poll
+	// before mu. Close and WouldBlock call Polls only after they have released mu, and under
+	// mu nothing calls anything that locks, so that no cycle is possible.
 	mu   sync.Mutex
 	poll Poll    // usually one
 	more *[]Poll // rarely several
@@ -85,8 +88,8 @@ func (d *Descriptor) Close() (closed bool, err error) {
 			break
 		}
 	}
-	// From here on Attach fails. Deregister is called without mu, because Polls call
-	// Attach while they hold their lock.
+	// From here on Lock reports closed, so no registration begins. Taking mu waits for one
+	// that has begun: only then do the Polls include it.
 	d.mu.Lock()
 	first, more := d.poll, d.more
 	d.poll, d.more = nil, nil
@@ -105,16 +108,20 @@ func (d *Descriptor) Close() (closed bool, err error) {
 	return true, err
 }
 
-// Attach records that p watches d. A Poll calls it while it holds the lock under which it has
-// just registered d. False: d has been closed concurrently, and the caller must deregister it.
-func (d *Descriptor) Attach(p Poll) bool {
+// Lock keeps Close from returning until Unlock, and reports whether d is open. A Poll calls it
+// with its own lock held, before it changes a registration of d. Otherwise events of a new
+// registration could be delivered after a concurrent Close has returned, until the Poll
+// notices that d is closed.
+func (d *Descriptor) Lock() (open bool) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	// Close first changes the state and then looks for Polls, under mu. So either it finds
-	// this Poll, or d is found closed here.
-	if d.state.Load()&isOpen == 0 {
-		return false
-	}
+	return d.state.Load()&isOpen != 0
+}
+
+// Unlock undoes Lock.
+func (d *Descriptor) Unlock() { d.mu.Unlock() }
+
+// Attach records that p watches d. It is called between Lock and Unlock.
+func (d *Descriptor) Attach(p Poll) {
 	switch {
 	case d.poll == p:
 	case d.poll == nil || d.poll.Closed():
@@ -128,13 +135,10 @@ func (d *Descriptor) Attach(p Poll) bool {
 			*d.more = append(*d.more, p)
 		}
 	}
-	return true
 }
 
-// Detach records that p no longer watches d. It is called under the same lock.
+// Detach records that p no longer watches d. It is called between Lock and Unlock.
 func (d *Descriptor) Detach(p Poll) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.poll == p {
 		d.poll = nil
 		return

@@ -18,6 +18,21 @@ func (p *fakePoll) Deregister(backend.Handle) error             { p.deregistered
 func (p *fakePoll) WouldBlock(backend.Handle, backend.Interest) {}
 func (p *fakePoll) Closed() bool                                { return p.closed }
 
+// attach does what a Poll does.
+func attach(d *Descriptor, p Poll) (open bool) {
+	defer d.Unlock()
+	if open = d.Lock(); open {
+		d.Attach(p)
+	}
+	return open
+}
+
+func detach(d *Descriptor, p Poll) {
+	d.Lock()
+	defer d.Unlock()
+	d.Detach(p)
+}
+
 func polls(d *Descriptor) (list []Poll) {
 	if d.poll != nil {
 		list = append(list, d.poll)
@@ -35,27 +50,27 @@ func TestDescriptor_RecordsItsPolls(t *testing.T) {
 	a, b, c := new(fakePoll), new(fakePoll), new(fakePoll)
 	for range 2 {
 		for _, p := range []Poll{a, b, c} {
-			require.True(t, d.Attach(p))
+			require.True(t, attach(&d, p))
 		}
 	}
 	require.Equal(t, []Poll{a, b, c}, polls(&d))
-	d.Detach(a)
-	require.True(t, d.Attach(c), "it becomes the first one")
+	detach(&d, a)
+	require.True(t, attach(&d, c), "it becomes the first one")
 	require.Len(t, polls(&d), 2)
-	d.Detach(c)
-	d.Detach(c)
+	detach(&d, c)
+	detach(&d, c)
 	require.Equal(t, []Poll{b}, polls(&d))
 	b.closed = true
-	require.True(t, d.Attach(a))
+	require.True(t, attach(&d, a))
 	e := &fakePoll{closed: true}
-	require.True(t, d.Attach(e))
-	require.True(t, d.Attach(c))
+	require.True(t, attach(&d, e))
+	require.True(t, attach(&d, c))
 	require.NotContains(t, polls(&d), Poll(e), "closed Polls are removed when another is attached")
 
 	closed, _ := d.Close()
 	require.True(t, closed)
 	require.Empty(t, polls(&d))
 	require.Equal(t, []int{1, 0, 1}, []int{a.deregistered, e.deregistered, c.deregistered})
-	require.False(t, d.Attach(a))
+	require.False(t, attach(&d, a))
 	require.Empty(t, polls(&d))
 }
