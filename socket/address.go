@@ -1,9 +1,10 @@
 package socket
 
 import (
+	"math"
 	"net"
 	"net/netip"
-	"strconv"
+	"strings"
 )
 
 // proto is the protocol of a socket.
@@ -75,6 +76,9 @@ func parse(op, network, address string, datagrams, listen bool) (target, error) 
 		}
 		return t, addressError(op, network, address, why)
 	}
+	if !listen && address == "" {
+		return t, addressError(op, network, address, "missing address")
+	}
 	if t.family == unixDomain {
 		return t, nil
 	}
@@ -94,12 +98,9 @@ func splitLiteral(op, network, address string) (ip netip.Addr, port uint16, err 
 	if err != nil {
 		return ip, 0, &net.OpError{Op: op, Net: network, Err: err}
 	}
-	if service != "" {
-		n, err := strconv.ParseUint(service, 10, 16)
-		if err != nil {
-			return ip, 0, addressError(op, network, address, "port is not a number from 0 to 65535")
-		}
-		port = uint16(n)
+	port, ok := parsePort(service)
+	if !ok {
+		return ip, 0, addressError(op, network, address, "port is not a number from 0 to 65535")
 	}
 	if host != "" {
 		if ip, err = netip.ParseAddr(host); err != nil {
@@ -110,30 +111,84 @@ func splitLiteral(op, network, address string) (ip netip.Addr, port uint16, err 
 	return ip.Unmap(), port, nil // Unmap keeps the zone of an IPv6 address
 }
 
+// parsePort parses a port as package net does: decimal digits, which may follow a sign.
+func parsePort(service string) (port uint16, ok bool) {
+	negative := strings.HasPrefix(service, "-")
+	if negative || strings.HasPrefix(service, "+") {
+		service = service[1:]
+	}
+	n := 0
+	for _, digit := range []byte(service) {
+		if digit < '0' || '9' < digit {
+			return 0, false
+		}
+		n = min(n*10+int(digit-'0'), math.MaxUint16+1)
+	}
+	return uint16(n), n == 0 || !negative && n <= math.MaxUint16
+}
+
 // choose sets the family and the address, as package net does: listening on all addresses
 // means both IPv4 and IPv6, and connecting to the unspecified address means this host.
 func (t *target) choose(op, network, address string, version byte, ip netip.Addr, port uint16, listen bool) error {
-	any := !ip.IsValid() || ip.IsUnspecified()
-	switch {
-	case ip.IsValid() && !any && ip.Is4() && version == '6':
-		return addressError(op, network, address, "IPv4 address on an IPv6 network")
-	case ip.IsValid() && ip.Is6() && version == '4':
-		return addressError(op, network, address, "IPv6 address on an IPv4 network")
+	any := !ip.IsValid() || ip.WithZone("").IsUnspecified()
+	if any && ip.Is6() && version == '4' {
+		ip = netip.IPv4Unspecified() // package net takes [::] for all addresses of any family
 	}
 	switch {
-	case any && !listen && version == '6':
-		ip = netip.IPv6Loopback()
-	case any && !listen:
-		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	case any && version == '6', any && version != '4' && dualStack():
-		ip = netip.IPv6Unspecified()
-	case !ip.IsValid(), any && ip.Is4():
-		ip = netip.IPv4Unspecified()
+	case ip.Is4() && version == '6':
+		return addressError(op, network, address, "IPv4 address on an IPv6 network")
+	case ip.Is6() && version == '4':
+		return addressError(op, network, address, "IPv6 address on an IPv4 network")
+	}
+	if any {
+		var err error
+		if listen {
+			ip, t.ipv6Only, err = t.listenOnAll(ip, version)
+		} else {
+			ip, err = t.thisHost(ip, version)
+		}
+		if err != nil {
+			return &net.OpError{Op: op, Net: network, Err: err}
+		}
 	}
 	if ip.Is6() {
 		t.family = inet6
-		t.ipv6Only = version == '6'
+		t.ipv6Only = t.ipv6Only || version == '6'
 	}
 	t.addrPort = netip.AddrPortFrom(ip, port)
 	return nil
+}
+
+// listenOnAll returns the address that means all addresses. asked is unspecified or zero.
+func (t *target) listenOnAll(asked netip.Addr, version byte) (ip netip.Addr, ipv6Only bool, err error) {
+	if version == '6' {
+		return netip.IPv6Unspecified(), true, nil
+	}
+	if version != '4' {
+		both, err := dualStack()
+		switch {
+		case err != nil:
+			return ip, false, err
+		case both:
+			return netip.IPv6Unspecified(), false, nil
+		case asked.Is6(): // OpenBSD and DragonFly have no sockets for both
+			return netip.IPv6Unspecified(), true, nil
+		}
+	}
+	return netip.IPv4Unspecified(), false, nil
+}
+
+// thisHost returns the address of this host to connect to. asked is unspecified or zero.
+func (t *target) thisHost(asked netip.Addr, version byte) (netip.Addr, error) {
+	ipv6 := version == '6'
+	if !ipv6 && asked.Is6() && t.proto == udp { // a TCP server for both is reached by IPv4 too
+		var err error
+		if ipv6, err = dualStack(); err != nil {
+			return asked, err
+		}
+	}
+	if ipv6 {
+		return netip.IPv6Loopback(), nil
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
 }

@@ -10,8 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Unix addresses go through package syscall, because package unix refuses abstract names of
+// full length.
+
 func bind(h handle, t *target) error {
-	return os.NewSyscallError("bind", unix.Bind(int(h), t.sockaddr()))
+	var err error
+	if t.family == unixDomain {
+		err = syscall.Bind(int(h), &syscall.SockaddrUnix{Name: t.path})
+	} else {
+		err = unix.Bind(int(h), sockaddrOf(t.family, t.addrPort))
+	}
+	return os.NewSyscallError("bind", err)
 }
 
 func listen(h handle, backlog int) error {
@@ -20,7 +29,12 @@ func listen(h handle, backlog int) error {
 
 // connect begins to connect. errInProgress: the attempt goes on by itself.
 func connect(h handle, t *target) error {
-	err := unix.Connect(int(h), t.sockaddr())
+	var err error
+	if t.family == unixDomain {
+		err = syscall.Connect(int(h), &syscall.SockaddrUnix{Name: t.path})
+	} else {
+		err = unix.Connect(int(h), sockaddrOf(t.family, t.addrPort))
+	}
 	switch err {
 	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR: // an interrupted attempt goes on too
 		return errInProgress

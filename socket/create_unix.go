@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/netip"
 	"os"
-	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -47,17 +46,22 @@ func domainOf(f family) int {
 	return [...]int{inet4: unix.AF_INET, inet6: unix.AF_INET6, unixDomain: unix.AF_UNIX}[f]
 }
 
-// dualStack reports whether a socket can listen for both IPv6 and IPv4.
-var dualStack = sync.OnceValue(func() bool {
+// probeDualStack asks the system whether a socket can listen for both IPv6 and IPv4. An error
+// means that it cannot tell now.
+func probeDualStack() (bool, error) {
 	fd, err := makeSocket(unix.AF_INET6, unix.SOCK_STREAM)
-	if err != nil {
-		return false
+	switch err {
+	case nil:
+	case unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM:
+		return false, os.NewSyscallError("socket", err)
+	default: // no IPv6
+		return false, nil
 	}
 	defer unix.Close(fd)
 	mapped := netip.AddrFrom16(netip.MustParseAddr("127.0.0.1").As16())
 	return unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0) == nil &&
-		unix.Bind(fd, &unix.SockaddrInet6{Addr: mapped.As16()}) == nil
-})
+		unix.Bind(fd, &unix.SockaddrInet6{Addr: mapped.As16()}) == nil, nil
+}
 
 // pairProto and pairFamily are those of the sockets that newPair creates.
 const (

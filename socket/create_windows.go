@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -24,11 +24,22 @@ var errAgain = fmt.Errorf("%w (%w)", syscall.EAGAIN, windows.WSAEWOULDBLOCK)
 
 var errUnsupported = errors.ErrUnsupported
 
-// startup initializes Winsock, as package net does for itself.
-var startup = sync.OnceValue(func() error {
+// started says that Winsock is initialized. It counts calls, so that more than one is fine.
+var started atomic.Bool
+
+// startup initializes Winsock, as package net does for itself. A failure is not cached: it may
+// be for lack of memory.
+func startup() error {
+	if started.Load() {
+		return nil
+	}
 	var data windows.WSAData
-	return os.NewSyscallError("WSAStartup", windows.WSAStartup(0x202, &data))
-})
+	err := windows.WSAStartup(0x202, &data)
+	if err == nil {
+		started.Store(true)
+	}
+	return os.NewSyscallError("WSAStartup", err)
+}
 
 // newSocket creates a socket for t, with the flags and options that every socket has.
 func newSocket(t *target) (handle, error) {
@@ -85,16 +96,20 @@ func control(h handle, code, value uint32) error {
 	return windows.WSAIoctl(windows.Handle(h), code, (*byte)(unsafe.Pointer(&value)), 4, nil, 0, &n, nil, 0)
 }
 
-// dualStack reports whether a socket can listen for both IPv6 and IPv4.
-var dualStack = sync.OnceValue(func() bool {
+// probeDualStack asks the system whether a socket can listen for both IPv6 and IPv4. An error
+// means that it cannot tell now.
+func probeDualStack() (bool, error) {
 	h, err := makeSocket(windows.AF_INET6, windows.SOCK_STREAM, nil)
-	if err != nil {
-		return false
+	switch {
+	case errors.Is(err, windows.WSAEMFILE), errors.Is(err, windows.WSAENOBUFS):
+		return false, err
+	case err != nil: // no IPv6
+		return false, nil
 	}
 	defer closeNew(h)
 	return setInt(h, windows.IPPROTO_IPV6, windows.IPV6_V6ONLY, false) == nil &&
-		windows.Bind(windows.Handle(h), &windows.SockaddrInet6{}) == nil
-})
+		windows.Bind(windows.Handle(h), &windows.SockaddrInet6{}) == nil, nil
+}
 
 // pairProto and pairFamily are those of the sockets that newPair creates.
 const (

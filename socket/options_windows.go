@@ -34,6 +34,11 @@ func setNoDelay(h handle, on bool) error {
 // would let another program take the address while it is in use.
 func setReuseAddr(handle) error { return nil }
 
+// setMulticastReuse lets several sockets receive from the same group.
+func setMulticastReuse(h handle) error {
+	return setInt(h, windows.SOL_SOCKET, windows.SO_REUSEADDR, true)
+}
+
 func setReusePort(handle) error { return errNoOption("SO_REUSEPORT") }
 
 func setBroadcast(h handle) error {

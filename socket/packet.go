@@ -18,8 +18,9 @@ type PacketConn struct {
 }
 
 // ListenPacket opens a datagram socket at an address. The network is "udp", "udp4", "udp6" or
-// "unixgram". Addresses are as for [Listen]. As in package net, Close does not remove the
-// file of a Unix datagram socket.
+// "unixgram". Addresses are as for [Listen]. As in package net, with a multicast address the
+// socket listens on all addresses, and other sockets may use the same port; it does not join
+// the group. As in package net, Close does not remove the file of a Unix datagram socket.
 func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) {
 	t, err := parse("listen", network, address, true, true)
 	if err != nil {
@@ -38,6 +39,12 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 		}
 		if o.deferAccept > 0 {
 			return fmt.Errorf("DeferAccept is only for TCP: %w", fs.ErrInvalid)
+		}
+		if ip := t.addrPort.Addr(); t.proto == udp && ip.IsMulticast() {
+			if err := setMulticastReuse(h); err != nil {
+				return err
+			}
+			return bind(h, t.onAllAddresses())
 		}
 		return bind(h, &t)
 	})
@@ -66,6 +73,16 @@ func DialPacket(network, address string) (*PacketConn, error) {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: t.addr(), Err: err}
 	}
 	return c, nil
+}
+
+// onAllAddresses returns t with the unspecified address.
+func (t *target) onAllAddresses() *target {
+	all, ip := *t, netip.IPv4Unspecified()
+	if t.family == inet6 {
+		ip = netip.IPv6Unspecified()
+	}
+	all.addrPort = netip.AddrPortFrom(ip, t.addrPort.Port())
+	return &all
 }
 
 // preparePacket sets the options that package net sets.

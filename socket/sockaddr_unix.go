@@ -9,14 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sockaddr returns the address of t in the form that system calls take.
-func (t *target) sockaddr() unix.Sockaddr {
-	if t.family == unixDomain {
-		return &unix.SockaddrUnix{Name: t.path}
-	}
-	return sockaddrOf(t.family, t.addrPort)
-}
-
 // sockaddrOf returns an address for a socket of the given family.
 func sockaddrOf(f family, a netip.AddrPort) unix.Sockaddr {
 	if f == inet4 {

@@ -5,6 +5,7 @@ package socket
 import (
 	"net"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,9 +39,14 @@ func sysReceiveFromUnix(h handle, b []byte) (n int, from net.Addr, err error) {
 	return n, from, err
 }
 
-// sysSendToUnix sends a datagram to the Unix socket at path.
-func sysSendToUnix(h handle, b []byte, path string) (int, error) {
-	return sendMessage(h, b, &unix.SockaddrUnix{Name: path})
+// sysSendToUnix sends a datagram to the Unix socket at path. It uses package syscall, as bind
+// and connect do for Unix addresses.
+func sysSendToUnix(h handle, b []byte, path string) (n int, err error) {
+	err = retryInterrupted(func() (err error) {
+		n, err = syscall.SendmsgN(int(h), b, nil, &syscall.SockaddrUnix{Name: path}, sendFlags)
+		return err
+	})
+	return transferResult("sendmsg", n, err)
 }
 
 // receiveMessage receives a datagram in the way that works on every Unix.

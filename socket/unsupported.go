@@ -29,7 +29,7 @@ func newSocket(*target) (handle, error)                        { return 0, errUn
 func newPair() ([2]handle, error)                              { return [2]handle{}, errUnsupported }
 func duplicate(handle) (handle, family, error)                 { return 0, 0, errUnsupported }
 func closeNew(handle) error                                    { return errUnsupported }
-func dualStack() bool                                          { return false }
+func probeDualStack() (bool, error)                            { return false, nil }
 func bind(handle, *target) error                               { return errUnsupported }
 func listen(handle, int) error                                 { return errUnsupported }
 func connect(handle, *target) error                            { return errUnsupported }
@@ -43,6 +43,7 @@ func localName(handle, proto) net.Addr                         { return nil }
 func remoteName(handle, proto) net.Addr                        { return nil }
 func setNoDelay(handle, bool) error                            { return errUnsupported }
 func setReuseAddr(handle) error                                { return errUnsupported }
+func setMulticastReuse(handle) error                           { return errUnsupported }
 func setReusePort(handle) error                                { return errUnsupported }
 func setBroadcast(handle) error                                { return errUnsupported }
 func setReadBuffer(handle, int) error                          { return errUnsupported }
