@@ -12,8 +12,9 @@ import (
 // when a connection waits to be accepted. All methods may be called from any goroutine.
 type Listener struct {
 	base
-	path   string // of a Unix socket with a file
-	unlink atomic.Bool
+	path    string // of a Unix socket with a file
+	unlink  atomic.Bool
+	closing atomic.Bool
 }
 
 // Listen listens on an address. The network is "tcp", "tcp4", "tcp6" or "unix".
@@ -120,14 +121,17 @@ func (l *Listener) Accept() (*Conn, error) {
 // Close closes the Listener as [Conn.Close] does, and removes the file of a Unix socket that
 // Listen has created. Connections that wait to be accepted are reset.
 func (l *Listener) Close() error {
-	if l.unlink.Swap(false) { // before closing: later the file may belong to another listener
+	if l.closing.Swap(true) {
+		return l.closed("close") // the file may belong to another listener by now
+	}
+	if l.unlink.Load() { // before closing, for the same reason
 		_ = os.Remove(l.path)
 	}
 	return l.base.Close()
 }
 
 // SetUnlinkOnClose sets whether Close removes the file of a Unix socket. The default is that
-// it does.
+// it does. After Close it has no effect.
 func (l *Listener) SetUnlinkOnClose(unlink bool) { l.unlink.Store(unlink && l.path != "") }
 
 // Addr returns the address that the Listener listens on, a *net.TCPAddr or *net.UnixAddr. It

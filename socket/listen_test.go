@@ -230,6 +230,8 @@ func TestListener_RemovesUnixFile(t *testing.T) {
 	require.False(t, exists())
 	require.NoError(t, os.WriteFile(path, nil, 0o600))
 	require.ErrorIs(t, l.Close(), net.ErrClosed)
+	l.SetUnlinkOnClose(true)
+	require.ErrorIs(t, l.Close(), net.ErrClosed)
 	require.True(t, exists(), "the second Close removes nothing")
 	require.NoError(t, os.Remove(path))
 
