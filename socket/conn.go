@@ -125,6 +125,9 @@ func (c *Conn) WriteBuffers(bufs *net.Buffers) (written int64, err error) {
 		return 0, c.closed("write")
 	}
 	defer d.Release()
+	if bufs == nil {
+		return 0, c.failed("write", errNilBuffers)
+	}
 	for consume(bufs, 0); len(*bufs) > 0 && err == nil; {
 		var n int
 		n, err = sysWriteBuffers(d.Handle(), *bufs)

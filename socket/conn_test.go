@@ -521,6 +521,36 @@ func TestSockets_ZeroValueIsClosed(t *testing.T) {
 	require.ErrorIs(t, p.Close(), net.ErrClosed)
 }
 
+// Values that hold nothing are errors.
+func TestSockets_NilInside(t *testing.T) {
+	guard(t, "E3: no input panics")
+	a, _ := pair(t)
+	_, err := a.WriteBuffers(nil)
+	require.ErrorIs(t, err, os.ErrInvalid)
+	_, err = a.ReadBuffers(nil)
+	require.NoError(t, err)
+	for _, c := range []net.Conn{&net.UnixConn{}, &net.TCPConn{}} {
+		_, err = socket.FromConn(c)
+		require.Error(t, err, "%T", c)
+	}
+	for _, c := range []net.PacketConn{&net.UnixConn{}, &net.UDPConn{}} {
+		_, err = socket.FromPacketConn(c)
+		require.Error(t, err, "%T", c)
+	}
+	p, err := epore.New()
+	require.NoError(t, err)
+	defer func() { require.NoError(t, p.Close()) }()
+	for _, s := range []epore.Source{
+		struct{ *socket.Conn }{}, &struct{ *socket.Conn }{}, struct{ *socket.Listener }{}, struct{ *socket.PacketConn }{},
+		(*socket.Conn)(nil), &socket.Conn{},
+	} {
+		for _, err := range []error{p.Registry().Register(s, 1, epore.Readable), p.Registry().Reregister(s, 1, epore.Readable), p.Registry().Deregister(s)} {
+			var op *epore.OpError
+			require.ErrorAs(t, err, &op, "%T", s)
+		}
+	}
+}
+
 func TestSyscallConn_KeepsDescriptorOpen(t *testing.T) {
 	guard(t, "N4: SyscallConn keeps the descriptor open during the call, and never waits")
 	a, _ := pair(t)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 )
 
@@ -52,6 +53,8 @@ func (b *base) closed(op string) error {
 func addressError(op, network, address, why string) error {
 	return &net.OpError{Op: op, Net: network, Err: &net.AddrError{Err: why, Addr: address}}
 }
+
+var errNilBuffers = fmt.Errorf("nil buffers: %w", fs.ErrInvalid)
 
 // errInProgress says that a connection attempt has not ended.
 var errInProgress = errors.New("socket: connection in progress")

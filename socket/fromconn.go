@@ -39,8 +39,8 @@ func FromConn(c net.Conn) (*Conn, error) {
 		p = tcp
 	case *net.UnixConn:
 		p = unixStream
-		if network := c.LocalAddr().Network(); network != "unix" {
-			return nil, unsupportedConn(c, "network "+network+": use FromPacketConn for unixgram")
+		if networkOf(c) != "unix" {
+			return nil, unsupportedConn(c, "not of network unix: use FromPacketConn for unixgram")
 		}
 	case *net.UDPConn:
 		return nil, unsupportedConn(c, "datagram socket: use FromPacketConn")
@@ -67,8 +67,8 @@ func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
 		p = udp
 	case *net.UnixConn:
 		p = unixDatagram
-		if network := c.LocalAddr().Network(); network != "unixgram" {
-			return nil, unsupportedConn(c, "network "+network+": use FromConn for unix")
+		if networkOf(c) != "unixgram" {
+			return nil, unsupportedConn(c, "not of network unixgram: use FromConn for unix")
 		}
 	default:
 		return nil, unsupportedConn(c, "not a plain socket: pass the *net.UDPConn or *net.UnixConn below it")
@@ -89,6 +89,14 @@ type netSocket interface {
 	LocalAddr() net.Addr
 }
 
+// networkOf returns the name of the network of c, or "" for the zero value of a type.
+func networkOf(c netSocket) string {
+	if a := c.LocalAddr(); a != nil {
+		return a.Network()
+	}
+	return ""
+}
+
 // takeOver duplicates the descriptor of c and closes c.
 func takeOver(c netSocket) (h handle, f family, err error) {
 	raw, err := c.(syscall.Conn).SyscallConn()
@@ -101,7 +109,7 @@ func takeOver(c netSocket) (h handle, f family, err error) {
 		err = duplicated
 	}
 	if err != nil {
-		return 0, 0, &net.OpError{Op: "take over", Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Err: err}
+		return 0, 0, &net.OpError{Op: "take over", Net: networkOf(c), Source: c.LocalAddr(), Err: err}
 	}
 	if err := c.Close(); err != nil { // another goroutine has closed it
 		_ = closeNew(h)

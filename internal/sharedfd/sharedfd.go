@@ -184,10 +184,18 @@ func (s *Socket) sharedDescriptor() *Descriptor { return &s.descriptor }
 func In(s *Socket) *Descriptor { return &s.descriptor }
 
 // Of returns the Descriptor of a source, or nil if the source is not a socket of package
-// socket.
-func Of(source any) *Descriptor {
-	if s, ok := source.(interface{ sharedDescriptor() *Descriptor }); ok {
-		return s.sharedDescriptor()
+// socket. A struct may embed a pointer to a socket: if that pointer is nil, Of returns a
+// Descriptor that is closed.
+func Of(source any) (d *Descriptor) {
+	s, ok := source.(interface{ sharedDescriptor() *Descriptor })
+	if !ok {
+		return nil
 	}
-	return nil
+	defer func() {
+		if d == nil { // the method was promoted through a nil pointer, and panics
+			_ = recover()
+			d = new(Descriptor)
+		}
+	}()
+	return s.sharedDescriptor()
 }
