@@ -89,6 +89,8 @@ func (e *OpError) advice() string {
 		return "already registered with this Poll: use Reregister to change it, or dup the descriptor for a second token"
 	case e.sourceClosed() && e.Op == opRegister.String():
 		return "the source is closed or was never open"
+	case e.Err == errSocketClosed:
+		return "the socket is closed: its Close has deregistered it"
 	case e.sourceClosed():
 		return "the source is closed: deregister before closing"
 	case errors.Is(e.Err, fs.ErrNotExist):
@@ -98,6 +100,9 @@ func (e *OpError) advice() string {
 	}
 	return ""
 }
+
+// errSocketClosed is net.ErrClosed for the sockets of package socket, which need other advice.
+var errSocketClosed = fmt.Errorf("%w", net.ErrClosed)
 
 // Unwrap returns the cause.
 func (e *OpError) Unwrap() error { return e.Err }

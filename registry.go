@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -238,7 +237,7 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 		open := shared.Lock()
 		defer shared.Unlock()
 		if !open && op != opDeregister {
-			return net.ErrClosed
+			return errSocketClosed
 		}
 	}
 	switch op {

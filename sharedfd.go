@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/sharedfd"
@@ -14,7 +13,7 @@ import (
 // meanwhile, and learns where it is registered.
 func (r *Registry) changeShared(op operation, s Source, d *sharedfd.Descriptor, token Token, in Interest) error {
 	if !d.Acquire() {
-		return &OpError{op.String(), fmt.Sprintf("%T", s), net.ErrClosed}
+		return &OpError{op.String(), fmt.Sprintf("%T", s), errSocketClosed}
 	}
 	defer d.Release()
 	if err := r.changeHandle(op, d.Handle(), token, in, d, nil); err != nil {

@@ -79,6 +79,7 @@ func TestSocket_DeregistersItself(t *testing.T) {
 		} {
 			require.ErrorIs(t, err, net.ErrClosed, op)
 			require.NotErrorIs(t, err, epore.ErrClosed, op)
+			require.NotContains(t, err.Error(), "deregister before closing", "it has deregistered itself")
 		}
 
 		// A socket that was deregistered is not deregistered again by its Close.
