@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritsNoDelay says that an accepted connection inherits TCP_NODELAY from its listener.
-const inheritsNoDelay = true
-
 // canAccept reports whether a connection waits. accept4 takes no flag such as MSG_DONTWAIT,
 // so without this check it would wait if another program has cleared O_NONBLOCK. The check
 // costs less than an accept4 that finds nothing, because that one allocates a file first.

@@ -8,10 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inheritsNoDelay says that an accepted connection inherits TCP_NODELAY from its listener.
-// It does on most systems, but no manual says so.
-const inheritsNoDelay = false
-
 // canAccept reports whether a connection waits. accept takes no flag such as MSG_DONTWAIT, so
 // without this check it would wait if another program has cleared O_NONBLOCK.
 func canAccept(h handle) bool {

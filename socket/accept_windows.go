@@ -7,9 +7,6 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// inheritsNoDelay says that an accepted connection inherits TCP_NODELAY from its listener.
-const inheritsNoDelay = false
-
 var procAccept = windows.NewLazySystemDLL("ws2_32.dll").NewProc("accept")
 
 // sysAccept accepts one connection.

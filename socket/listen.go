@@ -112,10 +112,43 @@ func (l *Listener) Accept() (*Conn, error) {
 		return nil, l.failed("accept", err)
 	}
 	c := newConn(h, l.proto, l.family)
-	if l.proto == tcp && !inheritsNoDelay {
-		_ = setNoDelay(h, true) // it fails if the connection is reset already; reading reports that
+	if l.proto == tcp {
+		acceptedNoDelay.ensure(h)
 	}
 	return c, nil
+}
+
+// acceptedNoDelay is what is known about accepted connections: most kernels let them inherit
+// TCP_NODELAY from the listener, but no manual says so. So the first one is asked.
+var acceptedNoDelay inheritance
+
+type inheritance struct{ state atomic.Uint32 }
+
+// The values of inheritance.state.
+const (
+	notAsked = iota
+	inherited
+	notInherited
+)
+
+// ensure sets TCP_NODELAY of an accepted connection, unless it inherits the option. Errors are
+// those of a connection that is reset already, which reading reports.
+func (i *inheritance) ensure(h handle) {
+	state := i.state.Load()
+	if state == notAsked {
+		on, err := getNoDelay(h)
+		switch {
+		case err != nil: // the next one may tell
+		case on:
+			state = inherited
+		default:
+			state = notInherited
+		}
+		i.state.Store(state)
+	}
+	if state != inherited {
+		_ = setNoDelay(h, true)
+	}
 }
 
 // Close closes the Listener as [Conn.Close] does, and removes the file of a Unix socket that

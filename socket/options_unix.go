@@ -27,8 +27,13 @@ func setInt[T int | bool](h handle, level, option int, value T) error {
 }
 
 func setNoDelay(h handle, on bool) error { return setInt(h, unix.IPPROTO_TCP, unix.TCP_NODELAY, on) }
-func setReuseAddr(h handle) error        { return setInt(h, unix.SOL_SOCKET, unix.SO_REUSEADDR, true) }
-func setBroadcast(h handle) error        { return setInt(h, unix.SOL_SOCKET, unix.SO_BROADCAST, true) }
+func getNoDelay(h handle) (bool, error) {
+	n, err := unix.GetsockoptInt(int(h), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+	return n != 0, err
+}
+
+func setReuseAddr(h handle) error { return setInt(h, unix.SOL_SOCKET, unix.SO_REUSEADDR, true) }
+func setBroadcast(h handle) error { return setInt(h, unix.SOL_SOCKET, unix.SO_BROADCAST, true) }
 
 func setReadBuffer(h handle, bytes int) error {
 	return setInt(h, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)

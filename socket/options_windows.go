@@ -30,6 +30,11 @@ func setNoDelay(h handle, on bool) error {
 	return setInt(h, windows.IPPROTO_TCP, windows.TCP_NODELAY, on)
 }
 
+func getNoDelay(h handle) (bool, error) {
+	n, err := windows.GetsockoptInt(windows.Handle(h), windows.IPPROTO_TCP, windows.TCP_NODELAY)
+	return n != 0, err
+}
+
 // setReuseAddr does nothing: on Windows an address is free again at once, and SO_REUSEADDR
 // would let another program take the address while it is in use.
 func setReuseAddr(handle) error { return nil }

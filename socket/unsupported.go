@@ -13,10 +13,9 @@ import (
 // The functions that a system must provide. On these systems no socket is ever created.
 
 const (
-	emulatesEdges   = false
-	inheritsNoDelay = false
-	pairProto       = unixStream
-	pairFamily      = unixDomain
+	emulatesEdges = false
+	pairProto     = unixStream
+	pairFamily    = unixDomain
 )
 
 var (
@@ -41,6 +40,7 @@ func shutdownWrite(handle) error                               { return errUnsup
 func localAddrPort(handle) netip.AddrPort                      { return netip.AddrPort{} }
 func localName(handle, proto) net.Addr                         { return nil }
 func remoteName(handle, proto) net.Addr                        { return nil }
+func getNoDelay(handle) (bool, error)                          { return false, errUnsupported }
 func setNoDelay(handle, bool) error                            { return errUnsupported }
 func setReuseAddr(handle) error                                { return errUnsupported }
 func setMulticastReuse(handle) error                           { return errUnsupported }
