@@ -79,7 +79,7 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	for n < len(b) && err == nil {
 		var m int
-		m, err = sysWrite(d.Handle(), b[n:min(len(b), n+maxTransfer)])
+		m, err = sysWrite(d.Handle(), b[n:min(len(b), n+maxWrite)])
 		n += m
 	}
 	if n > 0 {
@@ -243,9 +243,11 @@ func (c *Conn) CloseWrite() error {
 }
 
 // LocalAddr returns the local address, a *net.TCPAddr or *net.UnixAddr. It asks the system
-// each time. It returns nil if the Conn is closed.
+// each time. It returns nil if the Conn is closed, and on some systems (NetBSD, DragonFly) if
+// the connection was reset. Unlike in package net, check for nil before you call a method.
 func (c *Conn) LocalAddr() net.Addr { return c.address(localName) }
 
 // RemoteAddr returns the address of the peer, as LocalAddr does. It also returns nil if the
-// connection is not established yet, or was reset.
+// connection is not established yet, or was reset, even before Accept returned it. Unlike in
+// package net, check for nil before you call a method.
 func (c *Conn) RemoteAddr() net.Addr { return c.address(remoteName) }

@@ -317,6 +317,22 @@ func TestEdge_EmulatedForSocketsOnly(t *testing.T) {
 	})
 }
 
+// A Write never makes the system buffer all of it, however much it is.
+func TestConn_WriteIsBounded(t *testing.T) {
+	eachLink(t, "N1: a Write that the peer does not read would block", func(t *testing.T, a, b *socket.Conn) {
+		require.NoError(t, a.SetWriteBuffer(64<<10))
+		require.NoError(t, b.SetReadBuffer(64<<10))
+		data := make([]byte, 64<<20)
+		n, err := a.Write(data)
+		require.Equal(t, socket.ErrWouldBlock, err, "after %d", n)
+		require.Less(t, n, 16<<20)
+		bufs := net.Buffers{data, data}
+		written, err := a.WriteBuffers(&bufs)
+		require.Equal(t, socket.ErrWouldBlock, err, "after %d", written)
+		require.Less(t, written, int64(16<<20))
+	})
+}
+
 func TestConn_Buffers(t *testing.T) {
 	eachLink(t, "N2: vectored reads fill each buffer before the next; vectored writes consume what they have written", func(t *testing.T, a, b *socket.Conn) {
 		bufs := net.Buffers{[]byte("ab"), nil, []byte("cde"), []byte("f"), {}}
@@ -577,17 +593,23 @@ func TestSyscallConn_KeepsDescriptorOpen(t *testing.T) {
 	})
 }
 
-// Descriptors are non-blocking, and started programs do not inherit them.
+// requireFlags requires that the descriptor of s is non-blocking, and that started programs
+// do not inherit it.
+func requireFlags(t *testing.T, s syscall.Conn) {
+	t.Helper()
+	fd := descriptor(t, s)
+	inherited, open := fixture.Descriptors(fd + 1)[fd]
+	require.True(t, open)
+	require.False(t, inherited)
+	require.False(t, blocks(t, fd))
+}
+
 func TestSockets_DescriptorFlags(t *testing.T) {
 	for _, l := range links {
 		t.Run(l.name, func(t *testing.T) {
 			a, b := l.make(t)
 			for _, s := range []syscall.Conn{a, b} {
-				fd := descriptor(t, s)
-				inherited, open := fixture.Descriptors(fd + 1)[fd]
-				require.True(t, open)
-				require.False(t, inherited)
-				require.False(t, blocks(t, fd))
+				requireFlags(t, s)
 			}
 		})
 	}

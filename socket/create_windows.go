@@ -55,9 +55,10 @@ func newSocket(t *target) (handle, error) {
 		err = setInt(h, windows.IPPROTO_IPV6, windows.IPV6_V6ONLY, t.ipv6Only)
 	}
 	if err == nil && t.proto == udp {
-		// After a datagram to a closed port, reads would fail, also for datagrams of
-		// other senders. As in package net, they do not.
+		// After a datagram to a closed port, or one whose time to live has expired, reads
+		// would fail, also for datagrams of other senders. As in package net, they do not.
 		_ = control(h, windows.SIO_UDP_CONNRESET, 0)
+		_ = control(h, windows.SIO_UDP_NETRESET, 0)
 	}
 	if err != nil {
 		return 0, errors.Join(err, closeNew(h))
@@ -199,6 +200,10 @@ func duplicate(h handle) (handle, family, error) {
 	d, err := makeSocket(fromProtocolInfo, fromProtocolInfo, &info)
 	if err != nil {
 		return 0, 0, err
+	}
+	// A socket from a protocol info ignores the flag that it is not inherited.
+	if err := windows.SetHandleInformation(windows.Handle(d), windows.HANDLE_FLAG_INHERIT, 0); err != nil {
+		return 0, 0, errors.Join(os.NewSyscallError("SetHandleInformation", err), closeNew(d))
 	}
 	f := inet4
 	switch info.AddressFamily {

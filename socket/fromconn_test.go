@@ -42,6 +42,7 @@ func TestFromConn_TakesOver(t *testing.T) {
 			c, err := socket.FromConn(old)
 			require.NoError(t, err)
 			closeLater(t, c)
+			requireFlags(t, c)
 			require.Equal(t, local, c.LocalAddr().String())
 			require.Equal(t, remote, c.RemoteAddr().String())
 			for _, err := range []error{

@@ -21,7 +21,8 @@ type Listener struct {
 //
 // Addresses are those of [net.Listen] with literal IPs: "127.0.0.1:80", "[::1]:80",
 // "[fe80::1%eth0]:80". ":80" means all addresses, of both IPv4 and IPv6 where the system
-// supports both. Port 0, or no port, lets the system choose a free one ([Listener.Addr]
+// supports sockets for both (OpenBSD and DragonFly do not: there ":80" means IPv4, and
+// "[::]:80" IPv6). Port 0, or no port, lets the system choose a free one ([Listener.Addr]
 // returns it). The address of a Unix socket is a path, or on Linux "@name" in the abstract
 // namespace.
 //

@@ -366,7 +366,7 @@ func TestOptions_Set(t *testing.T) {
 
 	if big := int64(1) << 32; int64(int(big)) == big { // not on 32 bits
 		n := int(big) | 20_000
-		for _, err := range []error{a.SetReadBuffer(n), a.SetWriteBuffer(n), a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Count: int(big) | 5})} {
+		for _, err := range []error{a.SetReadBuffer(n), a.SetWriteBuffer(n), a.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: -1, Interval: -1, Count: int(big) | 5})} {
 			require.ErrorIs(t, err, os.ErrInvalid, "not its lower half")
 		}
 	}

@@ -111,7 +111,9 @@ func (c *PacketConn) Read(b []byte) (int, error) {
 }
 
 // Write sends b, which may be empty, as one datagram to the address that the socket is
-// connected to. It returns ErrWouldBlock if the system has no room for it.
+// connected to. It returns ErrWouldBlock if the system has no room for it. For a Unix
+// datagram whose receiver is full, the BSDs and macOS return syscall.ENOBUFS instead, or
+// syscall.EMSGSIZE; no event reports when there is room again.
 func (c *PacketConn) Write(b []byte) (int, error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -190,7 +192,7 @@ func (c *PacketConn) ReadFrom(b []byte) (n int, from net.Addr, err error) {
 }
 
 // WriteTo sends b as one datagram to a *net.UDPAddr or *net.UnixAddr. It fails as
-// WriteToAddrPort does.
+// WriteToAddrPort does, and for a Unix datagram as Write does.
 func (c *PacketConn) WriteTo(b []byte, to net.Addr) (n int, err error) {
 	switch addr := to.(type) {
 	case *net.UDPAddr:

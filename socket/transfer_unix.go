@@ -10,6 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// maxWrite is how many bytes one system call is asked to write.
+const maxWrite = maxTransfer
+
 // retryInterrupted calls f until no signal interrupts it.
 func retryInterrupted(f func() error) error {
 	for {

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"math"
 	"net"
 	"net/netip"
@@ -23,6 +24,10 @@ func sysRead(h handle, b []byte) (int, error) {
 	return receive(h, &buf, 1)
 }
 
+// maxWrite is how many bytes one system call is asked to write. Winsock may buffer all that it
+// gets, however little the send buffer is.
+const maxWrite = 1 << 20
+
 func receive(h handle, bufs *windows.WSABuf, count int) (int, error) {
 	var n, flags uint32
 	err := windows.WSARecv(windows.Handle(h), bufs, uint32(count), &n, &flags, nil, nil)
@@ -31,8 +36,6 @@ func receive(h handle, bufs *windows.WSABuf, count int) (int, error) {
 		return int(n), nil
 	case windows.WSAEWOULDBLOCK:
 		return 0, ErrWouldBlock
-	case windows.WSAEMSGSIZE: // a datagram that fills the buffers and is longer
-		return int(n), ErrTruncated
 	case windows.WSAESHUTDOWN: // reading was shut down here
 		return 0, nil
 	}
@@ -67,17 +70,18 @@ type wsabufs [1024]windows.WSABuf
 
 var wsabufsPool = sync.Pool{New: func() any { return new(wsabufs) }}
 
-// fill lists as many of bufs as fit, without the empty ones, and returns how many it listed.
-func (v *wsabufs) fill(bufs [][]byte) (n int) {
+// fill lists as many of bufs as fit, at most so many bytes and without the empty ones, and
+// returns how many it listed.
+func (v *wsabufs) fill(bufs [][]byte, most int) (n int) {
 	size := 0
 	for _, b := range bufs {
 		if len(b) == 0 {
 			continue
 		}
-		if n == len(v) || size == maxTransfer {
+		if n == len(v) || size == most {
 			break
 		}
-		b = b[:min(len(b), maxTransfer-size)]
+		b = b[:min(len(b), most-size)]
 		v[n] = buffer(b)
 		n++
 		size += len(b)
@@ -94,7 +98,7 @@ func (v *wsabufs) release(n int) {
 // sysReadBuffers reads from a stream into several buffers. hasRoom: they are not all empty.
 func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
 	v := wsabufsPool.Get().(*wsabufs)
-	count := v.fill(bufs)
+	count := v.fill(bufs, maxTransfer)
 	defer v.release(count)
 	if count == 0 {
 		return 0, false, nil
@@ -106,13 +110,19 @@ func sysReadBuffers(h handle, bufs [][]byte) (n int, hasRoom bool, err error) {
 // sysWriteBuffers writes several buffers to a stream.
 func sysWriteBuffers(h handle, bufs [][]byte) (int, error) {
 	v := wsabufsPool.Get().(*wsabufs)
-	count := v.fill(bufs)
+	count := v.fill(bufs, maxWrite)
 	defer v.release(count)
 	return send(h, &v[0], count)
 }
 
 // sysReceive receives a datagram.
-func sysReceive(h handle, b []byte) (int, error) { return sysRead(h, b) }
+func sysReceive(h handle, b []byte) (int, error) {
+	n, err := sysRead(h, b)
+	if errors.Is(err, windows.WSAEMSGSIZE) {
+		return len(b), ErrTruncated // the buffer is full
+	}
+	return n, err
+}
 
 // sysSend sends a datagram to the address that h is connected to.
 func sysSend(h handle, b []byte) (int, error) { return sysWrite(h, b) }
@@ -129,7 +139,7 @@ func sysReceiveFrom(h handle, b []byte) (int, netip.AddrPort, error) {
 		return int(n), fromRaw(&rsa), nil
 	case windows.WSAEWOULDBLOCK:
 		return 0, netip.AddrPort{}, ErrWouldBlock
-	case windows.WSAEMSGSIZE:
+	case windows.WSAEMSGSIZE: // the buffer is full
 		return len(b), fromRaw(&rsa), ErrTruncated
 	}
 	return 0, netip.AddrPort{}, os.NewSyscallError("WSARecvFrom", err)

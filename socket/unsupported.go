@@ -13,6 +13,7 @@ import (
 // The functions that a system must provide. On these systems no socket is ever created.
 
 const (
+	maxWrite      = maxTransfer
 	emulatesEdges = false
 	pairProto     = unixStream
 	pairFamily    = unixDomain
