@@ -143,9 +143,9 @@ func (t *target) choose(op, network, address string, version byte, ip netip.Addr
 	if any {
 		var err error
 		if listen {
-			ip, t.ipv6Only, err = t.listenOnAll(ip, version)
+			ip, t.ipv6Only, err = listenOnAll(ip, version)
 		} else {
-			ip, err = t.thisHost(ip, version)
+			ip, err = thisHost(ip, version)
 		}
 		if err != nil {
 			return &net.OpError{Op: op, Net: network, Err: err}
@@ -160,7 +160,7 @@ func (t *target) choose(op, network, address string, version byte, ip netip.Addr
 }
 
 // listenOnAll returns the address that means all addresses. asked is unspecified or zero.
-func (t *target) listenOnAll(asked netip.Addr, version byte) (ip netip.Addr, ipv6Only bool, err error) {
+func listenOnAll(asked netip.Addr, version byte) (ip netip.Addr, ipv6Only bool, err error) {
 	if version == '6' {
 		return netip.IPv6Unspecified(), true, nil
 	}
@@ -179,16 +179,13 @@ func (t *target) listenOnAll(asked netip.Addr, version byte) (ip netip.Addr, ipv
 }
 
 // thisHost returns the address of this host to connect to. asked is unspecified or zero.
-func (t *target) thisHost(asked netip.Addr, version byte) (netip.Addr, error) {
+func thisHost(asked netip.Addr, version byte) (ip netip.Addr, err error) {
 	ipv6 := version == '6'
-	if !ipv6 && asked.Is6() && t.proto == udp { // a TCP server for both is reached by IPv4 too
-		var err error
-		if ipv6, err = dualStack(); err != nil {
-			return asked, err
-		}
+	if !ipv6 && asked.Is6() {
+		ipv6, err = dualStack()
 	}
 	if ipv6 {
-		return netip.IPv6Loopback(), nil
+		return netip.IPv6Loopback(), err
 	}
-	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), nil
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), err
 }

@@ -12,7 +12,8 @@ import (
 // reading and writing return ErrWouldBlock.
 //
 // The network and the address are as for [Listen]. As in package net, an address without a
-// host means this host.
+// host means this host, by IPv4; 0.0.0.0 means the same, and [::] means this host by IPv6 where
+// the system has sockets for both.
 //
 // A Unix socket is connected when Dial returns. If the peer's backlog is full, Dial fails
 // with syscall.EAGAIN, because no event would report the end of the attempt.

@@ -3,6 +3,7 @@
 package socket_test
 
 import (
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -204,10 +205,20 @@ func TestDial_WithoutHost(t *testing.T) {
 	l := listen(t, "tcp4", "127.0.0.1:0")
 	_, port, err := net.SplitHostPort(l.Addr().String())
 	require.NoError(t, err)
-	for _, address := range []string{":" + port, "0.0.0.0:" + port, "[::]:" + port} {
+	reaches := func(l *socket.Listener, address string) {
 		c := dial(t, "tcp", address)
 		awaitWritable(t, c)
 		require.NoError(t, c.ConnectError(), address)
 		accept(t, l)
+	}
+	reaches(l, ":"+port)
+	reaches(l, "0.0.0.0:"+port)
+	if like, err := net.Listen("tcp", ":0"); err == nil {
+		dual := like.Addr().(*net.TCPAddr).IP.To4() == nil
+		require.NoError(t, like.Close())
+		if dual && hasIPv6() { // otherwise the host that [::] means is 127.0.0.1
+			l = listen(t, "tcp6", "[::1]:0")
+			reaches(l, fmt.Sprint("[::]:", l.Addr().(*net.TCPAddr).Port))
+		}
 	}
 }
