@@ -46,6 +46,15 @@ func sysSendTo(h handle, f family, b []byte, to netip.AddrPort) (int, error) {
 	return sendMessage(h, b, sockaddrOf(f, to))
 }
 
+// sendMessage sends b in the way that works on every Unix; to may be nil.
+func sendMessage(h handle, b []byte, to unix.Sockaddr) (n int, err error) {
+	err = retryInterrupted(func() (err error) {
+		n, err = unix.SendmsgN(int(h), b, nil, to, sendFlags)
+		return err
+	})
+	return transferResult("sendmsg", n, err)
+}
+
 // limitBuffers returns the first buffers of bufs, as many as one system call takes, and
 // whether they are not all empty.
 func limitBuffers(bufs [][]byte) (limited [][]byte, hasRoom bool) {

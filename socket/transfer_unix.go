@@ -69,12 +69,3 @@ func receiveMessage(h handle, b []byte) (n int, from unix.Sockaddr, err error) {
 	}
 	return n, from, err
 }
-
-// sendMessage sends b in the way that works on every Unix; to may be nil.
-func sendMessage(h handle, b []byte, to unix.Sockaddr) (n int, err error) {
-	err = retryInterrupted(func() (err error) {
-		n, err = unix.SendmsgN(int(h), b, nil, to, sendFlags)
-		return err
-	})
-	return transferResult("sendmsg", n, err)
-}
