@@ -99,7 +99,7 @@ func (p *Poll) inspect() {
 		if !registered || q.isOnce.has(i) {
 			continue
 		}
-		once, ready := q.queue.Inspect(h, in)
+		once, ready := q.queue.Inspect(h, key, in)
 		if !once {
 			continue
 		}
@@ -152,7 +152,8 @@ func (p *Poll) forgetInspection(i uint32) {
 // requires the table's lock.
 func (p *Poll) inspectBefore(i uint32, h backend.Handle, in Interest) Readiness {
 	if q := &p.inspection; q.isOnce.has(i) {
-		_, ready := q.queue.Inspect(h, in)
+		key, _ := p.slots.Registration(i)
+		_, ready := q.queue.Inspect(h, key, in)
 		return ready
 	}
 	return 0

@@ -101,10 +101,11 @@ type Flusher interface {
 // registration polls the file, or if anything else polls the queue.
 type Inspector interface {
 	// Inspect returns whether h may be such a file and, if so, which conditions of in
-	// it reports now. It is called like Modify: for a registration of a kind that the
-	// core does not know, once after Add, and then before each Modify. The core
-	// delivers what Inspect returns, and lets nothing else poll the queue.
-	Inspect(h Handle, in Interest) (once bool, ready Readiness)
+	// it reports now. It returns false if h is not what is registered under k. It is
+	// called like Modify: for a registration of a kind that the core does not know,
+	// once after Add, and then before each Modify. The core delivers what Inspect
+	// returns, and lets nothing else poll the queue.
+	Inspect(h Handle, k Key, in Interest) (once bool, ready Readiness)
 }
 
 // EdgeEmulator is implemented by a queue without Edge in its Capabilities, whose
