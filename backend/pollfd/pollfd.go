@@ -33,7 +33,7 @@ type Pollfd struct {
 	generation uint32               // of the latest change
 	dirty      []int32              // indexes of the entries that changed since the latest update
 	allDirty   bool                 // all of them did
-	pending    bool                 // some entry has urgent data pending
+	pending    bool                 // some entry has pending bits
 
 	// asleep says that a Wait sleeps in the kernel, which holds the files of the array
 	// open; woken, that it was woken. deleting says that a Delete is in progress, for
@@ -58,9 +58,10 @@ type entry struct {
 	file       fileID
 	interest   backend.Interest
 	fired      bool // it is one-shot and has had its event; poll(2) skips it
-	// pending has the urgent data that a Wait had no room to report. A later call of
-	// poll(2) reports every other condition again, but some files report this one only
-	// to the first call.
+	// once says that the file may report a condition only to the first call that polls it.
+	// Every file may do so with urgent data.
+	once bool
+	// pending has what such a file reported and no Wait has reported yet.
 	pending uint16
 }
 
@@ -76,6 +77,9 @@ type system struct {
 	resolution    time.Duration
 	newCaller     func() caller
 	newIdentities func() identities
+	// reportsOnce reports whether a file may report a condition only to the first call that
+	// polls it, which its identity may do, too. It is nil where no file is known to.
+	reportsOnce func(h backend.Handle) bool
 }
 
 // caller calls poll(2).

@@ -21,7 +21,7 @@ func TestWait_UrgentReportedOnce(t *testing.T) {
 	a, b := fixture.Pair(t)
 	b.Write("x")
 	require.NoError(t, p.Add(a.Handle(), 1, backend.Readable))
-	// Not os.Open: Go's runtime would watch it, and be the first who asks.
+	// Not os.Open: the Go runtime would watch the file, and get the report.
 	mounts, err := unix.Open("/proc/self/mounts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	defer unix.Close(mounts)

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/internal/posix"
 )
 
 // Add implements [backend.Backend].
@@ -17,7 +18,13 @@ func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error
 		return fmt.Errorf("a queue cannot watch itself: %w", unix.EINVAL)
 	}
 	was, known := p.begin(h)
+	e := entry{fd: int32(h), key: k, interest: in}
+	e.once = p.reportsOnce != nil && p.reportsOnce(h)
+	if !known { // else it may be the registered file, whose Add fails and changes nothing
+		e.peek()
+	}
 	file, err := p.ids.record(h, was.file, known)
+	e.file = file
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -34,7 +41,7 @@ func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error
 	if i == 0 {
 		i = p.append(h)
 	}
-	p.set(i, entry{fd: int32(h), key: k, file: file, interest: in})
+	p.set(i, e)
 	return nil
 }
 
@@ -44,6 +51,8 @@ func (p *Pollfd) Modify(h backend.Handle, k backend.Key, in backend.Interest) er
 	if !known {
 		return p.ids.unknown(h)
 	}
+	e := entry{fd: int32(h), key: k, file: was.file, interest: in, once: was.once}
+	e.peek()
 	err := p.ids.check(h, was.file)
 
 	p.mu.Lock()
@@ -58,10 +67,7 @@ func (p *Pollfd) Modify(h backend.Handle, k backend.Key, in backend.Interest) er
 	if err := p.wakeSleeper(); err != nil {
 		return err
 	}
-	e := entry{fd: int32(h), key: k, file: was.file, interest: in}
-	if in.Has(backend.Priority) {
-		e.pending = p.entries[i].pending
-	}
+	e.pending |= p.entries[i].pending & e.wanted()
 	p.set(i, e)
 	return nil
 }
@@ -103,6 +109,28 @@ func (p *Pollfd) Delete(h backend.Handle) error {
 
 // isGone reports that a descriptor is no longer the file that was registered.
 func isGone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EBADF) }
+
+// peek polls a file that reports a condition once, before a check of its identity does, and
+// keeps what it reports.
+func (e *entry) peek() {
+	if e.once {
+		array := []unix.PollFd{pollFd(int(e.fd), e.interest)}
+		if n, err := unix.Poll(array, 0); n > 0 && err == nil {
+			e.pending = uint16(revents(&array[0])) & e.wanted()
+		}
+	}
+}
+
+// wanted returns the bits to keep if they are not reported at once.
+func (e *entry) wanted() (bits uint16) {
+	if e.interest.Has(backend.Priority) {
+		bits = unix.POLLPRI
+	}
+	if e.once {
+		bits |= uint16(posix.Bits(e.interest)) | unix.POLLERR
+	}
+	return bits
+}
 
 // begin begins a change of h, and returns what is registered. It makes stale what a Wait in
 // progress finds out about h: that Wait could take the next file for the registered one, or
@@ -152,6 +180,7 @@ func (p *Pollfd) set(i int, e entry) {
 	p.generation++
 	e.generation = p.generation
 	p.entries[i] = e
+	p.pending = p.pending || e.pending != 0
 	p.mark(i)
 }
 

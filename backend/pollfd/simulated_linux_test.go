@@ -322,3 +322,36 @@ func TestAdd_NumberReusedWithoutDelete(t *testing.T) {
 		}
 	})
 }
+
+// What a file reports to Add, and not again, is reported by a Wait, also by the one after that
+// which is in progress.
+func TestAdd_ReportedOnce(t *testing.T) {
+	during := func() {}
+	s := native
+	s.newCaller = callerFunc(func(fds []unix.PollFd, timeout time.Duration) (int, error) {
+		during()
+		return posixCaller{}.poll(fds, timeout)
+	})
+	s.reportsOnce = func(backend.Handle) bool { return true }
+	p := &Pollfd{system: s}
+	require.NoError(t, p.Open(backend.Config{}))
+	defer p.Close()
+	a, b := fixture.Pair(t)
+	report := func(change func() error) func() {
+		return func() {
+			during = func() {}
+			b.Write("x")
+			require.NoError(t, change())
+			a.Drain() // as if the file had reported it
+		}
+	}
+	h := a.Handle()
+	during = report(func() error { return p.Add(h, 1, backend.Readable) })
+	require.Empty(t, wait(t, p, 0))
+	require.Equal(t, []backend.Event{{Key: 1, Ready: backend.ReadyReadable}}, wait(t, p, fixture.Soon))
+	require.Empty(t, wait(t, p, 0))
+	during = report(func() error { return p.Modify(h, 2, backend.Readable) })
+	require.Empty(t, wait(t, p, 0))
+	require.Equal(t, []backend.Event{{Key: 2, Ready: backend.ReadyReadable}}, wait(t, p, fixture.Soon))
+	require.Empty(t, wait(t, p, 0))
+}

@@ -16,6 +16,10 @@ var native = system{
 	resolution:    time.Nanosecond,
 	newCaller:     func() caller { return new(linuxCaller) },
 	newIdentities: func() identities { return new(linuxIdentities) },
+	reportsOnce: func(h backend.Handle) bool {
+		once, errno := linux.Consumed(h)
+		return once && errno == 0
+	},
 }
 
 // linuxCaller calls ppoll(2). If the process is stopped and continued, the kernel restarts

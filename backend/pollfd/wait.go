@@ -36,6 +36,7 @@ func (p *Pollfd) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	}
 	p.update()
 	pending := p.pending
+	p.pending = false
 	if pending {
 		timeout = 0
 	}
@@ -47,6 +48,11 @@ func (p *Pollfd) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 		p.mu.Lock()
 		p.asleep, p.woken = false, false
 		p.cond.Broadcast()
+		p.mu.Unlock()
+	}
+	if err != nil && pending {
+		p.mu.Lock()
+		p.pending = true
 		p.mu.Unlock()
 	}
 	if err == unix.EINVAL {
@@ -91,7 +97,7 @@ func (p *Pollfd) examine(room, ready int) {
 		}
 		if r.effect != postponed {
 			p.next = i + 1
-		} else if r.bits &= unix.POLLPRI; r.bits == 0 {
+		} else if r.bits &= uint32(e.wanted()); r.bits == 0 {
 			continue
 		}
 		p.results = append(p.results, r)
@@ -102,7 +108,6 @@ func (p *Pollfd) examine(room, ready int) {
 func (p *Pollfd) report(dst []backend.Event) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.pending = false
 	for _, r := range p.results {
 		was := &p.polled[r.index]
 		i := p.index(backend.Handle(was.fd))
@@ -116,8 +121,8 @@ func (p *Pollfd) report(dst []backend.Event) (n int) {
 		case r.effect == dropped:
 			p.remove(i)
 		case stale, r.effect == postponed:
-			if bits := r.bits & unix.POLLPRI; bits != 0 && e.interest.Has(backend.Priority) {
-				e.pending, p.pending = uint16(bits), true
+			if bits := uint16(r.bits) & e.wanted(); bits != 0 {
+				e.pending, p.pending = e.pending|bits, true
 				p.mark(i)
 			}
 		default:
