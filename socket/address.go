@@ -15,12 +15,16 @@ const (
 	unixStream
 	udp
 	unixDatagram
+	otherStream    // of a family that parse does not know: see FromFD
+	otherDatagrams // as well
 )
 
 // String returns the name of the protocol in package net.
-func (p proto) String() string { return [...]string{"tcp", "unix", "udp", "unixgram"}[p] }
+func (p proto) String() string {
+	return [...]string{"tcp", "unix", "udp", "unixgram", "stream", "datagrams"}[p]
+}
 
-func (p proto) datagrams() bool { return p == udp || p == unixDatagram }
+func (p proto) datagrams() bool { return p == udp || p == unixDatagram || p == otherDatagrams }
 
 // family is the kind of addresses that a socket has.
 type family uint8
@@ -29,6 +33,7 @@ const (
 	inet4 family = iota
 	inet6
 	unixDomain
+	otherFamily // see FromFD
 )
 
 // target is a parsed address, with what is needed to create a socket for it.
@@ -47,6 +52,8 @@ func (t *target) addr() net.Addr {
 		return net.TCPAddrFromAddrPort(t.addrPort)
 	case udp:
 		return net.UDPAddrFromAddrPort(t.addrPort)
+	case otherStream, otherDatagrams:
+		return nil
 	}
 	return &net.UnixAddr{Name: t.path, Net: t.proto.String()}
 }

@@ -17,12 +17,13 @@ import (
 //
 // A Unix socket is connected when Dial returns. If the peer's backlog is full, Dial fails
 // with syscall.EAGAIN, because no event would report the end of the attempt.
-func Dial(network, address string) (*Conn, error) {
+func Dial(network, address string, opts ...Option) (*Conn, error) {
 	t, err := parse("dial", network, address, false, false)
 	if err != nil {
 		return nil, err
 	}
-	c, err := dial(&t, 2)
+	o := apply(opts)
+	c, err := dial(&t, network, &o, 2)
 	if err != nil {
 		return nil, &net.OpError{Op: "dial", Net: network, Addr: t.addr(), Err: err}
 	}
@@ -33,13 +34,16 @@ func Dial(network, address string) (*Conn, error) {
 // connected to itself: the system may choose the target's port as the local port, and then
 // the attempt to reach a closed port succeeds (simultaneous open, RFC 9293). Package net
 // tries again as often.
-func dial(t *target, retries int) (*Conn, error) {
+func dial(t *target, network string, o *options, retries int) (*Conn, error) {
 	c, toItself := new(Conn), false
 	err := t.open(&c.base, func(h handle) error {
 		if t.proto == tcp {
 			if err := setNoDelay(h, true); err != nil {
 				return err
 			}
+		}
+		if err := o.beforeConnect(&c.base, t, network); err != nil {
+			return err
 		}
 		err := connect(h, t)
 		if err != nil && err != errInProgress {
@@ -48,7 +52,7 @@ func dial(t *target, retries int) (*Conn, error) {
 		if err == errInProgress {
 			c.connect.Store(&connectState{err, *t})
 		}
-		if t.proto == tcp {
+		if t.proto == tcp && !o.namesPort() {
 			local := localAddrPort(h)
 			toItself = local.Port() == t.addrPort.Port() && local.Addr().WithZone("") == t.addrPort.Addr().WithZone("")
 		}
@@ -66,7 +70,7 @@ func dial(t *target, retries int) (*Conn, error) {
 	if retries == 0 {
 		return nil, os.NewSyscallError("connect", errRefused)
 	}
-	return dial(t, retries-1)
+	return dial(t, network, o, retries-1)
 }
 
 // ConnectError reports how the attempt to connect has ended: nil if the Conn is connected,

@@ -38,6 +38,9 @@ func Listen(network, address string, opts ...Option) (*Listener, error) {
 		if err := prepareListener(h, &t, &o); err != nil {
 			return err
 		}
+		if err := o.beforeBind(&l.base, &t); err != nil {
+			return err
+		}
 		if err := bind(h, &t); err != nil {
 			return err
 		}

@@ -5,16 +5,19 @@ import (
 	"io/fs"
 	"math"
 	"net"
+	"syscall"
 	"time"
 )
 
-// Option is an optional setting of Listen and ListenPacket.
+// Option is an optional setting of Listen, ListenPacket, Dial and DialPacket.
 type Option func(*options)
 
 type options struct {
 	reusePort   bool
 	deferAccept time.Duration
 	backlog     int
+	control     func(network, address string, c syscall.RawConn) error
+	localAddr   *string
 }
 
 // ReusePort lets several sockets listen on one address (SO_REUSEPORT; on FreeBSD

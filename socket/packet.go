@@ -40,6 +40,9 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 		if o.deferAccept > 0 {
 			return fmt.Errorf("DeferAccept is only for TCP: %w", fs.ErrInvalid)
 		}
+		if err := o.beforeBind(&c.base, &t); err != nil {
+			return err
+		}
 		if ip := t.addrPort.Addr(); t.proto == udp && ip.IsMulticast() {
 			if err := setMulticastReuse(h); err != nil {
 				return err
@@ -57,14 +60,18 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 // DialPacket opens a datagram socket that is connected to one address: Write sends to it, and
 // Read receives only what it sends. The network is as for [ListenPacket]. An address without
 // a host means this host.
-func DialPacket(network, address string) (*PacketConn, error) {
+func DialPacket(network, address string, opts ...Option) (*PacketConn, error) {
 	t, err := parse("dial", network, address, true, false)
 	if err != nil {
 		return nil, err
 	}
+	o := apply(opts)
 	c := &PacketConn{connected: true}
 	err = t.open(&c.base, func(h handle) error {
 		if err := preparePacket(h, &t); err != nil {
+			return err
+		}
+		if err := o.beforeConnect(&c.base, &t, network); err != nil {
 			return err
 		}
 		return connect(h, &t)

@@ -49,6 +49,9 @@ func netAddr(sa unix.Sockaddr, err error, p proto) net.Addr {
 	if err != nil || sa == nil {
 		return nil
 	}
+	if p == otherStream || p == otherDatagrams {
+		return otherAddr(sa)
+	}
 	if sa, ok := sa.(*unix.SockaddrUnix); ok {
 		return &net.UnixAddr{Name: sa.Name, Net: p.String()}
 	}

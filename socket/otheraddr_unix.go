@@ -1,0 +1,19 @@
+//go:build unix && !linux
+
+package socket
+
+import (
+	"net"
+
+	"golang.org/x/sys/unix"
+)
+
+// otherAddr is an address of a family that package net does not know; nil: nor do we.
+func otherAddr(sa unix.Sockaddr) net.Addr {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4, *unix.SockaddrInet6: // a raw socket
+		a := addrPortOf(sa).Addr()
+		return &net.IPAddr{IP: a.AsSlice(), Zone: a.Zone()}
+	}
+	return nil
+}
