@@ -40,7 +40,7 @@ func told(call string, err error) error {
 		return nil
 	case windows.WSAEWOULDBLOCK:
 		return ErrWouldBlock
-	case windows.WSAENOTSOCK:
+	case windows.WSAENOTSOCK, windows.WSAEOPNOTSUPP: // the latter is what Wine says
 		return fmt.Errorf("not a socket: %w", errors.ErrUnsupported)
 	}
 	return os.NewSyscallError(call, err)
