@@ -22,27 +22,26 @@ type mmsghdr struct {
 
 // batch is the memory in which one call lists its datagrams.
 type batch struct {
-	headers [batchSize]mmsghdr
-	iovecs  [batchSize]unix.Iovec
-	names   [batchSize]rawSockaddr6
+	headers  [batchSize]mmsghdr
+	iovecs   [batchSize]unix.Iovec
+	names    [batchSize]rawSockaddr6
+	segments [batchSize]segmentSize
+	counts   [batchSize]int // how many messages a header stands for
 }
 
-var batches = sync.Pool{New: func() any {
-	b := new(batch)
-	for i := range b.headers {
-		b.headers[i].Iov = &b.iovecs[i]
-		b.headers[i].SetIovlen(1)
-	}
-	return b
-}}
+var batches = sync.Pool{New: func() any { return new(batch) }}
 
-// describe lists a message as the next one.
-func (b *batch) describe(i int, m *Message) {
+// describe lists the Data of a message as that of a header.
+func (b *batch) describe(header, i int, m *Message) *mmsghdr {
 	b.iovecs[i].Base = unsafe.SliceData(m.Data)
 	b.iovecs[i].SetLen(len(m.Data))
-	h := &b.headers[i]
+	h := &b.headers[header]
+	h.Iov = &b.iovecs[i]
+	h.SetIovlen(1)
 	h.Control = unsafe.SliceData(m.Control)
 	h.SetControllen(len(m.Control))
+	h.Name, h.Namelen = nil, 0
+	return h
 }
 
 // release returns b to the pool, without keeping the buffers of n messages alive.
@@ -77,9 +76,7 @@ func sysReadBatch(h handle, p proto, ms []Message) (done int, err error) {
 	for done < len(ms) {
 		part := ms[done:min(len(ms), done+batchSize)]
 		for i := range part {
-			b.describe(i, &part[i])
-			header := &b.headers[i]
-			header.Name, header.Namelen = nil, 0
+			header := b.describe(i, i, &part[i])
 			if p != unixDatagram {
 				header.Name = (*byte)(unsafe.Pointer(&b.names[i]))
 				header.Namelen = uint32(unsafe.Sizeof(b.names[i]))
@@ -111,54 +108,64 @@ func sysWriteBatch(h handle, c *PacketConn, ms []Message) (done int, err error) 
 	b := batches.Get().(*batch)
 	defer b.release(min(len(ms), batchSize))
 	for done < len(ms) {
-		part := ms[done:min(len(ms), done+batchSize)]
-		for i := range part {
-			m, header := &part[i], &b.headers[i]
-			if err = c.check(m); err != nil {
-				part = part[:i]
-				break
-			}
-			b.describe(i, m)
-			header.Name, header.Namelen = nil, 0
-			if m.Addr.IsValid() {
-				b.names[i] = rawSockaddr6{}
-				header.Namelen = uint32(toRaw(&b.names[i], c.family, m.Addr))
-				header.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-			}
-			raceWrite(m.Data)
-			raceWrite(m.Control)
+		headers, err := b.describeWrites(h, c, ms[done:min(len(ms), done+batchSize)])
+		if headers == 0 {
+			return done, err
 		}
-		for len(part) > 0 {
-			n, err := b.transfer(unix.SYS_SENDMMSG, "sendmmsg", h, len(part), sendFlags)
-			if err != nil {
-				return done, err
-			}
-			for i := range n {
-				part[i].N = int(b.headers[i].n)
-			}
-			done += n
-			if part = part[n:]; len(part) > 0 { // the next call says why it stopped
-				b.shift(n, len(part))
-			}
+		n, err := b.transfer(unix.SYS_SENDMMSG, "sendmmsg", h, headers, sendFlags)
+		if err != nil && b.counts[0] > 1 && isUnsegmentable(err) {
+			c.unsegmentable.Store(true) // they are written one by one
+			continue
 		}
 		if err != nil {
 			return done, err
+		}
+		for i := range n { // if they are not all, the next call reports why
+			for range b.counts[i] {
+				ms[done].N = len(ms[done].Data)
+				done++
+			}
 		}
 	}
 	return done, nil
 }
 
-// shift makes the n messages from the given one the first ones.
-func (b *batch) shift(from, n int) {
-	for i := range n {
-		j := from + i
-		header, old := &b.headers[i], &b.headers[j]
-		b.iovecs[i], b.names[i] = b.iovecs[j], b.names[j]
-		header.Control, header.Controllen, header.Namelen = old.Control, old.Controllen, old.Namelen
-		if header.Name = nil; old.Name != nil {
-			header.Name = (*byte)(unsafe.Pointer(&b.names[i]))
+// describeWrites lists messages to write, up to one that cannot be written, and returns how
+// many headers they take. If that is none, it returns the reason.
+func (b *batch) describeWrites(h handle, c *PacketConn, ms []Message) (headers int, err error) {
+	segments := len(ms) > 1 && c.proto == udp && !c.unsegmentable.Load() && hasSegments(h)
+	for i := 0; i < len(ms); headers++ {
+		m := &ms[i]
+		if err = c.check(m); err != nil {
+			return headers, err
 		}
+		header := b.describe(headers, i, m)
+		if m.Addr.IsValid() {
+			b.names[headers] = rawSockaddr6{}
+			header.Namelen = uint32(toRaw(&b.names[headers], c.family, m.Addr))
+			header.Name = (*byte)(unsafe.Pointer(&b.names[headers]))
+		}
+		run := 1
+		if segments {
+			run = segmentsOf(ms[i:])
+		}
+		for j := i + 1; j < i+run; j++ {
+			b.iovecs[j].Base = unsafe.SliceData(ms[j].Data)
+			b.iovecs[j].SetLen(len(ms[j].Data))
+		}
+		if run > 1 {
+			header.SetIovlen(run)
+			header.Control = b.segments[headers].set(len(m.Data))
+			header.SetControllen(int(unsafe.Sizeof(b.segments[headers])))
+		}
+		for _, m := range ms[i : i+run] {
+			raceWrite(m.Data)
+			raceWrite(m.Control)
+		}
+		b.counts[headers] = run
+		i += run
 	}
+	return headers, nil
 }
 
 // sysReadMsg reads from a stream, with control data.

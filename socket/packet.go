@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/epore/epore/backend"
 )
@@ -15,6 +16,8 @@ import (
 type PacketConn struct {
 	base
 	connected bool
+	// unsegmentable: see WriteBatch on Linux
+	unsegmentable atomic.Bool
 }
 
 // ListenPacket opens a datagram socket at an address. The network is "udp", "udp4", "udp6" or
