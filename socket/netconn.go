@@ -12,11 +12,15 @@ import (
 // buffered. It is a *net.TCPConn, with no-delay and keep-alive as package net sets them, or a
 // *net.UnixConn.
 //
-// After a failure c is as it was. While c is still connecting, that is ErrWouldBlock. A Conn
-// of a family that package net does not know is refused.
+// After a failure c is as it was. While c is still connecting, or has bytes of
+// [Conn.SpliceFrom] that it had no room for, that is ErrWouldBlock. A Conn of a family that
+// package net does not know is refused.
 func (c *Conn) NetConn() (net.Conn, error) {
 	if err := c.ConnectError(); err != nil {
 		return nil, err
+	}
+	if c.SplicePending() > 0 {
+		return nil, ErrWouldBlock
 	}
 	f, err := c.File()
 	if err != nil {

@@ -1,0 +1,176 @@
+package socket
+
+import (
+	"fmt"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+
+	"github.com/epore/epore/backend"
+)
+
+// SpliceFrom moves n bytes from another stream to this one, and returns how many this one has
+// taken. If that is less than n, the error says why:
+//
+//   - ErrWouldBlock, and [Conn.SplicePending] is zero: src has nothing to read now. Go on when
+//     it is readable.
+//   - ErrWouldBlock, and SplicePending is not zero: c has no room. Go on when it is writable.
+//   - io.EOF: src has ended, and c has everything.
+//   - Otherwise the error of src or of c, whose address it names.
+//
+// To move all there is until src ends, pass math.MaxInt64; but as long as both are fast
+// enough, SpliceFrom does not return before it has moved n bytes.
+//
+// On Linux the data goes through a pipe, and not through the program (splice(2)); the kernel
+// then may send SIGPIPE to a program that has asked for it by os/signal when the peer is
+// gone. Elsewhere it is copied. What c had no room for is kept with c, at most 1 MiB, and
+// the next SpliceFrom to c writes it first, whatever its src. Until it has, what Write
+// writes would come too early. Close drops it. One goroutine at a time may splice to a Conn.
+func (c *Conn) SpliceFrom(src *Conn, n int64) (written int64, err error) {
+	d := c.descriptor()
+	if !d.Acquire() {
+		return 0, c.closed("write")
+	}
+	defer d.Release()
+	if src == nil || n < 0 {
+		return 0, c.failed("write", fmt.Errorf("splice %d bytes from %v: %w", n, src, fs.ErrInvalid))
+	}
+	s := src.descriptor()
+	if !s.Acquire() {
+		return 0, src.closed("read")
+	}
+	defer s.Release()
+	r := pendings.take(c)
+	if r == nil {
+		r = relays.Get().(*relay)
+	}
+	r.begin(s.Handle(), d.Handle())
+	for written < n && err == nil {
+		if r.pending() == 0 {
+			m, failed := r.fill(s.Handle(), n-written)
+			switch {
+			case failed != nil:
+				err = src.transferError("read", backend.Readable, failed)
+			case m == 0:
+				err = src.endOfStream()
+			default:
+				src.noteTransfer()
+			}
+			if m == 0 {
+				break
+			}
+		}
+		m, failed := r.drain(d.Handle(), n-written)
+		written += int64(m)
+		if m > 0 {
+			c.noteTransfer()
+		}
+		if failed != nil {
+			err = c.transferError("write", backend.Writable, failed)
+		}
+	}
+	if r.pending() > 0 {
+		pendings.keep(c, r)
+	} else {
+		relays.Put(r)
+	}
+	return written, err
+}
+
+// SplicePending returns how many bytes [Conn.SpliceFrom] has read for c that c had no room
+// for yet.
+func (c *Conn) SplicePending() int {
+	r := pendings.take(c)
+	if r == nil {
+		return 0
+	}
+	n := r.pending()
+	pendings.keep(c, r)
+	return n
+}
+
+// Close deregisters the Conn from every Poll and closes it: no event of it is delivered any
+// more, not even one in the current batch. Operations that other goroutines have begun end
+// first, and Close does not wait for them. Later ones fail with net.ErrClosed, and so does a
+// second Close.
+func (c *Conn) Close() error {
+	err := c.base.Close()
+	if r := pendings.take(c); r != nil {
+		r.drop()
+	}
+	return err
+}
+
+// relay is the room for bytes on their way from one stream to another.
+type relay struct {
+	pipe         // where the system has one that helps
+	buf          *[copySize]byte
+	begins, ends int // what of buf is on its way
+}
+
+var relays = sync.Pool{New: func() any { return new(relay) }}
+
+// pending returns how many bytes are on their way.
+func (r *relay) pending() int { return r.inPipe() + r.ends - r.begins }
+
+// fillCopy reads into the buffer, which is empty.
+func (r *relay) fillCopy(src handle, most int64) (int, error) {
+	if r.buf == nil {
+		r.buf = copyBuffers.Get().(*[copySize]byte)
+	}
+	n, err := sysRead(src, r.buf[:min(most, copySize)])
+	r.begins, r.ends = 0, n
+	return n, err
+}
+
+// drainCopy writes from the buffer.
+func (r *relay) drainCopy(dst handle, most int64) (int, error) {
+	n, err := sysWrite(dst, r.buf[r.begins:][:min(most, int64(r.ends-r.begins))])
+	if r.begins += n; r.begins == r.ends {
+		copyBuffers.Put(r.buf)
+		r.buf, r.begins, r.ends = nil, 0, 0
+	}
+	return n, err
+}
+
+// relaysInUse are the relays of Conns that had no room. A Conn has no field for it, since
+// most never need it.
+type relaysInUse struct {
+	count atomic.Int32
+	mu    sync.Mutex
+	of    map[*Conn]*relay
+}
+
+var pendings relaysInUse
+
+// take removes and returns the relay of a Conn, or nil.
+func (u *relaysInUse) take(c *Conn) *relay {
+	if u.count.Load() == 0 {
+		return nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	r := u.of[c]
+	if r != nil {
+		delete(u.of, c)
+		u.count.Add(-1)
+	}
+	return r
+}
+
+// keep keeps a relay for a Conn, unless that was closed meanwhile: its Close has looked
+// already then.
+func (u *relaysInUse) keep(c *Conn, r *relay) {
+	u.mu.Lock()
+	if u.of == nil {
+		u.of = make(map[*Conn]*relay)
+	}
+	u.of[c] = r
+	u.count.Add(1)
+	u.mu.Unlock()
+	if c.descriptor().Acquire() {
+		c.descriptor().Release()
+	} else if r := u.take(c); r != nil {
+		r.drop()
+	}
+}

@@ -1,0 +1,127 @@
+//go:build !portable
+
+package socket
+
+import (
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// pipe is what splice(2) moves data through: pages change hands, and are not copied.
+type pipe struct {
+	r, w    int // 0: there is no pipe yet
+	size    int // how much it holds
+	n       int // how much is in it
+	cleanup runtime.Cleanup
+	fast    [2]bool // whether the streams of this call can be spliced: the one to read, the one to write
+}
+
+// maxSplice is how much a pipe is asked to hold. Processes without privileges have 64 MiB for
+// all of theirs; then it is smaller.
+const maxSplice = 1 << 20
+
+func (p *pipe) inPipe() int { return p.n }
+
+// begin looks at the streams of a call. Splice knows by O_NONBLOCK whether it may wait for a
+// socket: SPLICE_F_NONBLOCK is about the pipe.
+func (r *relay) begin(src, dst handle) {
+	r.fast = [2]bool{isNonblocking(src), isNonblocking(dst)}
+}
+
+// open makes the pipe. It is closed when the garbage collector takes it out of the pool.
+func (r *relay) open() bool {
+	if r.size > 0 {
+		return true
+	}
+	var fds [2]int
+	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
+		return false // copying does
+	}
+	size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, maxSplice)
+	if err != nil {
+		size = 64 << 10
+	}
+	r.r, r.w, r.size = fds[0], fds[1], size
+	r.cleanup = runtime.AddCleanup(r, closePipe, fds)
+	return true
+}
+
+func closePipe(fds [2]int) {
+	_ = unix.Close(fds[0])
+	_ = unix.Close(fds[1])
+}
+
+// drop forgets what is on its way, and closes the pipe that it is in.
+func (r *relay) drop() {
+	if r.size > 0 {
+		r.cleanup.Stop()
+		closePipe([2]int{r.r, r.w})
+		r.pipe = pipe{}
+	}
+}
+
+// fill reads into the pipe, or where that cannot be into the buffer; both are empty.
+func (r *relay) fill(src handle, most int64) (int, error) {
+	if !r.fast[0] || !r.open() {
+		return r.fillCopy(src, most)
+	}
+	n, err := splice(int(src), r.w, min(most, int64(r.size)))
+	if err == unix.EINVAL { // a family that it does not take
+		r.fast[0] = false
+		return r.fillCopy(src, most)
+	}
+	r.n = n
+	return spliced(n, err)
+}
+
+// drain writes what is on its way.
+func (r *relay) drain(dst handle, most int64) (int, error) {
+	if r.ends > r.begins {
+		return r.drainCopy(dst, most)
+	}
+	if r.fast[1] {
+		n, err := splice(r.r, int(dst), min(most, int64(r.n)))
+		if err != unix.EINVAL {
+			r.n -= n
+			return spliced(n, err)
+		}
+		r.fast[1] = false
+	}
+	// Out of the pipe, which is as a read from a stream that has it all.
+	if r.buf == nil {
+		r.buf = copyBuffers.Get().(*[copySize]byte)
+	}
+	n := 0
+	err := retryInterrupted(func() (err error) {
+		n, err = unix.Read(r.r, r.buf[:])
+		return err
+	})
+	if err != nil {
+		return 0, os.NewSyscallError("read", err)
+	}
+	r.n -= n
+	r.begins, r.ends = 0, n
+	return r.drainCopy(dst, most)
+}
+
+// splice moves at most so many bytes.
+func splice(from, to int, most int64) (n int, err error) {
+	err = retryInterrupted(func() error {
+		m, err := unix.Splice(from, nil, to, nil, int(most), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+		n = max(int(m), 0)
+		return err
+	})
+	return n, err
+}
+
+func spliced(n int, err error) (int, error) {
+	switch err {
+	case nil:
+		return n, nil
+	case unix.EAGAIN:
+		return 0, ErrWouldBlock
+	}
+	return 0, os.NewSyscallError("splice", err)
+}
