@@ -1,42 +1,30 @@
-//go:build race && !portable
+//go:build !portable
 
 package socket
 
-import (
-	"runtime"
-	"unsafe"
-)
+import "github.com/epore/epore/internal/raceio"
 
-// The race detector does not see memory accesses of raw system calls. As in packages syscall
-// and unix, these functions tell it that a read writes to the buffer, and that everything
-// before a write to any socket happens before a read.
+func raceRead(b []byte)  { raceio.Read(b) }
+func raceWrite(b []byte) { raceio.Write(b) }
 
-var ioSync byte
-
-func raceRead(b []byte) {
-	if len(b) > 0 {
-		runtime.RaceWriteRange(unsafe.Pointer(unsafe.SliceData(b)), len(b))
-	}
-	runtime.RaceAcquire(unsafe.Pointer(&ioSync))
-}
-
-func raceWrite(b []byte) {
-	runtime.RaceReleaseMerge(unsafe.Pointer(&ioSync))
-	if len(b) > 0 {
-		runtime.RaceReadRange(unsafe.Pointer(unsafe.SliceData(b)), len(b))
-	}
-}
-
+// raceReadBuffers says that a call has read n bytes into several buffers.
 func raceReadBuffers(bufs [][]byte, n int) {
+	if !raceio.Enabled {
+		return
+	}
 	for _, b := range bufs {
 		b = b[:min(len(b), n)]
-		raceRead(b)
+		raceio.Read(b)
 		n -= len(b)
 	}
 }
 
+// raceWriteBuffers says that a call is about to write several buffers.
 func raceWriteBuffers(bufs [][]byte) {
+	if !raceio.Enabled {
+		return
+	}
 	for _, b := range bufs {
-		raceWrite(b)
+		raceio.Write(b)
 	}
 }

@@ -10,6 +10,9 @@ import (
 	"unsafe"
 )
 
+// Enabled reports whether the race detector is on.
+const Enabled = true
+
 var ioSync byte
 
 // Read says that a call has read b.

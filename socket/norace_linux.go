@@ -1,8 +1,0 @@
-//go:build !race && !portable
-
-package socket
-
-func raceRead([]byte)               {}
-func raceWrite([]byte)              {}
-func raceReadBuffers([][]byte, int) {}
-func raceWriteBuffers([][]byte)     {}
