@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/tryio"
 )
 
 // maxAnswer is the maximum length of an answer in bytes, including its header.
@@ -42,9 +43,9 @@ func (r *request) send() error {
 func (r *request) receive() (complete bool, err error) {
 	buf := make([]byte, 4096)
 	for {
-		n, err := recv(r.conn, buf)
+		n, err := tryio.Read(r.conn, buf)
 		switch {
-		case err == errWouldBlock:
+		case err == tryio.ErrWouldBlock:
 			return false, nil
 		case err == io.EOF:
 			return true, nil
