@@ -25,6 +25,7 @@ const (
 	queue kind = iota
 	serve      // servers under load
 	idle       // servers with connections that do nothing
+	move       // data that goes through a program, which brings its load
 )
 
 // key names a figure of a cell.
@@ -69,6 +70,9 @@ var cells = slices.Concat([]cell{
 		late(1), late(100), late(1000), late(5000),
 
 		echo(1, 64), echo(50, 64), echo(1000, 64), echo(5000, 64), echo(50, 4<<10), echo(50, 64<<10),
+		moved("udp-8x16", "echo of datagrams of 64 bytes: 8 clients with 16 on their way", "udp", "clients=8", "window=16"),
+		moved("udp-128x1", "echo of datagrams of 64 bytes: 128 clients with one on its way", "udp", "clients=128", "window=1"),
+		moved("proxy", "a stream through a proxy", "proxy"),
 		idleConnections(8000, 3, "memory of an idle TCP connection, of 8,000"),
 		// The client uses fewer if descriptors run out before ports do.
 		idleConnections(28000, 1, "memory of an idle TCP connection, of as many as the limits allow"),
@@ -114,7 +118,14 @@ func idleConnections(n, rounds int, title string) cell {
 	return cell{id: fmt.Sprint("idle-", n), title: title, kind: idle, args: args(n), quick: args(min(n, 100)), rounds: rounds}
 }
 
+func moved(id, title string, args ...string) cell {
+	return cell{id: id, title: title, kind: move, pinned: true, args: args, quick: append(slices.Clone(args), "milliseconds=50")}
+}
+
 // takesPart reports whether a contestant takes part in the cell.
 func (c *cell) takesPart(k *contestant) bool {
-	return (c.kind != queue) == k.server && (len(c.only) == 0 || slices.Contains(c.only, k.id))
+	if k.mover {
+		return c.kind == move
+	}
+	return c.kind != move && (c.kind != queue) == k.server && (len(c.only) == 0 || slices.Contains(c.only, k.id))
 }

@@ -19,7 +19,8 @@ type contestant struct {
 	program string
 	make    []string
 	args    []string // of each run, after those of the measure
-	server  bool     // serves echo; all others are queues
+	server  bool     // serves echo
+	mover   bool     // moves data; what is neither this nor a server is a queue
 }
 
 func goTool(program, tags, pkg string) []string {
@@ -52,6 +53,10 @@ var contestants = []contestant{
 	{id: "easygo", title: "easygo netpoll", program: "easygo", make: goTool("easygo", "", "./contestants/easygo")},
 	{id: "epoller", title: "smallnest/epoller", program: "epoller", make: goTool("epoller", "", "./contestants/epoller")},
 	{id: "net", title: "package net, channels, time", program: "net", make: goTool("net", "", "./contestants/net")},
+
+	{id: "sockets-net", title: "package net", program: "sockets", make: goTool("sockets", "", "./contestants/sockets"), args: []string{"way=net"}, mover: true},
+	{id: "sockets-epore-plain", title: "**Epore**, one at a time; Read and Write", program: "sockets", args: []string{"way=plain"}, mover: true},
+	{id: "sockets-epore", title: "**Epore**, batches; splice", program: "sockets", args: []string{"way=fast"}, mover: true},
 
 	{id: "server-c-level", title: "C, epoll, level", program: "server-c", make: cc("server-c", "servers/c/server.c"), args: []string{"level"}, server: true},
 	{id: "server-c-edge", title: "C, epoll, edge", program: "server-c", args: []string{"edge"}, server: true},

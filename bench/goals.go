@@ -109,6 +109,10 @@ var goals = []goal{
 	{"G11", "stop: to libuv", 1, versus("timers", "epore-epoll", "libuv", "stop")},
 	{"G11", "fire: to libuv", 1, versus("timers", "epore-epoll", "libuv", "fire")},
 	{"G12", "threads for 1,000 waiting Polls", 16, value("threads", "epore-epoll", "threads")},
+	{"G13", "echo of datagrams, 8 clients with 16: batches to one at a time", 0.6, versus("udp-8x16", "sockets-epore", "sockets-epore-plain", "cpu")},
+	{"G13", "the same: to net", 0.5, versus("udp-8x16", "sockets-epore", "sockets-net", "cpu")},
+	{"G13", "echo of datagrams, 128 clients with one: batches to one at a time", 0.6, versus("udp-128x1", "sockets-epore", "sockets-epore-plain", "cpu")},
+	{"G14", "a stream through a proxy: to net, which splices, too", 1, versus("proxy", "sockets-epore", "sockets-net", "cpu")},
 }
 
 // goalsTable returns a table of the goals and the figures reached.

@@ -17,6 +17,10 @@ func (c *cell) columns() []column {
 		return []column{{"cpu", "server CPU, ns per message"}, {"p50", "latency p50, µs"}, {"p99", "p99, µs"}, {"p999", "p99.9, µs"}, {"rate", "messages/s"}}
 	case c.kind == idle:
 		return []column{{"bytes", "bytes"}, {"connections", "connections"}}
+	case c.kind == move && c.args[0] == "proxy":
+		return []column{{"cpu", "CPU, ms per gigabit"}, {"rate", "gigabit/s"}}
+	case c.kind == move:
+		return []column{{"cpu", "server CPU, ns per datagram"}, {"rate", "datagrams/s"}}
 	}
 	switch c.args[0] {
 	case "timers":
@@ -35,7 +39,7 @@ func (c *cell) columns() []column {
 
 // hasRatio reports whether rows are compared with the first one.
 func (c *cell) hasRatio() bool {
-	return c.kind == serve || c.kind == queue && (c.columns()[0].name == "ns" || c.args[0] == "timers")
+	return c.kind == serve || c.kind == move || c.kind == queue && (c.columns()[0].name == "ns" || c.args[0] == "timers")
 }
 
 // scale converts a figure for its column.
