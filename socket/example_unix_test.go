@@ -3,6 +3,7 @@
 package socket_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -60,4 +61,35 @@ func ExampleConn_WriteMsg() {
 	fmt.Printf("%s: %s\n", buf[:n], text)
 	// Output:
 	// here: what the pipe had
+}
+
+// A connection that the loop has accepted is handed to a goroutine, which may wait.
+func ExampleConn_NetConn() {
+	a, b, err := socket.Pair()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer a.Close()
+	c, err := b.NetConn()
+	if err != nil {
+		log.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := io.Copy(c, io.LimitReader(c, 4)) // it waits
+		done <- errors.Join(err, c.Close())
+	}()
+	if _, err := io.WriteString(a, "ping"); err != nil {
+		log.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		log.Fatal(err)
+	}
+	buf := make([]byte, 4)
+	if _, err := a.Read(buf); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", buf)
+	// Output:
+	// ping
 }
