@@ -1,9 +1,9 @@
-// Package slab maps tokens to values: to what a program keeps for each of its sources.
+// Package slab maps tokens to values, such as the state that a program keeps for each of its
+// connections.
 //
-// A program that gives its connections the numbers of a slice must take care that an event
-// of a closed connection does not reach the next one with its number. A [Slab] takes that
-// care: each [epore.Token] carries a generation, and a token whose value was removed is
-// not found again.
+// If a program uses the indexes of a slice as tokens, an event of a closed connection can
+// reach the connection that uses the index next. A [Slab] prevents that: each [epore.Token]
+// carries a generation, and a token whose value was removed is not found again.
 package slab
 
 import (
@@ -14,15 +14,15 @@ import (
 	"github.com/epore/epore"
 )
 
-// Slab is a map from tokens, which it makes, to values. The zero Slab is empty and ready to
-// use. Insert, Get, Set and Remove take constant time, and allocate nothing except when a
-// Slab holds more values than ever before.
+// Slab is a map from tokens to values. It makes the tokens. The zero Slab is empty and ready
+// to use. Insert, Get, Set and Remove take constant time. They allocate only when the Slab
+// holds more values than ever before; this memory stays allocated.
 //
-// No token is ever made twice, and none is below 1<<32. Those tokens are free for sources
-// that a Slab does not know, such as a listener or a Waker.
+// A Slab never makes a token twice, and makes none below 1<<32. Use smaller tokens for
+// sources that are not in the Slab, such as a listener or a Waker.
 //
-// A Slab has no lock: one goroutine may use it at a time. It must not be copied after the
-// first Insert. The room that it once needed stays allocated.
+// A Slab has no lock: only one goroutine may use it at a time. Do not copy a Slab after the
+// first Insert.
 type Slab[T any] struct {
 	slots []slot[T]
 	free  uint32 // the first free slot, plus one; 0: none is free
@@ -86,11 +86,11 @@ func (s *Slab[T]) Remove(token epore.Token) (value T, ok bool) {
 		return value, false
 	}
 	var zero T
-	value, slot.value = slot.value, zero // the garbage collector may have it
+	value, slot.value = slot.value, zero // keeps nothing alive
 	slot.next = 0
 	s.n--
-	// A slot that has used up its generations is not used again: its tokens would
-	// come back to life.
+	// A slot whose generations are used up is not reused: its stale tokens would be
+	// found again.
 	if slot.generation < math.MaxUint32 {
 		slot.generation++
 		slot.next, s.free = s.free, uint32(token)+1

@@ -117,7 +117,7 @@ func TestSlab_ZeroValue(t *testing.T) {
 	require.False(t, s.Set(1<<32, 1))
 	require.Zero(t, s.Len())
 	for range s.All() {
-		require.Fail(t, "there is nothing in it")
+		require.Fail(t, "it is empty")
 	}
 }
 

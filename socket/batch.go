@@ -13,41 +13,43 @@ import (
 type Message struct {
 	// Data is the datagram to write, or the room to read one into.
 	Data []byte
-	// Control is the control data to write with it, or the room to read that into; see
-	// cmsg(3). It may be empty. Control data gives access to what the system has for single
-	// datagrams: the interface and address they arrived at, ECN, segmentation (GSO, GRO),
-	// timestamps.
+	// Control is the control data to write with it, or the room to read control data
+	// into; see cmsg(3). It may be empty. Control data gives access to what the system
+	// knows about one datagram: the interface and the address it arrived at, ECN,
+	// segmentation (GSO, GRO), timestamps.
 	Control []byte
-	// Addr is where to write to, or who has sent it. It is not valid for a Unix socket.
-	// To write to a connected socket, leave it zero.
+	// Addr is the destination, or the sender. It is not valid for a Unix socket. To write
+	// to a connected socket, leave it zero.
 	Addr netip.AddrPort
 
 	// N is how many bytes of Data were read or written.
 	N int
 	// ControlN is how many bytes of Control were read.
 	ControlN int
-	// Truncated says that the datagram was longer than Data, and that its rest is lost.
+	// Truncated reports that the datagram was longer than Data, and that the rest is lost.
 	Truncated bool
-	// ControlTruncated says that there was more control data than Control has room for.
+	// ControlTruncated reports that the control data was longer than Control.
 	ControlTruncated bool
 }
 
 // errNoByte reports control data without data.
 var errNoByte = fmt.Errorf("control data needs at least one byte of data: %w", fs.ErrInvalid)
 
-// ErrControlTruncated is returned, never wrapped, with what was read, when there was more
-// control data than room for it; the rest is lost. It is [io.ErrShortBuffer] too.
+// ErrControlTruncated reports that the control data was longer than the buffer, and that the
+// rest is lost. It comes with the data that was read. It is never wrapped, and it is
+// [io.ErrShortBuffer] too.
 var ErrControlTruncated = fmt.Errorf("socket: control data longer than the buffer, the rest is lost: %w", io.ErrShortBuffer)
 
-// ReadBatch reads datagrams, at most len(ms), and returns how many. It sets the fields of
-// each message except Data and Control. With no datagram there it returns ErrWouldBlock.
-// Edge-triggered, go on until then: fewer than len(ms) do not mean that there are no more.
+// ReadBatch reads up to len(ms) datagrams and returns their number. It sets all fields of
+// each message except Data and Control. It returns ErrWouldBlock if no datagram is available.
+// With edge-triggered interest, read until then: fewer than len(ms) datagrams do not mean
+// that no more are available.
 //
-// On Linux (recvmmsg(2)) one system call reads up to 64, and nothing is allocated. Elsewhere
-// it is a loop. An empty ms reads nothing.
+// On other errors the first n messages are valid. A truncated datagram is not an error: see
+// [Message]. With an empty ms, ReadBatch reads nothing.
 //
-// An error may come after some datagrams, which are valid. One that is truncated is no error:
-// see [Message].
+// On Linux one system call (recvmmsg(2)) reads up to 64 datagrams, and ReadBatch does not
+// allocate. On other systems it is a loop.
 func (c *PacketConn) ReadBatch(ms []Message) (n int, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -63,15 +65,17 @@ func (c *PacketConn) ReadBatch(ms []Message) (n int, err error) {
 	return n, err
 }
 
-// WriteBatch writes each message as one datagram, in order, and returns how many. If that is
-// less than len(ms), the error says why the next one was not written: ErrWouldBlock when
-// there is no room for it. It sets the field N of those that it has written. Addresses are as
-// for [PacketConn.WriteToAddrPort].
+// WriteBatch writes each message as one datagram, in order, and returns the number of
+// messages written. If that is less than len(ms), the error is the reason why the next
+// message was not written: ErrWouldBlock if the system has no room for it. WriteBatch sets the
+// field N of each message that it has written. The addresses are as for
+// [PacketConn.WriteToAddrPort].
 //
-// On Linux (sendmmsg(2)) one system call writes up to 64, and nothing is allocated. From
-// Linux 5.0 on, consecutive messages of one size to one UDP address, without control data, go
-// through the kernel as one (UDP_SEGMENT) and are written or refused together, which costs a
-// fraction. Elsewhere it is a loop.
+// On Linux one system call (sendmmsg(2)) writes up to 64 datagrams, and WriteBatch does not
+// allocate. Since Linux 5.0, consecutive messages of the same size to the same UDP address,
+// without control data, pass through the kernel as one (UDP_SEGMENT, see udp(7)), which costs
+// a fraction of the time. The system accepts or refuses such messages together. On other
+// systems WriteBatch is a loop.
 func (c *PacketConn) WriteBatch(ms []Message) (n int, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -84,20 +88,22 @@ func (c *PacketConn) WriteBatch(ms []Message) (n int, err error) {
 	return n, err
 }
 
-// check returns why a message cannot be written to where it says.
+// check returns the reason why a message cannot be written to its address.
 func (c *PacketConn) check(m *Message) error {
 	if m.Addr == (netip.AddrPort{}) && (c.connected || c.proto != udp) {
-		return nil // the system reports it if there is no address at all
+		return nil // if the socket is not connected either, the system reports it
 	}
 	return c.checkDestination(m.Addr)
 }
 
-// ReadMsg is [Conn.Read] with control data: it also reads what was sent along into control,
-// such as the descriptors that another process passes through a Unix socket (SCM_RIGHTS), and
-// returns how many bytes of it there were. When there is no room for all of it, it returns
-// ErrControlTruncated with the bytes that were read. Received descriptors are not inherited by
-// other programs; [FromFD] makes sockets of them. An empty b reads nothing. On Windows control
-// must be empty, or the error is errors.ErrUnsupported.
+// ReadMsg is like [Conn.Read], and also reads control data, such as the descriptors that
+// another process passes through a Unix socket (SCM_RIGHTS, see unix(7)). It returns the
+// number of bytes read into b and into control. If the control data is longer than control,
+// it returns ErrControlTruncated, and both numbers are valid. With an empty b it reads
+// nothing.
+//
+// Received descriptors are close-on-exec. [FromFD] makes sockets of them. On Windows a
+// control that is not empty is errors.ErrUnsupported.
 func (c *Conn) ReadMsg(b, control []byte) (n, controlN int, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -121,10 +127,11 @@ func (c *Conn) ReadMsg(b, control []byte) (n, controlN int, err error) {
 	return n, controlN, err
 }
 
-// WriteMsg is [Conn.Write] with control data, which goes along with the first byte. When it
-// returns 0 nothing was sent; otherwise the control data was, and the rest of b is to be
-// written by Write. b must not be empty, since systems send no control data without a byte.
-// On Windows control must be empty, or the error is errors.ErrUnsupported.
+// WriteMsg is like [Conn.Write], and also writes control data, together with the first byte.
+// If it returns 0, nothing was sent. Otherwise the control data was sent: write the rest of
+// b with Write. Control data needs at least one byte of data.
+//
+// On Windows a control that is not empty is errors.ErrUnsupported.
 func (c *Conn) WriteMsg(b, control []byte) (n int, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {

@@ -53,7 +53,7 @@ func (b *batch) release(n int) {
 }
 
 // transfer calls recvmmsg or sendmmsg. Both tell the scheduler: many datagrams take longer
-// than a raw call may, and what that costs is spread over them.
+// than a raw call may, and the cost is shared by all of them.
 func (b *batch) transfer(call uintptr, name string, h handle, count int, flags uintptr) (int, error) {
 	for {
 		n, _, errno := syscall.Syscall6(call, uintptr(h), uintptr(unsafe.Pointer(&b.headers)), uintptr(count), flags, 0, 0)
@@ -81,7 +81,7 @@ func sysReadBatch(h handle, p proto, ms []Message) (done int, err error) {
 				header.Name = (*byte)(unsafe.Pointer(&b.names[i]))
 				header.Namelen = uint32(unsafe.Sizeof(b.names[i]))
 			}
-			b.names[i].Family = 0 // the kernel leaves it alone if it knows no sender
+			b.names[i].Family = 0 // the kernel does not write it if it knows no sender
 		}
 		n, err := b.transfer(unix.SYS_RECVMMSG, "recvmmsg", h, len(part), receiveFlags|unix.MSG_CMSG_CLOEXEC)
 		if err != nil {
@@ -114,7 +114,7 @@ func sysWriteBatch(h handle, c *PacketConn, ms []Message) (done int, err error) 
 		}
 		n, err := b.transfer(unix.SYS_SENDMMSG, "sendmmsg", h, headers, sendFlags)
 		if err != nil && b.counts[0] > 1 && isUnsegmentable(err) {
-			c.unsegmentable.Store(true) // they are written one by one
+			c.unsegmentable.Store(true) // from now on they are written one by one
 			continue
 		}
 		if err != nil {

@@ -66,8 +66,8 @@ func sysWriteMsg(h handle, b, control []byte) (int, error) {
 	return sendWithControl(h, b, control, nil)
 }
 
-// receiveWithControl is recvmsg(2). Descriptors that it receives get their flag afterwards;
-// until they have it, ForkLock keeps others from starting programs, which would inherit them.
+// receiveWithControl is recvmsg(2). It holds ForkLock until received descriptors are
+// close-on-exec, so that no program inherits them.
 func receiveWithControl(h handle, b, control []byte) (n, controlN, flags int, from unix.Sockaddr, err error) {
 	if len(control) > 0 {
 		syscall.ForkLock.RLock()
@@ -87,7 +87,7 @@ func receiveWithControl(h handle, b, control []byte) (n, controlN, flags int, fr
 func closeOnExec(control []byte) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {
-		return // cut off, or of a kind that only the caller knows
+		return // truncated, or of a kind that only the caller knows
 	}
 	for i := range messages {
 		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil {

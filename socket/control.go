@@ -7,26 +7,25 @@ import (
 	"syscall"
 )
 
-// Control calls a function with each new socket, after the package has set its own options
-// and before it binds, listens or connects: so that every option of the system can be set,
-// also those that come too late afterwards. It is like the field Control of
-// [net.ListenConfig]: network is "tcp4", "tcp6", "udp4", "udp6", "unix" or "unixgram", and
-// address is where to listen, or where to connect to. The descriptor must not be used after
-// the function has returned, except through the new socket. When the function fails, so does
-// the call that Control was passed to.
+// Control calls a function with each new socket, before bind, listen and connect. The package
+// has set its default options by then, so the function can override them, and can set every
+// option that the system has. It is like the field Control of [net.ListenConfig]: network is
+// "tcp4", "tcp6", "udp4", "udp6", "unix" or "unixgram", and address is the address to listen
+// on or to connect to. If the function returns an error, so does the call that Control was
+// passed to.
 func Control(f func(network, address string, c syscall.RawConn) error) Option {
 	return func(o *options) { o.control = f }
 }
 
-// LocalAddr is the address that [Dial] or [DialPacket] connects from. Its form is that of
-// [Listen] for the same network: a literal IP of the family of the other address, or no
-// host; a port, or 0 for a free one; or the path of a Unix socket, which stays as a file.
-// To connect often from one given port, set SO_REUSEADDR by [Control].
+// LocalAddr sets the address that [Dial] or [DialPacket] connects from. It has the form that
+// [Listen] takes: a literal IP of the same family as the remote address, or no host; a port,
+// or 0 for a free one; or the path of a Unix socket, whose file is not removed. To connect
+// repeatedly from the same port, set SO_REUSEADDR with [Control].
 func LocalAddr(address string) Option {
 	return func(o *options) { o.localAddr = &address }
 }
 
-// beforeBind does what is to be done before a socket that listens is bound.
+// beforeBind applies the options that come before the bind of a listening socket.
 func (o *options) beforeBind(b *base, t *target) error {
 	if o.localAddr != nil {
 		return fmt.Errorf("LocalAddr is for Dial and DialPacket: %w", fs.ErrInvalid)
@@ -34,7 +33,7 @@ func (o *options) beforeBind(b *base, t *target) error {
 	return o.callControl(b, t)
 }
 
-// beforeConnect does what is to be done before a socket connects.
+// beforeConnect applies the options that come before connect.
 func (o *options) beforeConnect(b *base, t *target, network string) error {
 	if o.deferAccept > 0 {
 		return fmt.Errorf("DeferAccept is for Listen: %w", fs.ErrInvalid)
@@ -66,8 +65,8 @@ func (o *options) beforeConnect(b *base, t *target, network string) error {
 	return bind(b.descriptor().Handle(), &from)
 }
 
-// namesPort reports whether LocalAddr names a port. Then a Conn that is connected to itself is
-// what was asked for.
+// namesPort reports whether LocalAddr names a port. Then a connection to itself is what the
+// caller asked for.
 func (o *options) namesPort() bool {
 	if o.localAddr == nil {
 		return false

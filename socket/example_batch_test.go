@@ -10,8 +10,8 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// An echo server for datagrams reads what there is, and writes all of it back, with a system
-// call each.
+// An echo server reads all datagrams that are available with one system call, and writes them
+// back with another.
 func ExamplePacketConn_ReadBatch() {
 	server, err := socket.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {

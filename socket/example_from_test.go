@@ -28,11 +28,11 @@ func ExampleFromListener() {
 	}
 	defer l.Close()
 	_, err = l.Accept()
-	fmt.Println("nobody there:", err == socket.ErrWouldBlock)
+	fmt.Println("would block:", err == socket.ErrWouldBlock)
 	_, err = made.Accept()
 	fmt.Println("closed:", errors.Is(err, net.ErrClosed))
 	// Output:
-	// nobody there: true
+	// would block: true
 	// closed: true
 }
 
@@ -111,7 +111,7 @@ func ExampleLocalAddr() {
 	// from 127.0.0.1
 }
 
-// Code that asks for a net.Conn, and would block never, gets one.
+// Code that needs a net.Conn gets one.
 func ExampleNoDeadlines() {
 	a, b, err := socket.Pair()
 	if err != nil {
@@ -126,7 +126,7 @@ func ExampleNoDeadlines() {
 	// true
 }
 
-// A file is sent in as many pieces as there is room for.
+// The loop sends a file in as many pieces as the system has room for.
 func ExampleConn_SendFile() {
 	f, err := os.CreateTemp("", "example")
 	if err != nil {
@@ -190,7 +190,7 @@ func ExampleConn_SendFile() {
 	// 4194304 bytes
 }
 
-// One direction of a proxy: whichever side it would block for is waited for.
+// One direction of a proxy. The loop waits for the side that would block.
 func ExampleConn_SpliceFrom() {
 	client, in, err := socket.Pair()
 	if err != nil {

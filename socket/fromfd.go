@@ -20,19 +20,20 @@ type Socket interface {
 	File() (*os.File, error)
 }
 
-// FromFD takes over a descriptor that the process has inherited, received or made: a
-// *Listener if it listens, a *Conn if it is another stream, a *PacketConn if it has
-// datagrams. On success the descriptor belongs to the Socket, does not block and is not
-// inherited by other programs. After a failure it is still the caller's.
+// FromFD takes over a descriptor that the process has inherited, received or created. It
+// returns a *Listener if the socket listens, a *Conn if it is another stream, and a
+// *PacketConn if it is a datagram socket. On success the descriptor belongs to the Socket, and
+// is non-blocking and close-on-exec. On failure it still belongs to the caller.
 //
-// The family may be any: sockets of families that package net does not know, such as
-// AF_VSOCK, read and write as others do; for most of them addresses are nil. A stream that is not
-// connected is taken for one that is connecting: see [Conn.ConnectError]. Sockets of the type
-// SOCK_SEQPACKET, and descriptors that are not sockets, are errors.ErrUnsupported.
+// The socket may be of any family. Sockets of a family that package net does not know, such as
+// AF_VSOCK, read and write like others; for most of these families the addresses are nil. A
+// stream that is not connected counts as one that is connecting: see [Conn.ConnectError].
+// Sockets of the type SOCK_SEQPACKET, and descriptors that are not sockets, fail with
+// errors.ErrUnsupported.
 //
-// The options of a socket stay as they are, but a TCP Listener has what it accepts begin
-// with no-delay. The file of a Unix Listener stays when that is closed: see
-// [Listener.SetUnlinkOnClose].
+// FromFD does not change the options of the socket, except that it sets TCP_NODELAY of a TCP
+// listener, for the connections that it accepts. Close does not remove the file of a Unix
+// listener, unless [Listener.SetUnlinkOnClose] says so.
 func FromFD[D ~int | ~uintptr](fd D) (Socket, error) {
 	s, err := fromHandle(handle(fd))
 	if err != nil {
@@ -41,9 +42,9 @@ func FromFD[D ~int | ~uintptr](fd D) (Socket, error) {
 	return s, nil
 }
 
-// FromFile is [FromFD] for a socket in an *os.File, as [os.NewFile] makes it of an inherited
-// descriptor. On success f is closed; the Socket has a descriptor of its own. So deregister f
-// from every Poll before. After a failure f is as it was.
+// FromFile is like [FromFD], for a socket in an *os.File. On success f is closed, and the
+// Socket has another descriptor. Therefore deregister f from every Poll first. On failure f
+// is unchanged.
 func FromFile(f *os.File) (Socket, error) {
 	if f == nil || *f == (os.File{}) {
 		return nil, errNoFile
@@ -79,13 +80,13 @@ func FromFile(f *os.File) (Socket, error) {
 }
 
 // FromListener takes over a listener of package net: a *net.TCPListener, or a
-// *net.UnixListener of network "unix". On success l is closed, but for the descriptor, which
-// the new Listener has under another number, with the connections that wait to be accepted.
-// So deregister l from every Poll before. After a failure l is as it was. Other kinds of
-// net.Listener are errors.ErrUnsupported.
+// *net.UnixListener of network "unix". On success l is closed. The socket itself stays open
+// under a new descriptor number, with the connections that wait to be accepted. Therefore
+// deregister l from every Poll first. On failure l is unchanged. Other kinds of net.Listener
+// fail with errors.ErrUnsupported.
 //
-// The file of a Unix socket stays when the Listener is closed: see
-// [Listener.SetUnlinkOnClose].
+// Close does not remove the file of a Unix listener, unless [Listener.SetUnlinkOnClose] says
+// so.
 func FromListener(l net.Listener) (*Listener, error) {
 	if nilvalue.Is(l) {
 		return nil, errNoListener
@@ -111,7 +112,7 @@ func FromListener(l net.Listener) (*Listener, error) {
 	return newListener(h, kind{proto: p, family: f}), nil
 }
 
-// netListener is a listener of package net as takeOver takes it.
+// netListener gives a listener of package net the methods that takeOver needs.
 type netListener struct {
 	net.Listener
 	syscall.Conn
@@ -119,7 +120,7 @@ type netListener struct {
 
 func (l netListener) LocalAddr() net.Addr { return l.Addr() }
 
-// Close leaves the file of a Unix socket alone.
+// Close does not remove the file of a Unix socket.
 func (l netListener) Close() error {
 	if u, ok := l.Listener.(interface{ SetUnlinkOnClose(bool) }); ok {
 		u.SetUnlinkOnClose(false)
@@ -127,7 +128,7 @@ func (l netListener) Close() error {
 	return l.Listener.Close()
 }
 
-// kind is what a descriptor turns out to be.
+// kind is what the system says that a descriptor is.
 type kind struct {
 	proto     proto
 	family    family
@@ -161,7 +162,7 @@ func classify(t socketType, f family, listening bool) kind {
 	return k
 }
 
-// fromHandle makes h the descriptor of a Socket of its kind.
+// fromHandle returns a Socket on h.
 func fromHandle(h handle) (Socket, error) {
 	k, err := kindOf(h)
 	if err != nil {
@@ -193,7 +194,7 @@ func newListener(h handle, k kind) *Listener {
 	l := new(Listener)
 	l.open(h, k.proto, k.family)
 	if k.proto == tcp {
-		_ = setNoDelay(h, true) // package net sets it on what it accepts, and not on the listener
+		_ = setNoDelay(h, true) // package net sets it only on accepted connections
 	}
 	if a, ok := l.Addr().(*net.UnixAddr); ok && a.Name != "" && a.Name[0] != '@' {
 		l.path = a.Name
@@ -201,10 +202,9 @@ func newListener(h handle, k kind) *Listener {
 	return l
 }
 
-// File returns a duplicate of the socket's descriptor: to be handed to another program
-// (the field ExtraFiles of os/exec), or to another process in control data. The socket stays
-// as it is, and the caller closes the file. What is set on one of them, such as an option,
-// is set on both.
+// File returns a duplicate of the descriptor, for another program (the field ExtraFiles of
+// [os/exec.Cmd]) or another process ([Conn.WriteMsg]). The socket is unchanged, and the
+// caller closes the file. Options that are set on one of them apply to both.
 func (b *base) File() (*os.File, error) {
 	var h handle
 	var name string

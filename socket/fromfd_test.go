@@ -39,7 +39,7 @@ func TestFromListener(t *testing.T) {
 			await(t, p, 1, epore.Event.Readable)
 			c := accept(t, l)
 			if early.LocalAddr().String() != "" {
-				require.Equal(t, early.LocalAddr().String(), c.RemoteAddr().String(), "who waited is accepted")
+				require.Equal(t, early.LocalAddr().String(), c.RemoteAddr().String(), "a connection that waited is accepted")
 			}
 			_, err = l.Accept()
 			require.Equal(t, socket.ErrWouldBlock, err)

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// NetConn hands a connection to package net for good, for a goroutine that reads and writes
-// it and may wait: the way back from [FromConn]. On success c is closed, as by its Close; the
-// net.Conn has the connection under another descriptor number, with what the system has
-// buffered. It is a *net.TCPConn, with no-delay and keep-alive as package net sets them, or a
+// NetConn hands the connection to package net for good, for a goroutine that may wait. It is
+// the reverse of [FromConn]. On success c is closed, as by [Conn.Close]. The connection itself
+// stays open under a new descriptor number, with the data that the system has buffered. The
+// result is a *net.TCPConn, with no-delay and keep-alive as package net sets them, or a
 // *net.UnixConn.
 //
-// After a failure c is as it was. While c is still connecting, or has bytes of
-// [Conn.SpliceFrom] that it had no room for, that is ErrWouldBlock. A Conn of a family that
-// package net does not know is refused.
+// On failure c is unchanged. NetConn fails with ErrWouldBlock while c is connecting, and
+// while [Conn.SplicePending] is not zero. It fails for families that package net does not
+// know.
 func (c *Conn) NetConn() (net.Conn, error) {
 	if err := c.ConnectError(); err != nil {
 		return nil, err
@@ -40,14 +40,13 @@ func (c *Conn) NetConn() (net.Conn, error) {
 	return taken, nil
 }
 
-// refuse is the error of an operation that ended outside of Acquire and Release.
+// refuse wraps the error of an operation, outside of Acquire and Release.
 func (c *Conn) refuse(op string, err error) error {
 	return c.do(op, func(handle) error { return err })
 }
 
-// NoDeadlines makes a net.Conn of a Conn, for code that asks for the interface and reads and
-// writes without waiting: deadlines that are set do nothing. Read and Write are those of the
-// Conn, and so is ErrWouldBlock.
+// NoDeadlines makes a net.Conn of a Conn, for code that needs the interface and copes with
+// ErrWouldBlock. Setting deadlines has no effect. All other methods are those of the Conn.
 //
 //	var c net.Conn = socket.NoDeadlines{Conn: conn}
 type NoDeadlines struct{ *Conn }

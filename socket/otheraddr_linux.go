@@ -13,7 +13,7 @@ type vsockAddr struct{ cid, port uint32 }
 func (vsockAddr) Network() string  { return "vsock" }
 func (a vsockAddr) String() string { return fmt.Sprintf("%d:%d", a.cid, a.port) }
 
-// otherAddr is an address of a family that package net does not know; nil: nor do we.
+// otherAddr converts an address of a family that parse does not know; nil if it cannot.
 func otherAddr(sa unix.Sockaddr) net.Addr {
 	switch sa := sa.(type) {
 	case *unix.SockaddrVM:

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// otherAddr is an address of a family that package net does not know; nil: nor do we.
+// otherAddr converts an address of a family that parse does not know; nil if it cannot.
 func otherAddr(sa unix.Sockaddr) net.Addr {
 	switch sa := sa.(type) {
 	case *unix.SockaddrInet4, *unix.SockaddrInet6: // a raw socket

@@ -11,26 +11,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Datagrams of one size to one address go through the kernel as one, which it cuts into
-// segments at the end (UDP_SEGMENT, generic segmentation offload): that is where most of the
-// cost of a small datagram is. What arrives is the same.
+// Datagrams of the same size to the same address pass through the kernel as one, which it
+// cuts into segments at the end (UDP_SEGMENT, generic segmentation offload). The path through
+// the kernel is most of the cost of a small datagram. The receiver sees no difference.
 
 const (
-	// maxSegment is the size up to which that is tried: what every IPv6 network takes. The
+	// maxSegment is the maximum size of a segment: what every IPv6 network transports. The
 	// kernel refuses segments that the network would have to fragment.
 	maxSegment = 1280 - 48
-	// maxSegmented is what all segments have together: a datagram is still the limit.
+	// maxSegmented is the maximum size of all segments together, below that of a datagram.
 	maxSegmented = 60_000
 )
 
-// segmentSize is the control data that says how to cut.
+// segmentSize is the control data with the size of a segment.
 type segmentSize struct {
 	unix.Cmsghdr
 	size uint16
 	_    [6]byte
 }
 
-// set fills it in, and returns it as a Msghdr takes it.
+// set fills it in, and returns it as a Msghdr needs it.
 func (s *segmentSize) set(size int) *byte {
 	s.Level, s.Type = unix.SOL_UDP, unix.UDP_SEGMENT
 	s.SetLen(unix.CmsgLen(2))
@@ -38,8 +38,8 @@ func (s *segmentSize) set(size int) *byte {
 	return (*byte)(unsafe.Pointer(s))
 }
 
-// segmentsOf returns how many messages, from the first one on, can go as segments: all of
-// one size, except that the last one may be smaller.
+// segmentsOf returns how many messages, from the first one on, can be sent as segments: they
+// have the same size, except that the last one may be smaller.
 func segmentsOf(ms []Message) int {
 	first, total := &ms[0], 0
 	size := len(first.Data)
@@ -57,9 +57,9 @@ func segmentsOf(ms []Message) int {
 	return len(ms)
 }
 
-// hasSegments reports whether a socket takes segmentSize: the kernel knows it, the socket is
-// one of UDP, and its owner has not set a size for all that it sends. Older kernels ignore
-// what they do not know, and would send one large datagram.
+// hasSegments reports whether segmentSize can be used with a socket: the kernel knows it, the
+// socket is a UDP socket, and the program has not set a size for the whole socket. Older
+// kernels ignore control data that they do not know, and would send one large datagram.
 func hasSegments(h handle) bool {
 	if !segmentsWork() {
 		return false
@@ -71,8 +71,8 @@ func hasSegments(h handle) bool {
 	return errno == 0 && size == 0
 }
 
-// segmentsWork reports whether the kernel is 5.0 or later: it came with 4.18, and was mended
-// until then.
+// segmentsWork reports whether the kernel is 5.0 or later. UDP_SEGMENT exists since 4.18, and
+// had defects until then.
 var segmentsWork = sync.OnceValue(func() bool {
 	var name unix.Utsname
 	if unix.Uname(&name) != nil {
@@ -81,8 +81,8 @@ var segmentsWork = sync.OnceValue(func() bool {
 	return name.Release[0] >= '5' || name.Release[1] != '.'
 })
 
-// isUnsegmentable reports whether an error may be about the segments: a device without
-// checksums, an encrypted path, a path for smaller ones.
+// isUnsegmentable reports whether the segments may be the cause of an error: a device without
+// checksums, an encrypted path, or a path for smaller packets.
 func isUnsegmentable(err error) bool {
 	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EOPNOTSUPP)
 }

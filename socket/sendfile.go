@@ -10,16 +10,16 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// SendFile writes n bytes of a file, from the offset off on, and returns how many. If that is
-// less than n, the error says why: ErrWouldBlock when the system has no room for more, then
-// go on with the offset that is reached when the Conn is writable again; or
-// io.ErrUnexpectedEOF when the file ends before. The position of f itself is neither used
-// nor changed.
+// SendFile writes n bytes of a file, from offset off on, and returns the number of bytes
+// written. If that is less than n, the error is the reason: ErrWouldBlock if the system has no
+// room for more (continue at off plus the bytes written when the Conn is writable again), or
+// io.ErrUnexpectedEOF if the file is shorter. SendFile neither uses nor changes the position
+// of f.
 //
-// On Linux the data does not go through the program (sendfile(2)); the kernel then may send
-// SIGPIPE to a program that has asked for it by os/signal when the peer is gone. Elsewhere,
-// and for what sendfile does not take, it is copied. Reading the file may wait for its disk,
-// which stops this goroutine only.
+// On Linux the data does not pass through the program (sendfile(2)). If the peer is gone, the
+// kernel then sends SIGPIPE, which only a program that has subscribed to it (os/signal)
+// notices. On other systems, and for files that sendfile does not support, the data is
+// copied. Reading the file may wait for its disk, and only the calling goroutine waits.
 func (c *Conn) SendFile(f *os.File, off, n int64) (written int64, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -44,13 +44,13 @@ func (c *Conn) SendFile(f *os.File, off, n int64) (written int64, err error) {
 	return written, err
 }
 
-// copySize is how much is copied at once, where it has to be.
+// copySize is how much is copied at once.
 const copySize = 64 << 10
 
 var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 
-// copyFile writes a part of a file, by way of a buffer. What there is no room for is read
-// again the next time.
+// copyFile writes a part of a file through a buffer. Bytes that the system has no room for
+// are read again next time.
 func copyFile(h handle, f *os.File, off, n int64) (written int64, err error) {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)

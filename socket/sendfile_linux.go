@@ -23,7 +23,7 @@ func sysSendFile(h handle, f *os.File, off, n int64) (written int64, err error) 
 	controlErr := raw.Control(func(fd uintptr) {
 		at := off
 		for written < n && err == nil && !copying {
-			// It tells the scheduler: the file's disk may be slow.
+			// It tells the scheduler, because the file's disk may be slow.
 			var m int
 			m, err = unix.Sendfile(int(h), int(fd), &at, int(min(n-written, maxTransfer)))
 			written += int64(max(m, 0))
@@ -32,7 +32,7 @@ func sysSendFile(h handle, f *os.File, off, n int64) (written int64, err error) 
 				err = nil
 			case err == unix.EAGAIN:
 				err = ErrWouldBlock
-			case err == unix.EINVAL, err == unix.ENOSYS, err == unix.EOPNOTSUPP: // a file that it does not take
+			case err == unix.EINVAL, err == unix.ENOSYS, err == unix.EOPNOTSUPP: // a file that it does not support
 				err, copying = nil, true
 			case err != nil:
 				err = os.NewSyscallError("sendfile", err)
@@ -51,9 +51,8 @@ func sysSendFile(h handle, f *os.File, off, n int64) (written int64, err error) 
 	return written, err
 }
 
-// isNonblocking reports whether a descriptor has O_NONBLOCK, by which alone sendfile and
-// splice know whether they may wait for a socket. Another program that shares the open file
-// can clear it.
+// isNonblocking reports whether a descriptor has O_NONBLOCK. Without this flag, sendfile and
+// splice wait for a socket. Another program that shares the open file can clear it.
 func isNonblocking(h handle) bool {
 	flags, _, errno := syscall.RawSyscall(unix.SYS_FCNTL, uintptr(h), unix.F_GETFL, 0)
 	return errno == 0 && flags&unix.O_NONBLOCK != 0

@@ -9,23 +9,27 @@ import (
 	"github.com/epore/epore/backend"
 )
 
-// SpliceFrom moves n bytes from another stream to this one, and returns how many this one has
-// taken. If that is less than n, the error says why:
+// SpliceFrom moves n bytes from src to c, and returns the number of bytes that c has written.
+// If that is less than n, the error is the reason:
 //
-//   - ErrWouldBlock, and [Conn.SplicePending] is zero: src has nothing to read now. Go on when
-//     it is readable.
-//   - ErrWouldBlock, and SplicePending is not zero: c has no room. Go on when it is writable.
-//   - io.EOF: src has ended, and c has everything.
-//   - Otherwise the error of src or of c, whose address it names.
+//   - ErrWouldBlock while [Conn.SplicePending] is zero: src has no data. Continue when src is
+//     readable.
+//   - ErrWouldBlock while SplicePending is not zero: c has no room. Continue when c is
+//     writable.
+//   - io.EOF: src has ended, and c has written all its data.
+//   - Any other error is that of src or of c, and has its address.
 //
-// To move all there is until src ends, pass math.MaxInt64; but as long as both are fast
-// enough, SpliceFrom does not return before it has moved n bytes.
+// To move everything until src ends, pass math.MaxInt64. SpliceFrom then returns only when
+// one of the two would block.
 //
-// On Linux the data goes through a pipe, and not through the program (splice(2)); the kernel
-// then may send SIGPIPE to a program that has asked for it by os/signal when the peer is
-// gone. Elsewhere it is copied. What c had no room for is kept with c, at most 1 MiB, and
-// the next SpliceFrom to c writes it first, whatever its src. Until it has, what Write
-// writes would come too early. Close drops it. One goroutine at a time may splice to a Conn.
+// Bytes that were read from src and that c has no room for stay with c, at most 1 MiB. The
+// next SpliceFrom to c writes them first, also from another src. Until then do not call
+// Write, or its bytes come before them. Close drops them. Only one goroutine at a time may
+// splice to a Conn.
+//
+// On Linux the data passes through a pipe, and not through the program (splice(2)). If the
+// peer is gone, the kernel then sends SIGPIPE, which only a program that has subscribed to it
+// (os/signal) notices. On other systems the data is copied.
 func (c *Conn) SpliceFrom(src *Conn, n int64) (written int64, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -77,8 +81,8 @@ func (c *Conn) SpliceFrom(src *Conn, n int64) (written int64, err error) {
 	return written, err
 }
 
-// SplicePending returns how many bytes [Conn.SpliceFrom] has read for c that c had no room
-// for yet.
+// SplicePending returns the number of bytes that [Conn.SpliceFrom] has read for c and that c
+// has not written yet.
 func (c *Conn) SplicePending() int {
 	r := pendings.take(c)
 	if r == nil {
@@ -101,9 +105,9 @@ func (c *Conn) Close() error {
 	return err
 }
 
-// relay is the room for bytes on their way from one stream to another.
+// relay holds bytes on their way from one stream to another.
 type relay struct {
-	pipe         // where the system has one that helps
+	pipe         // on Linux
 	buf          *[copySize]byte
 	begins, ends int // what of buf is on its way
 }
@@ -133,8 +137,8 @@ func (r *relay) drainCopy(dst handle, most int64) (int, error) {
 	return n, err
 }
 
-// relaysInUse are the relays of Conns that had no room. A Conn has no field for it, since
-// most never need it.
+// relaysInUse are the relays with pending bytes. A Conn has no field for its relay, because
+// most Conns never need one.
 type relaysInUse struct {
 	count atomic.Int32
 	mu    sync.Mutex
@@ -158,8 +162,8 @@ func (u *relaysInUse) take(c *Conn) *relay {
 	return r
 }
 
-// keep keeps a relay for a Conn, unless that was closed meanwhile: its Close has looked
-// already then.
+// keep stores a relay for a Conn. If the Conn was closed meanwhile, its Close has looked
+// already, so keep drops the relay.
 func (u *relaysInUse) keep(c *Conn, r *relay) {
 	u.mu.Lock()
 	if u.of == nil {

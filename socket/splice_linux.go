@@ -9,35 +9,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipe is what splice(2) moves data through: pages change hands, and are not copied.
+// pipe is the pipe for splice(2), which moves pages instead of copying data.
 type pipe struct {
-	r, w    int // 0: there is no pipe yet
-	size    int // how much it holds
+	r, w    int // 0: no pipe yet
+	size    int // its capacity; 0: no pipe yet
 	n       int // how much is in it
 	cleanup runtime.Cleanup
-	fast    [2]bool // whether the streams of this call can be spliced: the one to read, the one to write
+	fast    [2]bool // whether the streams of this call can be spliced: src, dst
 }
 
-// maxSplice is how much a pipe is asked to hold. Processes without privileges have 64 MiB for
-// all of theirs; then it is smaller.
+// maxSplice is the capacity that is asked for. The pipes of a user without privileges have
+// 64 MiB together; beyond that they are smaller.
 const maxSplice = 1 << 20
 
 func (p *pipe) inPipe() int { return p.n }
 
-// begin looks at the streams of a call. Splice knows by O_NONBLOCK whether it may wait for a
-// socket: SPLICE_F_NONBLOCK is about the pipe.
+// begin looks at the streams of a call. Only O_NONBLOCK keeps splice from waiting for a
+// socket: SPLICE_F_NONBLOCK concerns the pipe.
 func (r *relay) begin(src, dst handle) {
 	r.fast = [2]bool{isNonblocking(src), isNonblocking(dst)}
 }
 
-// open makes the pipe. It is closed when the garbage collector takes it out of the pool.
+// open creates the pipe. It is closed when the garbage collector removes the relay from the
+// pool.
 func (r *relay) open() bool {
 	if r.size > 0 {
 		return true
 	}
 	var fds [2]int
 	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
-		return false // copying does
+		return false // the data is copied then
 	}
 	size, err := unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, maxSplice)
 	if err != nil {
@@ -53,7 +54,7 @@ func closePipe(fds [2]int) {
 	_ = unix.Close(fds[1])
 }
 
-// drop forgets what is on its way, and closes the pipe that it is in.
+// drop discards the pending bytes, and closes the pipe.
 func (r *relay) drop() {
 	if r.size > 0 {
 		r.cleanup.Stop()
@@ -62,7 +63,7 @@ func (r *relay) drop() {
 	}
 }
 
-// fill reads into the pipe, or where that cannot be into the buffer; both are empty.
+// fill reads into the pipe, or into the buffer if src cannot be spliced. Both are empty.
 func (r *relay) fill(src handle, most int64) (int, error) {
 	if !r.fast[0] || !r.open() {
 		return r.fillCopy(src, most)
@@ -76,7 +77,7 @@ func (r *relay) fill(src handle, most int64) (int, error) {
 	return spliced(n, err)
 }
 
-// drain writes what is on its way.
+// drain writes pending bytes.
 func (r *relay) drain(dst handle, most int64) (int, error) {
 	if r.ends > r.begins {
 		return r.drainCopy(dst, most)
@@ -89,7 +90,7 @@ func (r *relay) drain(dst handle, most int64) (int, error) {
 		}
 		r.fast[1] = false
 	}
-	// Out of the pipe, which is as a read from a stream that has it all.
+	// What is in the pipe is copied.
 	if r.buf == nil {
 		r.buf = copyBuffers.Get().(*[copySize]byte)
 	}

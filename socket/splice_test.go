@@ -141,7 +141,7 @@ func eachProxy(t *testing.T, run func(t *testing.T, first, in, out, last *socket
 	}
 }
 
-// What comes out is what went in, whoever is slow.
+// What comes out is what went in, whichever side is slow.
 func TestSpliceFrom(t *testing.T) {
 	data := random(6 << 20)
 	eachProxy(t, func(t *testing.T, first, in, out, last *socket.Conn) {
@@ -302,7 +302,7 @@ func TestSpliceFrom_Close(t *testing.T) {
 		first, in, out, _ := proxied(t, links[0])
 		fill(t, first, in, out)
 		done := make(chan error)
-		go func() { // beside a splice, too, nothing is left behind
+		go func() { // nothing is left behind, even concurrently with Close
 			var err error
 			for err == nil || err == socket.ErrWouldBlock {
 				_, err = out.SpliceFrom(in, 1<<20)

@@ -12,8 +12,8 @@ import (
 	"github.com/epore/epore/tryio"
 )
 
-// A connection of package net in a loop: each event is one Read, which never waits, whether
-// or not there is something to read.
+// A connection of package net in a loop. Each event leads to one Read, which never waits, even
+// if the event was spurious.
 func ExampleRead() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -67,7 +67,7 @@ func ExampleRead() {
 	// the end
 }
 
-// What does not fit is kept, and written when the peer has made room.
+// The loop keeps the data that the system has no room for, and writes it later.
 func ExampleWrite() {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -123,8 +123,7 @@ func ExampleWrite() {
 	// 10485760 bytes
 }
 
-// A listener of package net in a loop: its connections belong to the loop, or go back to
-// package net.
+// A listener of package net in a loop.
 func ExampleAccept() {
 	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {

@@ -67,7 +67,7 @@ func TestFiles(t *testing.T) {
 		_, err = tryio.Read(r, nil)
 		require.NoError(t, err)
 
-		// Of more than there is room for, what was written arrives.
+		// The data is larger than the pipe. All of it arrives.
 		data := make([]byte, 2<<20)
 		for i := range data {
 			data[i] = byte(i >> 5)
@@ -136,8 +136,8 @@ func TestFiles_Regular(t *testing.T) {
 	require.Error(t, err)
 }
 
-// The mode belongs to the open file, not to the descriptor: whoever has a duplicate can
-// change it. A call that waits then would stop the whole process at the next collection.
+// The mode belongs to the open file, not to the descriptor: any process with a duplicate can
+// change it. A raw call that waits would stop the whole process at the next collection.
 func TestSocketsNeverWait(t *testing.T) {
 	guard(t)
 	a, b := netPair(t, "tcp", "127.0.0.1:0")

@@ -2,32 +2,34 @@
 // and that waits by itself: the connections and listeners of package net, an *os.File of a
 // pipe, a terminal or a device, an [epore.FD].
 //
-// A loop must not call their own methods. An event may be spurious, or another goroutine may
-// have read what it was about; then the Read of a *net.TCPConn waits, and the loop stands
-// still. The functions of this package return [ErrWouldBlock] instead:
+// A loop must not call the Read, Write and Accept methods of these sources. An event may be
+// spurious, or another goroutine may have read the data first. Then the Read of a
+// *net.TCPConn waits, and the loop stops. The functions of this package return
+// [ErrWouldBlock] instead:
 //
 //	n, err := tryio.Read(conn, buf)
 //	if err == tryio.ErrWouldBlock {
 //		continue // wait for the next event
 //	}
 //
-// They pass over the locks and deadlines of the source: they do not queue behind a Read of
-// another goroutine, and a deadline that has passed is nothing to them. Any goroutine may
-// call them.
+// They ignore the locks and deadlines of the source: they do not queue behind a Read of
+// another goroutine, and they do not fail after a deadline. Any goroutine may call them.
 //
 // # What never waits
 //
-// Sockets never wait, whatever mode their descriptors are in. Other files never wait if
-// they are non-blocking (O_NONBLOCK), as those are that package os has opened and that can
-// be polled. A blocking one, such as os.Stdin, is asked first whether it is ready. If
-// somebody else takes what there was in between, the operation waits; only its goroutine
-// does so then. A regular file is always ready, and may wait for its disk.
+// Operations on sockets never wait, even if O_NONBLOCK is cleared. Only Accept, and on macOS
+// Write, depend on the flag. Operations on other files never wait if the file is non-blocking, as pollable
+// files of package os are. For a blocking file, such as os.Stdin, and for a blocking
+// listener, they ask first whether it is ready. If another process takes the data or the
+// connection in between, the operation waits, and only the calling goroutine with it. A
+// regular file is always ready, and may wait for its disk.
 //
 // # Systems
 //
-// The package works on every Unix and on Windows. There, it works for sockets, and changes
-// them to non-blocking mode, which package net does not notice; everything else is
-// [errors.ErrUnsupported]. On systems where package socket does not work, everything is.
+// The package works on every Unix and on Windows. On Windows it supports only sockets, and
+// makes them non-blocking, which does not affect package net; for other sources it fails with
+// [errors.ErrUnsupported]. On systems that package socket does not support, every call fails
+// with this error.
 package tryio
 
 import (
@@ -42,14 +44,16 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// ErrWouldBlock is returned by an operation that finds nothing to do now. It is
-// [socket.ErrWouldBlock], this very value, and never wrapped.
+// ErrWouldBlock reports that an operation has nothing to do now. It is the same value as
+// [socket.ErrWouldBlock], and it is never wrapped.
 var ErrWouldBlock = socket.ErrWouldBlock
 
-// Read reads what there is, at most len(b) bytes. With nothing there it returns
-// ErrWouldBlock, and at the end of the stream io.EOF. From a socket for datagrams it reads
-// one of them, which may be empty; of one that is longer than b it returns the beginning,
-// and [socket.ErrTruncated]. Edge-triggered, the next event is certain after ErrWouldBlock.
+// Read reads the available data, at most len(b) bytes. It returns ErrWouldBlock if no data
+// is available, and io.EOF at the end of the stream. With edge-triggered interest, the next
+// event is certain after ErrWouldBlock.
+//
+// From a datagram socket it reads one datagram, which may be empty. If the datagram is longer
+// than b, it returns the beginning and [socket.ErrTruncated]; the rest is lost.
 func Read(c syscall.Conn, b []byte) (int, error) {
 	switch c := c.(type) {
 	case *socket.Conn:
@@ -64,11 +68,14 @@ func Read(c syscall.Conn, b []byte) (int, error) {
 	return do("read", c, b, func(a *attempt) func(uintptr) { return a.read })
 }
 
-// Write writes what there is room for. If that is less than len(b), it returns how much, and
-// ErrWouldBlock: write the rest when the source is writable again. To a socket for datagrams
-// it writes one of them, which may be empty, or nothing. Writing to a peer that is gone is an
-// error and never a signal, except that SIGPIPE reaches programs that have asked for it when
-// what they write to is a pipe.
+// Write writes as much of b as the system has room for. If that is less than len(b), it
+// returns the number of bytes written and ErrWouldBlock: write the rest when the source is
+// writable again. To a datagram socket it writes b as one datagram, which may be empty, or
+// writes nothing.
+//
+// Writing to a peer that is gone returns an error. It raises no signal, with one exception: a
+// program that has subscribed to SIGPIPE (os/signal) receives it for a pipe, and where the
+// system cannot suppress it for a socket.
 func Write(c syscall.Conn, b []byte) (int, error) {
 	switch c := c.(type) {
 	case *socket.Conn:
@@ -83,9 +90,9 @@ func Write(c syscall.Conn, b []byte) (int, error) {
 	return do("write", c, b, func(a *attempt) func(uintptr) { return a.write })
 }
 
-// Accept returns the next connection of a listener, as a [socket.Conn], which belongs to the
-// loop: for one of package net, call its method [socket.Conn.NetConn]. With nobody to accept
-// it returns ErrWouldBlock. Out of descriptors, see [socket.Listener.Accept].
+// Accept returns the next connection of a listener as a [socket.Conn], or ErrWouldBlock if no
+// connection waits. To get a net.Conn, call [socket.Conn.NetConn]. For what to do when
+// descriptors run out, see [socket.Listener.Accept].
 func Accept(l syscall.Conn) (*socket.Conn, error) {
 	if l, ok := l.(*socket.Listener); ok && l != nil {
 		return l.Accept()
@@ -103,8 +110,8 @@ func Accept(l syscall.Conn) (*socket.Conn, error) {
 	return c, nil
 }
 
-// attempt is one operation. Its functions are made once, and it is used again: a closure
-// for each operation would be allocated.
+// attempt is one operation. It is reused together with its functions, because a closure for
+// each operation would be allocated.
 type attempt struct {
 	b           []byte
 	n           int
@@ -120,11 +127,11 @@ var attempts = sync.Pool{New: func() any {
 	return a
 }}
 
-// do has an operation done on the descriptor of c. It asks by Control: Read and Write of a
-// syscall.RawConn wait for their turn, and fail once a deadline has passed.
+// do runs an operation on the descriptor of c. It uses Control, because Read and Write of a
+// syscall.RawConn wait for other goroutines, and fail after a deadline.
 func do(op string, c syscall.Conn, b []byte, which func(*attempt) func(uintptr)) (int, error) {
 	if nilvalue.Is(c) {
-		return 0, fmt.Errorf("tryio: %s: there is no source: %w", op, fs.ErrInvalid)
+		return 0, fmt.Errorf("tryio: %s: nil source: %w", op, fs.ErrInvalid)
 	}
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -146,7 +153,7 @@ func do(op string, c syscall.Conn, b []byte, which func(*attempt) func(uintptr))
 	return n, failed(op, c, err)
 }
 
-// failed is the error of an operation on c: what was attempted, on what, and why.
+// failed wraps the error of an operation on c with the operation and the source.
 func failed(op string, c syscall.Conn, err error) error {
 	switch c := c.(type) {
 	case interface{ Name() string }:

@@ -16,15 +16,15 @@ type memory struct {
 	iov  unix.Iovec
 }
 
-// rawMost is how many bytes a system call transfers at most that the scheduler does not hear
-// of: see package socket.
+// rawMost is how many bytes a raw call transfers at most: see maxRawTransfer in package
+// socket.
 const rawMost = 64 << 10
 
 // pieceOfPipe is what a pipe that is ready for writing has room for: PIPE_BUF.
 const pieceOfPipe = 4096
 
-// receive receives from a socket, by recvmsg: it tells whether a datagram was cut off, which
-// recvfrom can only be asked at the price of the data of a stream.
+// receive receives from a socket. It uses recvmsg, which reports whether a datagram was
+// truncated. recvfrom reports that only with MSG_TRUNC, which discards the data of a stream.
 func (a *attempt) receive(fd uintptr) (n int, truncated bool, err error) {
 	a.iov.Base = unsafe.SliceData(a.b)
 	a.iov.SetLen(len(a.b))
@@ -50,7 +50,7 @@ func (a *attempt) receive(fd uintptr) (n int, truncated bool, err error) {
 	}
 }
 
-// send sends to where a socket is connected.
+// send sends to the peer of a socket.
 func (a *attempt) send(fd uintptr, b []byte) (int, error) {
 	raceio.Write(b)
 	const flags = dontWait | noSignal
@@ -72,8 +72,8 @@ func (a *attempt) send(fd uintptr, b []byte) (int, error) {
 	}
 }
 
-// acceptFD accepts a connection. The call has no flag by which it never waits, so that it may
-// is told to the scheduler.
+// acceptFD accepts a connection. accept4 has no flag such as MSG_DONTWAIT, so it may wait,
+// and tells the scheduler.
 func acceptFD(listener uintptr) (int, error) {
 	if _, ok := mayAccept(listener); !ok {
 		return -1, unix.EAGAIN

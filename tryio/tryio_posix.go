@@ -24,17 +24,16 @@ func (a *attempt) receive(fd uintptr) (n int, truncated bool, err error) {
 	return n, flags&unix.MSG_TRUNC != 0, err
 }
 
-// send sends to where a socket is connected. The runtime keeps SIGPIPE from the program
-// where there is no flag for that.
+// send sends to the peer of a socket. Where no flag suppresses SIGPIPE, the Go runtime
+// ignores the signal.
 func (a *attempt) send(fd uintptr, b []byte) (int, error) {
 	return again(func() (int, error) {
 		return unix.SendmsgN(int(fd), b, nil, nil, dontWait|noSignal)
 	})
 }
 
-// acceptFD accepts a connection. Until FromFD has given it its flags, ForkLock keeps others
-// from starting programs, which would inherit it; but a call that may wait must not
-// hold that.
+// acceptFD accepts a connection. It holds ForkLock until the descriptor is close-on-exec, so
+// that no program inherits it. A call that may wait does not hold the lock.
 func acceptFD(listener uintptr) (int, error) {
 	waits, ok := mayAccept(listener)
 	if !ok {

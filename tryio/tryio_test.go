@@ -22,7 +22,7 @@ import (
 	"github.com/epore/epore/tryio"
 )
 
-const rule = "tryio: what there is, or ErrWouldBlock, and never a wait"
+const rule = "tryio: the available data, or ErrWouldBlock, and never a wait"
 
 func guard(t *testing.T) { t.Cleanup(backendtest.Watchdog(t, rule)) }
 
@@ -168,7 +168,7 @@ func TestRead_AtTheEnd(t *testing.T) {
 	eachStream(t, func(t *testing.T, a, b syscall.Conn) {
 		fd, ok := b.(interface{ String() string })
 		if ok {
-			t.Skip("who closes it is the fixture: ", fd)
+			t.Skip("the fixture closes it: ", fd)
 		}
 		_, err := tryio.Write(b, []byte("last"))
 		require.NoError(t, err)

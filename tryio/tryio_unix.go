@@ -13,7 +13,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// tryRead reads from what turns out to be a socket or not.
+// tryRead reads from a descriptor. The kernel says whether it is a socket.
 func (a *attempt) tryRead(fd uintptr) (int, error) {
 	if len(a.b) == 0 && !isDatagram(fd) {
 		return 0, nil
@@ -34,7 +34,7 @@ func (a *attempt) tryRead(fd uintptr) (int, error) {
 	return n, nil
 }
 
-// tryWrite writes to what turns out to be a socket or not.
+// tryWrite writes to a descriptor. The kernel says whether it is a socket.
 func (a *attempt) tryWrite(fd uintptr) (done int, err error) {
 	if len(a.b) == 0 && !isDatagram(fd) {
 		return 0, nil
@@ -58,14 +58,15 @@ func (a *attempt) tryWrite(fd uintptr) (done int, err error) {
 // sendMost is how much one call sends.
 const sendMost = 1 << 20
 
-// isDatagram reports whether a descriptor is a socket for datagrams, for which an empty one
-// is no end.
+// isDatagram reports whether a descriptor is a datagram socket. For these, an empty read is
+// an empty datagram, not the end.
 func isDatagram(fd uintptr) bool {
 	kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
 	return err == nil && kind != unix.SOCK_STREAM && kind != unix.SOCK_SEQPACKET
 }
 
-// readFile reads from what is no socket. That it may wait is told to the scheduler.
+// readFile reads from a file that is not a socket. The read may wait, so it tells the
+// scheduler.
 func (a *attempt) readFile(fd uintptr) (int, error) {
 	if !waitless(fd) && !a.ready(fd, false) {
 		return 0, ErrWouldBlock
@@ -82,8 +83,8 @@ func (a *attempt) readFile(fd uintptr) (int, error) {
 	return n, nil
 }
 
-// writeFile writes to what is no socket. When that is blocking and ready, there is room for
-// a small piece; a larger one would wait until all of it is written.
+// writeFile writes to a file that is not a socket. A blocking pipe that is ready has room for
+// a small piece; a larger write would wait until all of it is written.
 func (a *attempt) writeFile(fd uintptr) (done int, err error) {
 	for done < len(a.b) {
 		rest := a.b[done:]
@@ -105,13 +106,14 @@ func (a *attempt) writeFile(fd uintptr) (done int, err error) {
 	return done, nil
 }
 
-// waitless reports whether operations on a descriptor never wait.
+// waitless reports whether a descriptor is non-blocking.
 func waitless(fd uintptr) bool {
 	flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
-	return err != nil || flags&unix.O_NONBLOCK != 0 // an error: the operation will tell it
+	return err != nil || flags&unix.O_NONBLOCK != 0 // after an error, the operation reports it
 }
 
-// ready asks poll(2). What cannot be asked is ready: the operation will tell.
+// ready asks poll(2) whether an operation would not wait. If poll fails, it returns true:
+// the operation reports the error.
 func (a *attempt) ready(fd uintptr, forWriting bool) bool {
 	a.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	if forWriting {
@@ -138,7 +140,7 @@ func accept(listener uintptr) (*socket.Conn, error) {
 		case nil:
 		case unix.EAGAIN:
 			return nil, ErrWouldBlock
-		case unix.EINTR, unix.ECONNABORTED: // the latter was given up by the peer
+		case unix.EINTR, unix.ECONNABORTED: // the latter: the peer gave it up
 			continue
 		default:
 			return nil, os.NewSyscallError("accept", err)
@@ -149,7 +151,7 @@ func accept(listener uintptr) (*socket.Conn, error) {
 			if errors.Is(err, errors.ErrUnsupported) {
 				return nil, err
 			}
-			continue // some systems tell nothing of what is reset already
+			continue // some systems report no names of a connection that is reset already
 		}
 		if c, ok := s.(*socket.Conn); ok {
 			return c, nil
@@ -159,8 +161,9 @@ func accept(listener uintptr) (*socket.Conn, error) {
 	}
 }
 
-// mayAccept reports whether accept will not wait: the listener is non-blocking, or somebody
-// is there.
+// mayAccept reports whether accept can be called: the listener is non-blocking, or a
+// connection waits. waits: another process may take this connection first, and then accept
+// waits.
 func mayAccept(fd uintptr) (waits, ok bool) {
 	if waitless(fd) {
 		return false, true

@@ -1,11 +1,11 @@
 // Restart is a server that replaces itself by a new program while it is under load, and
 // refuses no connection meanwhile.
 //
-// It answers each line with the number of its process. On SIGHUP it starts its own
-// executable again, which may be a newer one by then, and passes the listening socket on. As
-// soon as the new process says that it accepts connections, the old one stops accepting,
-// answers those that it has, and ends. On SIGTERM or SIGINT it ends in the same way, without
-// a successor.
+// It answers each line with the number of its process. On SIGHUP it starts its executable
+// again, which may be a newer version by then, and passes the listening socket to it. When
+// the new process reports that it accepts connections, the old one stops accepting, serves
+// the connections that it has, and exits. On SIGTERM or SIGINT it exits in the same way,
+// without a successor.
 //
 //	$ go run github.com/epore/epore/examples/restart -addr 127.0.0.1:7777
 //	process 4711 listens on 127.0.0.1:7777

@@ -59,7 +59,7 @@ func started(t *testing.T) (addr string) {
 	return addr
 }
 
-// ask makes a connection and asks who serves it.
+// ask opens a connection and returns the number of the process that serves it.
 func ask(addr string) (pid int, err error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {

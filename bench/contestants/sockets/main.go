@@ -1,5 +1,5 @@
 // Sockets measures what moving data costs a server: datagrams that it echoes, a stream that
-// it passes on. It follows the protocol of the queues, with measures and arguments of its own:
+// it forwards. It follows the protocol of the queues, with other measures and arguments:
 //
 //	sockets udp   way=WAY [clients=N] [window=N] [milliseconds=N]
 //	sockets proxy way=WAY [milliseconds=N]
