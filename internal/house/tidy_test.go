@@ -167,7 +167,7 @@ func TestContract_NamesItsTests(t *testing.T) {
 		assert.NotEmpty(t, names, "no test holds %s", m[1])
 		for _, name := range names {
 			definition := `name: "` + name[1] + `",`
-			if regexp.MustCompile(`^(Test|Benchmark)\w+$`).MatchString(name[1]) {
+			if regexp.MustCompile(`^(Test|Benchmark|Fuzz)\w+$`).MatchString(name[1]) {
 				definition = "func " + name[1] + "("
 			}
 			assert.True(t, strings.Contains(text, definition), "%s: %s does not exist", m[1], name[1])
