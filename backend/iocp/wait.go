@@ -16,7 +16,7 @@ import (
 // handleWait posts a packet to a port when a handle becomes signaled, such as that of a
 // timer or a process. Since Windows 8, the kernel posts it (a wait completion packet).
 // Before that, a thread of the system's pool, which has one thread for 63 waits, waits for
-// the handle and posts the packet.
+// the handle, and another one posts the packet.
 type handleWait struct {
 	port, target windows.Handle
 	key          uintptr
@@ -91,9 +91,11 @@ func newHandleWait(port, target windows.Handle, key uintptr, packets *waitPacket
 		}
 		return w, nil
 	}
-	flags := uintptr(4) // WT_EXECUTEINWAITTHREAD: the callback does not block
+	// Not WT_EXECUTEINWAITTHREAD, although the callback does not block: on Wine, ending such a
+	// wait while its callback begins crashes the process.
+	flags := uintptr(0) // WT_EXECUTEDEFAULT
 	if once {
-		flags |= 8 // WT_EXECUTEONLYONCE
+		flags = 8 // WT_EXECUTEONLYONCE
 	}
 	pooledWaits.Store(w.id, w)
 	ok, _, err := procRegisterWaitSingleObject.Call(uintptr(unsafe.Pointer(&w.handle)), uintptr(target), onSignaled(), uintptr(w.id), windows.INFINITE, flags)
@@ -130,7 +132,9 @@ func (w *handleWait) close() (err error) {
 		err = windows.CloseHandle(w.handle)
 	} else {
 		pooledWaits.Delete(w.id)
-		if ok, _, e := procUnregisterWaitEx.Call(uintptr(w.handle), uintptr(windows.InvalidHandle)); ok == 0 {
+		// Wine reports ERROR_IO_PENDING if a callback began in between. That one no longer
+		// finds the wait in pooledWaits.
+		if ok, _, e := procUnregisterWaitEx.Call(uintptr(w.handle), uintptr(windows.InvalidHandle)); ok == 0 && e != windows.ERROR_IO_PENDING {
 			err = fmt.Errorf("UnregisterWaitEx: %w", e)
 		}
 	}

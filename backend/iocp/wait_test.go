@@ -3,8 +3,12 @@
 package iocp
 
 import (
+	"math/rand/v2"
+	"runtime"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/windows"
 
@@ -85,4 +89,72 @@ func TestContract_EmulatedWaitPackets(t *testing.T) {
 		q.packets = packets
 		return q, err
 	}, exceptions...)
+}
+
+// The pool's wait can end at the moment when its handle is signaled. On Wine 8, a callback
+// in the pool's waiting thread (WT_EXECUTEINWAITTHREAD) would crash the process then: the
+// pool would take the callback out of a list that it is not in. Work items keep the lock
+// of the pool busy meanwhile.
+func TestHandleWait_CloseWhileSignaled(t *testing.T) {
+	q := openQueue(t)
+	rounds := 100
+	if backendtest.Long() {
+		rounds *= 20
+	}
+	var workers sync.WaitGroup
+	for range 8 {
+		workers.Go(func() {
+			for i := range rounds {
+				h, err := windows.CreateEvent(nil, 0, 0, nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				w, err := newHandleWait(q.port, h, keyTick, nil, i%2 == 0)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if err := windows.SetEvent(h); err != nil {
+					t.Error(err)
+				}
+				moment := time.Duration(rand.IntN(60)) * time.Microsecond
+				for begin := time.Now(); time.Since(begin) < moment; {
+					runtime.Gosched()
+				}
+				if err := w.close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	queueWork := kernel32.NewProc("QueueUserWorkItem")
+	queued := make(chan struct{}, 64)
+	work := syscall.NewCallback(func(uintptr) uintptr {
+		<-queued
+		return 0
+	})
+	stop := make(chan struct{})
+	var noise sync.WaitGroup
+	for range 3 {
+		noise.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				case queued <- struct{}{}:
+					if ok, _, err := queueWork.Call(work, 0, 0); ok == 0 {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	workers.Wait()
+	close(stop)
+	noise.Wait()
+	for len(queued) > 0 {
+		runtime.Gosched()
+	}
 }
