@@ -25,7 +25,7 @@ func allowDescriptors() error {
 		return fmt.Errorf("get the limit of descriptors: %w", err)
 	}
 	if limit.Max < leastDescriptors {
-		return fmt.Errorf("Wine is not available: it needs %[2]d descriptors, and the limit is %[1]d descriptors: raise the hard limit (ulimit -H -n)",
+		return fmt.Errorf("no usable Wine: it needs %[2]d descriptors, and the limit is %[1]d descriptors: raise the hard limit (ulimit -H -n)",
 			limit.Max, leastDescriptors)
 	}
 	limit.Cur = limit.Max

@@ -32,7 +32,7 @@ func findWine() (w wine, err error) {
 		w.server, err = find("wineserver")
 	}
 	if err != nil {
-		return w, fmt.Errorf("Wine is not available: %w: on Debian, install the packages wine64 and wine64-preloader", err)
+		return w, fmt.Errorf("no usable Wine: %w: on Debian, install the packages wine64 and wine64-preloader", err)
 	}
 	return w, checkPreloader()
 }
@@ -47,7 +47,7 @@ func checkPreloader() error {
 		return nil // not Debian's
 	}
 	if _, err := exec.LookPath(program + "-preloader"); err != nil {
-		return fmt.Errorf("Wine is not usable: programs fail at random without its preloader: install the package wine64-preloader: %w", err)
+		return fmt.Errorf("no usable Wine: programs fail at random without its preloader: install the package wine64-preloader: %w", err)
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func TestRun_WithoutWine(t *testing.T) {
 	wineFolders = []string{t.TempDir()}
 	var stderr strings.Builder
 	require.Equal(t, statusNoWine, run([]string{"go", "version"}, &stderr))
-	require.Contains(t, stderr.String(), "Wine is not available")
+	require.Contains(t, stderr.String(), "no usable Wine")
 }
 
 // Debian's Wine without its preloader fails at random, so it is refused.
