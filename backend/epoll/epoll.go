@@ -17,6 +17,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
 	"github.com/epore/epore/backend/internal/posix"
+	"github.com/epore/epore/internal/android"
 	"github.com/epore/epore/internal/unixfd"
 )
 
@@ -70,9 +71,12 @@ func (e *Epoll) Open(backend.Config) error {
 	e.epfd, e.wakefd = epfd, wakefd
 	e.grow(1)
 	// A trial call, not the kernel's version, decides: seccomp filters refuse
-	// epoll_pwait2 with EPERM or ENOSYS on kernels that have it.
-	_, errno := e.pwait2(1, 0)
-	e.nanoseconds = errno == 0
+	// epoll_pwait2 with EPERM or ENOSYS on kernels that have it. Android's filter would
+	// end the process.
+	if !android.Filtered() {
+		_, errno := e.pwait2(1, 0)
+		e.nanoseconds = errno == 0
+	}
 	e.resolution = time.Millisecond
 	if e.nanoseconds {
 		e.resolution = time.Nanosecond

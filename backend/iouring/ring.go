@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/epore/epore/internal/android"
 	"github.com/epore/epore/internal/unixfd"
 )
 
@@ -45,6 +46,9 @@ type ring struct {
 // openRing makes a ring with room for n submissions and times as many
 // completions, and tells which call failed if one does.
 func openRing(n, times, flags uint32) (*ring, string, error) {
+	if android.Filtered() {
+		return nil, "io_uring_setup", unix.ENOSYS // the attempt would end the process
+	}
 	p := params{flags: flags | setupCQSize, cqEntries: n * times}
 	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(n), uintptr(unsafe.Pointer(&p)), 0)
 	if errno != 0 {

@@ -6,18 +6,19 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/internal/android"
 )
 
 // Open returns a pidfd, which becomes readable when the process has ended: see
 // pidfd_open(2). The caller closes it. It needs Linux 5.3. Containers may forbid it, and on
 // Android the attempt would end the program.
 func Open(pid int) (fd int, err error) {
-	if runtime.GOOS == "android" {
-		return -1, fmt.Errorf("pidfd_open is not allowed on Android: %w", errors.ErrUnsupported)
+	if android.Filtered() {
+		return -1, fmt.Errorf("Android may not allow pidfd_open: %w", errors.ErrUnsupported)
 	}
 	fd, err = unix.PidfdOpen(pid, 0)
 	switch err {
