@@ -192,7 +192,7 @@ func (kn *knote) readable(bits int16, e *kq.Event) (ok, end bool) {
 		}
 		return ok, false
 	}
-	n, err := unix.IoctlGetInt(int(kn.ident), unix.TIOCINQ)
+	n, err := unix.IoctlGetUint32(int(kn.ident), unix.TIOCINQ)
 	switch {
 	case err == nil:
 		e.Data = int64(n)
@@ -238,11 +238,11 @@ func (kn *knote) room() int64 {
 	if !kn.kind.isSocket() {
 		return 4096
 	}
-	out, err := unix.IoctlGetInt(int(kn.ident), unix.TIOCOUTQ)
+	out, err := unix.IoctlGetUint32(int(kn.ident), unix.TIOCOUTQ)
 	if err != nil {
 		out = 0
 	}
-	return int64(max(1, option(int(kn.ident), unix.SO_SNDBUF)-out))
+	return int64(max(1, option(int(kn.ident), unix.SO_SNDBUF)-int(out)))
 }
 
 // These are the TCP states in which this side has sent, or will send, its FIN.
