@@ -60,9 +60,9 @@ var contestants = []contestant{
 
 	{id: "server-c-level", title: "C, epoll, level", program: "server-c", make: cc("server-c", "servers/c/server.c"), args: []string{"level"}, server: true},
 	{id: "server-c-edge", title: "C, epoll, edge", program: "server-c", args: []string{"edge"}, server: true},
-	{id: "server-epore", title: "**Epore** examples/echo, epoll", program: "echo", make: goTool("echo", "", "github.com/epore/epore/examples/echo"), server: true},
-	{id: "server-epore-uring", title: "**Epore** examples/echo, io_uring", program: "echo-uring", make: goTool("echo-uring", "iouring", "github.com/epore/epore/examples/echo"), server: true},
-	{id: "server-epore-uring-block", title: "**Epore** examples/echo, io_uring, -block", program: "echo-uring", args: []string{"-block"}, server: true},
+	{id: "server-epore", title: "**Epore** by hand, epoll", program: "server-epore", make: goTool("server-epore", "", "./servers/epore"), server: true},
+	{id: "server-epore-uring", title: "**Epore** by hand, io_uring", program: "server-epore-uring", make: goTool("server-epore-uring", "iouring", "./servers/epore"), server: true},
+	{id: "server-epore-uring-block", title: "**Epore** by hand, io_uring, -block", program: "server-epore-uring", args: []string{"-block"}, server: true},
 	{id: "server-net", title: "package net", program: "server-net", make: goTool("server-net", "", "./servers/net"), server: true},
 	{id: "server-gnet", title: "gnet", program: "server-gnet", make: goTool("server-gnet", "", "./servers/gnet"), server: true},
 	{id: "server-gnet-opt", title: "gnet, poll_opt", program: "server-gnet-opt", make: goTool("server-gnet-opt", "poll_opt", "./servers/gnet"), server: true},
