@@ -1,0 +1,304 @@
+package loop
+
+import (
+	"crypto/tls"
+	"net"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/socket"
+	"github.com/epore/epore/tlsconn"
+)
+
+const (
+	// acceptMost is how many connections are accepted before others get their turn.
+	acceptMost = 64
+	// resumeAfter is how long nothing is accepted after that failed, unless a connection
+	// ends before.
+	resumeAfter = 100 * time.Millisecond
+)
+
+// listener is what a loop accepts from.
+type listener struct {
+	sock    *socket.Listener
+	token   epore.Token
+	paused  bool
+	members []member // to which connections are dealt in turn: mostly one, this loop
+	turn    int
+}
+
+// member is a loop that gets connections of a listener.
+type member struct {
+	loop    *Loop
+	tls     *tls.Config
+	handler Handler
+}
+
+// address is what several loops call Listen with: the nth call of a loop for it.
+type address struct {
+	network, addr string
+	nth           int
+}
+
+// sharedListener is the listeners of several loops on one address.
+type sharedListener struct {
+	addr  net.Addr
+	first *listener // where this one deals out the connections
+}
+
+// spreads reports whether the system spreads connections over listeners with SO_REUSEPORT.
+// The other systems that have the option give all of them to one.
+func spreads(network string) bool {
+	switch runtime.GOOS {
+	case "linux", "android", "freebsd", "dragonfly":
+		return strings.HasPrefix(network, "tcp")
+	}
+	return false
+}
+
+// Listen accepts connections on an address, as [socket.Listen] takes it, and serves them
+// with h; with t, as TLS. It returns the address, which tells the port if 0 was asked for.
+//
+// When each loop of a Run listens on the same address, connections are spread over them: by
+// the system, with a listener for each loop, where it does that for TCP (Linux, FreeBSD,
+// DragonFly); elsewhere one loop accepts, and deals them out.
+//
+// Out of descriptors, or with MaxConns connections, the loop pauses accepting until a
+// connection ends or some time has passed. Clients wait meanwhile; none is lost.
+func (l *Loop) Listen(network, addr string, t *tls.Config, h Handler) (net.Addr, error) {
+	if err := l.usable(h); err != nil {
+		return nil, err
+	}
+	if l.group.size == 1 {
+		sock, err := socket.Listen(network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return sock.Addr(), l.Serve(sock, t, h)
+	}
+	if l.asked == nil {
+		l.asked = make(map[[2]string]int)
+	}
+	key := address{network, addr, l.asked[[2]string{network, addr}]}
+	l.asked[[2]string{network, addr}]++
+	return l.listenShared(key, t, h)
+}
+
+// listenShared is Listen where other loops may do the same.
+func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, error) {
+	shared := l.group.shared[key]
+	if shared != nil && shared.first != nil {
+		shared.first.members = append(shared.first.members, member{l, t, h})
+		return shared.addr, nil
+	}
+	var opts []socket.Option
+	addr := key.addr
+	if spreads(key.network) {
+		opts = append(opts, socket.ReusePort())
+		if shared != nil { // the port was 0 perhaps, and this is the one that was found
+			addr = shared.addr.String()
+		}
+	}
+	sock, err := socket.Listen(key.network, addr, opts...)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.Serve(sock, t, h); err != nil {
+		return nil, err
+	}
+	if shared == nil {
+		shared = &sharedListener{addr: sock.Addr()}
+		if !spreads(key.network) {
+			shared.first = l.listeners[len(l.listeners)-1]
+		}
+		l.group.shared[key] = shared
+	}
+	return shared.addr, nil
+}
+
+// Serve accepts connections from a listener of the program's own, for this loop alone, and
+// serves them with h; with t, as TLS. The loop owns the listener from now on, also if Serve
+// fails, and closes it in the end.
+func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
+	if sock == nil {
+		return errNoSocket
+	}
+	err := l.usable(h)
+	if err == nil {
+		ls := &listener{sock: sock, token: firstListener + epore.Token(len(l.listeners)), members: []member{{l, t, h}}}
+		if err = l.poll.Registry().Register(sock, ls.token, epore.Readable); err == nil {
+			l.listeners = append(l.listeners, ls)
+			return nil
+		}
+	}
+	_ = sock.Close()
+	return err
+}
+
+// usable says why nothing new can begin, if so.
+func (l *Loop) usable(h Handler) error {
+	if h == nil {
+		return errNoHandler
+	}
+	if l.stopping {
+		return ErrEnding
+	}
+	return nil
+}
+
+// accept takes the connections that wait.
+func (l *Loop) accept(ls *listener) {
+	for range acceptMost {
+		if l.stopping || ls.paused {
+			return // a handler has changed it
+		}
+		m := ls.next()
+		if m == nil {
+			l.pauseAccepting(ls)
+			return
+		}
+		sock, err := ls.sock.Accept()
+		if err == socket.ErrWouldBlock {
+			return
+		}
+		if err != nil { // most likely because descriptors ran out
+			l.pauseAccepting(ls)
+			return
+		}
+		m.loop.load.Add(1)
+		if m.loop == l {
+			l.accepted(sock, *m)
+			continue
+		}
+		member := *m
+		if member.loop.inbox.Send(func() { member.loop.takeDealt(sock, member) }) != nil {
+			member.loop.load.Add(-1)
+			_ = sock.Close()
+		}
+	}
+}
+
+// takeDealt takes a connection that another loop has accepted.
+func (l *Loop) takeDealt(sock *socket.Conn, m member) {
+	if l.stopping {
+		l.load.Add(-1)
+		_ = sock.Close()
+		return
+	}
+	l.accepted(sock, m)
+}
+
+// accepted begins a connection.
+func (l *Loop) accepted(sock *socket.Conn, m member) {
+	c := l.newConn(sock, m.handler)
+	if m.tls != nil {
+		l.secure(c, tlsconn.Server(sock, m.tls))
+		l.settle(c)
+		return
+	}
+	l.opened(c)
+}
+
+// secure has c shake hands first.
+func (l *Loop) secure(c *Conn, s *tlsconn.Conn) {
+	c.tls, c.state = s, shaking
+	if c.limit == never {
+		c.limit = clock() + l.cfg.Handshake
+	}
+	l.schedule(c)
+}
+
+// next returns whose turn it is, of those that have room; nil: nobody has.
+func (ls *listener) next() *member {
+	for range ls.members {
+		ls.turn++
+		if ls.turn >= len(ls.members) {
+			ls.turn = 0
+		}
+		m := &ls.members[ls.turn]
+		if int(m.loop.load.Load()) < m.loop.cfg.MaxConns {
+			return m
+		}
+	}
+	return nil
+}
+
+// pauseAccepting stops listening to a listener, which stays readable: the loop would spin.
+func (l *Loop) pauseAccepting(ls *listener) {
+	ls.paused = true
+	l.pausedLs++
+	_ = l.poll.Registry().Deregister(ls.sock)
+	l.must(l.resume.Reset(resumeAfter))
+}
+
+// resumeAccepting accepts again.
+func (l *Loop) resumeAccepting() {
+	if l.stopping {
+		return
+	}
+	for _, ls := range l.listeners {
+		if ls.paused {
+			ls.paused = false
+			l.pausedLs--
+			l.must(l.poll.Registry().Register(ls.sock, ls.token, epore.Readable))
+		}
+	}
+}
+
+// Dial begins to connect to an address, as [socket.Dial] takes it, and with t to shake hands
+// as a TLS client. The connection is opened, or h.Failed is called, within limit; 0 leaves
+// the limit to the system. What is written before it is open is sent then.
+//
+// Without a ServerName in t, the host of the address is the name to be verified.
+func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h DialHandler) (*Conn, error) {
+	if err := l.usable(h); err != nil {
+		return nil, err
+	}
+	if t != nil && t.ServerName == "" && !t.InsecureSkipVerify {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
+			t = t.Clone()
+			t.ServerName = host
+		}
+	}
+	sock, err := socket.Dial(network, addr)
+	if err != nil {
+		return nil, err
+	}
+	l.load.Add(1)
+	c := l.newConn(sock, h)
+	if limit > 0 {
+		c.limit = clock() + limit
+	}
+	if t != nil {
+		c.tls = tlsconn.Client(sock, t)
+	}
+	l.beginLater(c)
+	return c, nil
+}
+
+// Adopt serves a socket of the program's own, connected or connecting, with h; with t, as
+// the server side of TLS. The loop owns it from now on, unless Adopt fails.
+func (l *Loop) Adopt(sock *socket.Conn, t *tls.Config, h Handler) (*Conn, error) {
+	if sock == nil {
+		return nil, errNoSocket
+	}
+	if err := l.usable(h); err != nil {
+		return nil, err
+	}
+	l.load.Add(1)
+	c := l.newConn(sock, h)
+	if t != nil {
+		c.tls = tlsconn.Server(sock, t)
+	}
+	l.beginLater(c)
+	return c, nil
+}
+
+// beginLater begins a connection that a handler made: no handler is called inside another.
+func (l *Loop) beginLater(c *Conn) {
+	c.state = connecting
+	l.schedule(c)
+	l.later(c)
+}

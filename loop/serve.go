@@ -1,0 +1,570 @@
+package loop
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/socket"
+)
+
+// buffer is bytes, of which those before from are done with.
+type buffer struct {
+	b    []byte
+	from int
+}
+
+func (b *buffer) len() int     { return len(b.b) - b.from }
+func (b *buffer) rest() []byte { return b.b[b.from:] }
+
+// add appends p.
+func (b *buffer) add(p []byte) {
+	if b.from > len(b.b)/2 {
+		b.b, b.from = b.b[:copy(b.b, b.rest())], 0
+	}
+	b.b = append(b.b, p...)
+}
+
+const (
+	smallBuffer = 4 << 10
+	// Buffers up to keepSize are used again, and so many of them are kept.
+	keepSize  = 2 * readSize
+	keepCount = 64
+)
+
+// take returns an empty buffer.
+func (l *Loop) take() *buffer {
+	if n := len(l.buffers); n > 0 {
+		b := l.buffers[n-1]
+		l.buffers = l.buffers[:n-1]
+		return b
+	}
+	return &buffer{b: make([]byte, 0, smallBuffer)}
+}
+
+// release gives a buffer back, if there is one.
+func (l *Loop) release(b **buffer) {
+	if *b != nil && cap((*b).b) <= keepSize && len(l.buffers) < keepCount {
+		(*b).b, (*b).from = (*b).b[:0], 0
+		l.buffers = append(l.buffers, *b)
+	}
+	*b = nil
+}
+
+// newConn makes a Conn, which is open.
+func (l *Loop) newConn(sock *socket.Conn, h Handler) *Conn {
+	c := &Conn{sock: sock, loop: l, handler: h, state: open, last: clock(), limit: never, place: -1}
+	if n := len(l.freeSlots); n > 0 {
+		c.token, l.freeSlots = l.freeSlots[n-1], l.freeSlots[:n-1]
+		l.conns[c.token] = c
+	} else {
+		c.token = uint32(len(l.conns))
+		l.conns = append(l.conns, c)
+	}
+	l.live++
+	return c
+}
+
+// remove takes c out of the loop.
+func (l *Loop) remove(c *Conn) {
+	c.state = gone
+	l.due.remove(c)
+	l.conns[c.token] = nil
+	l.freeSlots = append(l.freeSlots, c.token)
+	l.live--
+	l.load.Add(-1)
+	if l.pausedLs > 0 {
+		l.resumeAccepting()
+	}
+}
+
+// opened calls Open.
+func (l *Loop) opened(c *Conn) {
+	c.state, c.opened, c.last = open, true, l.now
+	if !c.deadline {
+		c.limit = never
+	}
+	l.schedule(c)
+	l.current = c
+	c.handler.Open(c)
+	l.settle(c)
+}
+
+// serve does what an event of c is about.
+func (l *Loop) serve(c *Conn, ev epore.Event) {
+	l.current = c
+	switch c.state {
+	case connecting:
+		l.connected(c)
+	case shaking:
+		l.shake(c)
+		return
+	case open, closing:
+		if c.registered == l.hushed {
+			l.hushedEvent(c, ev)
+			break
+		}
+		if c.blocked && ev.Writable() {
+			l.flush(c)
+		}
+		if ev.Readable() && c.reads() {
+			l.read(c)
+		}
+	}
+	l.settle(c)
+}
+
+// connected looks whether an attempt to connect has ended.
+func (l *Loop) connected(c *Conn) {
+	switch err := c.sock.ConnectError(); {
+	case err == socket.ErrWouldBlock:
+	case err != nil:
+		c.die(err)
+	case c.tls != nil:
+		l.secure(c, c.tls)
+		l.shake(c)
+	default:
+		l.opened(c)
+	}
+}
+
+// shake goes on with the handshake.
+func (l *Loop) shake(c *Conn) {
+	err := c.tls.Handshake()
+	c.blocked = c.tls.Buffered() > 0
+	switch {
+	case err == socket.ErrWouldBlock:
+		l.settle(c)
+	case err != nil:
+		c.die(err)
+		l.settle(c)
+	default:
+		l.opened(c)
+		if c.state == open && c.reads() { // what came with the handshake gives no event
+			l.current = c
+			l.read(c)
+			l.settle(c)
+		}
+	}
+}
+
+// catchUp is serve for what there is to do without an event.
+func (l *Loop) catchUp(c *Conn) {
+	c.queued = false
+	l.current = c
+	switch {
+	case c.state == gone:
+		return
+	case c.state == connecting:
+		l.connected(c)
+	case c.state == open && c.reads():
+		if c.in != nil && c.again {
+			c.again = false
+			l.deliver(c, c.in.rest())
+		}
+		if c.unread() {
+			l.read(c)
+		}
+	}
+	l.settle(c)
+}
+
+// reads reports whether c is to be read.
+func (c *Conn) reads() bool {
+	switch {
+	case c.ended:
+		return false
+	case c.state == closing:
+		return true
+	}
+	return !c.paused && (c.out == nil && c.tls == nil || c.Buffered() < c.loop.cfg.MaxOut/2+1)
+}
+
+// read reads once, and gives what there was to the handler.
+func (l *Loop) read(c *Conn) {
+	if c.state == closing { // not decrypted either
+		n, err := c.sock.Read(l.buf)
+		if l.received(c, n, err) && n > 0 {
+			c.last = l.now
+		}
+		return
+	}
+	b, rest := l.buf, 0
+	if c.in != nil {
+		if rest = c.in.len(); rest <= readSize/8 {
+			b = l.buf[rest:]
+		} else {
+			b = c.in.room()
+		}
+	}
+	var n int
+	var err error
+	if c.tls == nil {
+		n, err = c.sock.Read(b)
+	} else {
+		n, err = l.readTLS(c, b)
+	}
+	if !l.received(c, n, err) {
+		return
+	}
+	c.last = l.now
+	switch {
+	case c.in == nil:
+		l.deliver(c, b[:n])
+	case rest <= readSize/8:
+		copy(l.buf, c.in.rest())
+		l.release(&c.in)
+		l.deliver(c, l.buf[:rest+n])
+	default:
+		c.in.b = c.in.b[:len(c.in.b)+n]
+		l.deliver(c, c.in.rest())
+	}
+}
+
+// unread reports that reading may find something for which no event comes.
+func (c *Conn) unread() bool {
+	return c.tls != nil && (c.more || c.tls.Pending()) && c.state == open && c.reads()
+}
+
+// room returns where more can be read to, behind what is there.
+func (b *buffer) room() []byte {
+	if free := cap(b.b) - len(b.b); free < readSize/4 {
+		if b.from > 0 {
+			b.b, b.from = b.b[:copy(b.b, b.rest())], 0
+		}
+		if free = cap(b.b) - len(b.b); free < readSize/4 {
+			bigger := make([]byte, len(b.b), 2*cap(b.b)+readSize/2)
+			copy(bigger, b.b)
+			b.b = bigger
+		}
+	}
+	return b.b[len(b.b):cap(b.b)]
+}
+
+// readTLS fills b with what there is, of several records.
+func (l *Loop) readTLS(c *Conn, b []byte) (n int, err error) {
+	for n < len(b) {
+		var m int
+		m, err = c.tls.Read(b[n:])
+		n += m
+		if err != nil {
+			break
+		}
+	}
+	c.blocked = c.tls.Buffered() > 0
+	c.more = n > 0 && err != nil && err != socket.ErrWouldBlock // it comes again
+	if n > 0 {
+		return n, nil
+	}
+	return 0, err
+}
+
+// received does what the result of reading asks for, but for the bytes; false: there are
+// none.
+func (l *Loop) received(c *Conn, n int, err error) bool {
+	switch {
+	case err == nil:
+		return n > 0
+	case err == socket.ErrWouldBlock:
+	case err == io.EOF:
+		c.ended = true
+		if c.state == open {
+			l.peerEnded(c)
+		}
+	default:
+		c.die(err)
+	}
+	return false
+}
+
+// peerEnded tells the handler, or ends the connection.
+func (l *Loop) peerEnded(c *Conn) {
+	if h, ok := c.handler.(EOFHandler); ok {
+		h.EOF(c)
+		return
+	}
+	if c.in != nil {
+		c.err = fmt.Errorf("loop: read: the peer ended in the middle of a message: %w", io.ErrUnexpectedEOF)
+	}
+	c.Close()
+}
+
+// deliver gives b to the handler, and keeps what it does not use. b is what is in c.in, or
+// else c.in is nil.
+func (l *Loop) deliver(c *Conn, b []byte) {
+	l.delivered = b
+	used := c.handler.Data(c, b)
+	l.delivered = nil
+	if used < 0 || used > len(b) {
+		panic(fmt.Sprintf("loop: Data returned that it used %d of %d bytes", used, len(b)))
+	}
+	if c.state != open {
+		return
+	}
+	rest := b[used:]
+	switch {
+	case len(rest) == 0:
+		l.release(&c.in)
+		return
+	case c.in != nil:
+		c.in.from += used
+	default:
+		c.in = l.take()
+		c.in.b = append(c.in.b, rest...)
+	}
+	if len(rest) > l.cfg.MaxIn && !c.paused {
+		c.die(ErrTooLong)
+	}
+}
+
+// flush sends what there is to send, as far as the system takes it.
+func (l *Loop) flush(c *Conn) {
+	var n int
+	var err error
+	if c.tls != nil {
+		n, err = l.flushTLS(c)
+	} else if c.out != nil {
+		n, err = c.sock.Write(c.out.rest())
+		c.out.from += n
+	}
+	l.sent(c, n, err)
+}
+
+// sent notes the result of writing n bytes.
+func (l *Loop) sent(c *Conn, n int, err error) {
+	if n > 0 {
+		c.last = l.now
+	}
+	switch {
+	case err == nil:
+		c.blocked = false
+		l.release(&c.out)
+	case err == socket.ErrWouldBlock:
+		c.blocked = true
+		if c.out != nil && c.out.len() == 0 { // it is all in the hands of crypto/tls
+			l.release(&c.out)
+		}
+	default:
+		c.die(err)
+	}
+}
+
+// flushTLS encrypts and sends, a piece at a time, so that not everything is in memory twice.
+func (l *Loop) flushTLS(c *Conn) (n int, err error) {
+	for {
+		before := c.tls.Buffered()
+		err = c.tls.Flush()
+		n += before - c.tls.Buffered()
+		if err != nil || c.out == nil || c.out.len() == 0 {
+			return n, err
+		}
+		m, err := c.tls.Write(c.out.b[c.out.from:min(len(c.out.b), c.out.from+eager)])
+		c.out.from += m
+		if err != nil {
+			return n, err
+		}
+		n += m
+	}
+}
+
+// writeDirect sends b, behind what was gathered before, without a copy as far as the system
+// takes it.
+func (l *Loop) writeDirect(c *Conn, b []byte) (int, error) {
+	if c.out == nil {
+		n, err := c.sock.Write(b)
+		if err == socket.ErrWouldBlock {
+			c.out = l.take()
+			c.out.b = append(c.out.b, b[n:]...)
+		}
+		if l.sent(c, n, err); c.state == dead {
+			return 0, c.err
+		}
+		return len(b), nil
+	}
+	l.vector = append(l.vector[:0], c.out.rest(), b)
+	rest := l.vector
+	n, err := c.sock.WriteBuffers(&rest)
+	gathered := min(int(n), c.out.len())
+	c.out.from += gathered
+	if err == socket.ErrWouldBlock {
+		c.out.add(b[int(n)-gathered:])
+	}
+	clear(l.vector)
+	if l.sent(c, int(n), err); c.state == dead {
+		return 0, c.err
+	}
+	return len(b), nil
+}
+
+// settle is the end of everything that is done with c: what was written leaves, and c is
+// registered for what it waits for.
+func (l *Loop) settle(c *Conn) {
+	if c.state == open || c.state == closing {
+		l.finish(c)
+	}
+	if c.state < dead {
+		l.watch(c)
+	}
+	if c.state == dead {
+		l.bury(c)
+	}
+	l.current = nil
+}
+
+// finish sends what was written, and then ends what is to be ended.
+func (l *Loop) finish(c *Conn) {
+	if c.out != nil && !c.blocked {
+		l.flush(c)
+	}
+	if c.full && c.state == open && c.Buffered() == 0 {
+		c.full = false
+		if h, ok := c.handler.(Drainer); ok {
+			h.Drained(c)
+			if c.out != nil && !c.blocked && c.state < dead {
+				l.flush(c)
+			}
+		}
+	}
+	if c.unread() {
+		l.later(c)
+	}
+	if c.state >= dead || c.Buffered() > 0 {
+		return
+	}
+	if c.state == closing && c.ended {
+		c.die(c.err)
+		return
+	}
+	if c.shut && !c.shutDone {
+		c.shutDone = true
+		if err := l.shutdown(c); err != nil {
+			c.die(err)
+		}
+	}
+	if c.state == closing && c.tls != nil && c.Buffered() == 0 && !c.finDone {
+		c.finDone = true // nothing is decrypted any more that would ask for an answer
+		if err := c.sock.CloseWrite(); err != nil {
+			c.die(err)
+		}
+	}
+}
+
+// shutdown ends our half.
+func (l *Loop) shutdown(c *Conn) error {
+	if c.tls == nil {
+		return c.sock.CloseWrite()
+	}
+	err := c.tls.CloseWrite()
+	c.blocked = c.tls.Buffered() > 0
+	return err
+}
+
+// watch registers c for what it waits for.
+func (l *Loop) watch(c *Conn) {
+	want := c.wants()
+	if want == c.registered {
+		return
+	}
+	r, token := l.poll.Registry(), epore.Token(c.token)
+	var err error
+	switch {
+	case c.registered == 0:
+		err = r.Register(c.sock, token, want)
+	case want == 0:
+		err = r.Deregister(c.sock)
+	default:
+		err = r.Reregister(c.sock, token, want)
+	}
+	c.registered = want
+	if err != nil {
+		c.die(err)
+	}
+}
+
+// wants is what c waits for.
+func (c *Conn) wants() (in epore.Interest) {
+	if c.state == connecting {
+		return epore.Writable
+	}
+	if c.state == shaking || c.reads() {
+		in = epore.Readable
+	}
+	if c.blocked {
+		in |= epore.Writable
+	}
+	if in == 0 && !c.deaf {
+		in = c.loop.hushed
+	}
+	return in
+}
+
+// hushedEvent is an event of a connection that is neither read nor written at the moment:
+// its handler has paused it, or the peer has ended its half. It is registered all the same,
+// to hear of a reset: where the queue has edges, for Writable, which gives one event now that
+// means nothing, and then none before something happens; elsewhere (poll(2), Windows) for
+// urgent data, which nobody sends. What nevertheless gives such an event there would give it
+// for ever; then the connection hears nothing until it is read again.
+func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
+	if !ev.Error() {
+		c.deaf = l.hushed&epore.Edge == 0
+		return
+	}
+	for {
+		_, err := c.sock.Read(l.buf)
+		switch {
+		case err == nil: // was received before the reset, and nobody wants it any more
+		case err == socket.ErrWouldBlock:
+			return
+		case err == io.EOF:
+			c.die(errReset)
+			return
+		default:
+			c.die(err)
+			return
+		}
+	}
+}
+
+// die closes c, without a word to the peer but what closing says. The handler is told at the
+// end of what is done with c at the moment.
+func (c *Conn) die(err error) {
+	if c.state >= dead {
+		return
+	}
+	c.err = err
+	if c.tls != nil {
+		_ = c.tls.Close()
+	} else {
+		_ = c.sock.Close()
+	}
+	c.state, c.registered = dead, 0
+	c.forget()
+	c.loop.release(&c.out)
+	if c != c.loop.current {
+		c.loop.later(c)
+	}
+}
+
+// forget drops what was received. What Data is looking at is not used again.
+func (c *Conn) forget() {
+	if c == c.loop.current && c.loop.delivered != nil {
+		c.in = nil
+		return
+	}
+	c.loop.release(&c.in)
+}
+
+// bury tells the handler of a connection that it has ended.
+func (l *Loop) bury(c *Conn) {
+	if c.state != dead {
+		return
+	}
+	l.remove(c)
+	l.current = c
+	if c.opened {
+		c.handler.Close(c, c.err)
+	} else if h, ok := c.handler.(FailHandler); ok {
+		h.Failed(c, c.err)
+	}
+	l.current = nil
+}
