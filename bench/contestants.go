@@ -63,6 +63,8 @@ var contestants = []contestant{
 	{id: "server-epore", title: "**Epore** by hand, epoll", program: "server-epore", make: goTool("server-epore", "", "./servers/epore"), server: true},
 	{id: "server-epore-uring", title: "**Epore** by hand, io_uring", program: "server-epore-uring", make: goTool("server-epore-uring", "iouring", "./servers/epore"), server: true},
 	{id: "server-epore-uring-block", title: "**Epore** by hand, io_uring, -block", program: "server-epore-uring", args: []string{"-block"}, server: true},
+	{id: "server-epore-loop", title: "**Epore** package loop, epoll", program: "server-loop", make: goTool("server-loop", "", "./servers/loop"), server: true},
+	{id: "server-epore-loop-uring-block", title: "**Epore** package loop, io_uring, -block", program: "server-loop-uring", make: goTool("server-loop-uring", "iouring", "./servers/loop"), args: []string{"-block"}, server: true},
 	{id: "server-net", title: "package net", program: "server-net", make: goTool("server-net", "", "./servers/net"), server: true},
 	{id: "server-gnet", title: "gnet", program: "server-gnet", make: goTool("server-gnet", "", "./servers/gnet"), server: true},
 	{id: "server-gnet-opt", title: "gnet, poll_opt", program: "server-gnet-opt", make: goTool("server-gnet-opt", "poll_opt", "./servers/gnet"), server: true},

@@ -28,13 +28,22 @@ type dueEntry struct {
 func (h *dueHeap) put(c *Conn, when time.Duration) {
 	if c.place < 0 {
 		c.place = int32(len(*h))
-		*h = append(*h, dueEntry{when, c})
+		*h = append(double(*h), dueEntry{when, c})
 	} else if (*h)[c.place].when > when {
 		(*h)[c.place].when = when
 	} else {
 		return
 	}
 	h.up(int(c.place))
+}
+
+// double makes room for one more, and in the long run for as many as there are: growing by
+// less, as append does, leaves several times the memory to the garbage collector.
+func double[S ~[]E, E any](s S) S {
+	if len(s) < cap(s) {
+		return s
+	}
+	return append(make(S, 0, max(64, 2*len(s))), s...)
 }
 
 // remove takes c out, if it is in.

@@ -59,7 +59,7 @@ func (l *Loop) newConn(sock *socket.Conn, h Handler) *Conn {
 		l.conns[c.token] = c
 	} else {
 		c.token = uint32(len(l.conns))
-		l.conns = append(l.conns, c)
+		l.conns = append(double(l.conns), c)
 	}
 	l.live++
 	return c
