@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/loop"
 	"github.com/epore/epore/socket"
@@ -324,3 +325,25 @@ func pair(t testing.TB) (a, b *socket.Conn) {
 }
 
 func isKqueue(t testing.TB) bool { return strings.Contains(t.Name(), "kqueue") }
+
+// countingQueue counts the waits of a queue.
+type countingQueue struct {
+	backend.Backend
+	waits atomic.Int64
+}
+
+func (q *countingQueue) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+	q.waits.Add(1)
+	return q.Backend.Wait(dst, timeout)
+}
+
+// counting is the queue of the test, with its waits counted.
+func counting(t testing.TB) *countingQueue {
+	for _, name := range queueNames {
+		if strings.Contains(t.Name(), "/"+strings.ReplaceAll(name, " ", "_")+",") {
+			return &countingQueue{Backend: queues[name]()}
+		}
+	}
+	require.Fail(t, "which queue?")
+	return nil
+}

@@ -148,6 +148,7 @@ type Loop struct {
 	live      int
 	load      atomic.Int32 // live, and what other loops have dealt to this one
 	current   *Conn        // whose event is handled: what it writes is sent afterwards
+	blamed    *Conn        // for OnPanic and OnStall: the last one whose handler was called
 	delivered []byte       // what Data was called with
 	todo      []*Conn      // for the end of the batch
 	doing     []*Conn
@@ -423,11 +424,11 @@ func (l *Loop) call(f func()) {
 
 // watched calls f, and OnPanic and OnStall when there is something to tell.
 func (l *Loop) watched(f func()) {
-	l.current = nil
+	l.current, l.blamed = nil, nil
 	begin := clock()
 	defer func() {
-		c := l.current
-		l.current, l.delivered = nil, nil
+		c := l.blamed
+		l.current, l.blamed, l.delivered = nil, nil, nil
 		if l.cfg.OnPanic != nil {
 			if v := recover(); v != nil {
 				if c != nil {

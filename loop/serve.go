@@ -78,6 +78,9 @@ func (l *Loop) remove(c *Conn) {
 	}
 }
 
+// enter begins something that may call the handler of c.
+func (l *Loop) enter(c *Conn) { l.current, l.blamed = c, c }
+
 // opened calls Open.
 func (l *Loop) opened(c *Conn) {
 	c.state, c.opened, c.last = open, true, l.now
@@ -85,14 +88,14 @@ func (l *Loop) opened(c *Conn) {
 		c.limit = never
 	}
 	l.schedule(c)
-	l.current = c
+	l.enter(c)
 	c.handler.Open(c)
 	l.settle(c)
 }
 
 // serve does what an event of c is about.
 func (l *Loop) serve(c *Conn, ev epore.Event) {
-	l.current = c
+	l.enter(c)
 	switch c.state {
 	case connecting:
 		l.connected(c)
@@ -141,7 +144,7 @@ func (l *Loop) shake(c *Conn) {
 	default:
 		l.opened(c)
 		if c.state == open && c.reads() { // what came with the handshake gives no event
-			l.current = c
+			l.enter(c)
 			l.read(c)
 			l.settle(c)
 		}
@@ -151,7 +154,7 @@ func (l *Loop) shake(c *Conn) {
 // catchUp is serve for what there is to do without an event.
 func (l *Loop) catchUp(c *Conn) {
 	c.queued = false
-	l.current = c
+	l.enter(c)
 	switch {
 	case c.state == gone:
 		return
@@ -560,7 +563,7 @@ func (l *Loop) bury(c *Conn) {
 		return
 	}
 	l.remove(c)
-	l.current = c
+	l.enter(c)
 	if c.opened {
 		c.handler.Close(c, c.err)
 	} else if h, ok := c.handler.(FailHandler); ok {
