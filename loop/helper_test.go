@@ -28,6 +28,7 @@ import (
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
+	"github.com/epore/epore/internal/queuetest"
 	"github.com/epore/epore/loop"
 	"github.com/epore/epore/socket"
 )
@@ -37,14 +38,15 @@ type newPoll = func() (*epore.Poll, error)
 // eachQueue runs a test on every queue of this system; on io_uring also where it belongs to
 // one thread.
 func eachQueue(t *testing.T, rule string, run func(t *testing.T, open newPoll)) {
-	for _, name := range queueNames {
+	for _, queue := range queuetest.All() {
+		name := queue.Name
 		for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 			if s == epore.Block && name != "io_uring" {
 				continue
 			}
 			t.Run(name+", "+s.String(), func(t *testing.T) {
 				guard(t, rule)
-				open := func() (*epore.Poll, error) { return epore.NewWith(queues[name](), epore.WithStrategy(s)) }
+				open := func() (*epore.Poll, error) { return epore.NewWith(queue.New(), epore.WithStrategy(s)) }
 				p, err := open()
 				if errors.Is(err, errors.ErrUnsupported) {
 					t.Skipf("no such queue here: %v", err)
@@ -342,9 +344,9 @@ func (q *countingQueue) Wait(dst []backend.Event, timeout time.Duration) (int, e
 
 // counting is the queue of the test, with its waits counted.
 func counting(t testing.TB) *countingQueue {
-	for _, name := range queueNames {
-		if strings.Contains(t.Name(), "/"+strings.ReplaceAll(name, " ", "_")+",") {
-			return &countingQueue{Backend: queues[name]()}
+	for _, queue := range queuetest.All() {
+		if strings.Contains(t.Name(), "/"+strings.ReplaceAll(queue.Name, " ", "_")+",") {
+			return &countingQueue{Backend: queue.New()}
 		}
 	}
 	require.Fail(t, "which queue?")

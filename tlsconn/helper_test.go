@@ -28,6 +28,7 @@ import (
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 	"github.com/epore/epore/socket"
 	"github.com/epore/epore/tlsconn"
 )
@@ -132,13 +133,14 @@ func eachVersion(t *testing.T, rule string, run func(t *testing.T, version uint1
 
 // eachQueue runs a test on every queue of this system, for both ways of waiting.
 func eachQueue(t *testing.T, rule string, run func(t *testing.T, p *epore.Poll)) {
-	for _, name := range queueNames {
+	for _, queue := range queuetest.All() {
+		name := queue.Name
 		for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 			t.Run(name+", "+s.String(), func(t *testing.T) {
 				guard(t, rule)
 				runtime.LockOSThread() // for an io_uring
 				defer runtime.UnlockOSThread()
-				p, err := epore.NewWith(queues[name](), epore.WithStrategy(s))
+				p, err := epore.NewWith(queue.New(), epore.WithStrategy(s))
 				if errors.Is(err, errors.ErrUnsupported) {
 					t.Skipf("no such queue here: %v", err)
 				}
