@@ -15,6 +15,7 @@ type cell struct {
 	// pinned runs the program on one processor. It is for measures in which only one
 	// thread of the program takes part.
 	pinned bool
+	tls    bool     // for servers that speak TLS
 	only   []string // contestants; empty: all of the kind
 	rounds int      // at most so many; 0: all
 }
@@ -76,6 +77,8 @@ var cells = slices.Concat([]cell{
 		idleConnections(8000, 3, "memory of an idle TCP connection, of 8,000"),
 		// The client uses fewer if descriptors run out before ports do.
 		idleConnections(28000, 1, "memory of an idle TCP connection, of as many as the limits allow"),
+
+		overTLS(echo(1000, 64)), overTLS(idleConnections(2000, 3, "memory of an idle connection, of 2,000")),
 	})
 
 func byActive(n, rounds int) []cell {
@@ -127,5 +130,11 @@ func (c *cell) takesPart(k *contestant) bool {
 	if k.mover {
 		return c.kind == move
 	}
-	return c.kind != move && (c.kind != queue) == k.server && (len(c.only) == 0 || slices.Contains(c.only, k.id))
+	return c.kind != move && (c.kind != queue) == k.server && c.tls == k.tls && (len(c.only) == 0 || slices.Contains(c.only, k.id))
+}
+
+// overTLS is a cell for the servers that speak TLS.
+func overTLS(c cell) cell {
+	c.id, c.title, c.tls = "tls-"+c.id, "TLS 1.3, "+c.title, true
+	return c
 }

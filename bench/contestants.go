@@ -21,6 +21,7 @@ type contestant struct {
 	args    []string // of each run, after those of the measure
 	server  bool     // serves echo
 	mover   bool     // moves data; what is neither this nor a server is a queue
+	tls     bool     // over TLS
 }
 
 func goTool(program, tags, pkg string) []string {
@@ -70,10 +71,24 @@ var contestants = []contestant{
 	{id: "server-gnet-opt", title: "gnet, poll_opt", program: "server-gnet-opt", make: goTool("server-gnet-opt", "poll_opt", "./servers/gnet"), server: true},
 	{id: "server-nbio", title: "nbio", program: "server-nbio", make: goTool("server-nbio", "", "./servers/nbio"), server: true},
 	{id: "server-cloudwego", title: "cloudwego/netpoll", program: "server-cloudwego", make: goTool("server-cloudwego", "", "./servers/cloudwego"), server: true},
+
+	{id: "tls-net", title: "crypto/tls, package net, a goroutine each", program: "server-tls", make: goTool("server-tls", "", "./servers/tls"), args: []string{"goroutines"}, server: true, tls: true},
+	{id: "tls-epore-loop", title: "crypto/tls, **Epore** package loop, epoll", program: "server-tls", args: []string{"loop"}, server: true, tls: true},
 }
 
-// client is the load for servers.
-const client = "client"
+// The load for servers, and for those that speak TLS.
+const (
+	client    = "client"
+	tlsClient = "tls-client"
+)
+
+// client returns the program that is the load for a server.
+func (k *contestant) client() string {
+	if k.tls {
+		return tlsClient
+	}
+	return client
+}
 
 func title(id string) string {
 	for _, c := range contestants {
@@ -89,6 +104,9 @@ func title(id string) string {
 func build(ctx context.Context, bin string, r *results, out io.Writer) error {
 	if err := command(ctx, bin, cc(client, "servers/c/client.c")); err != nil {
 		r.missing[client] = "all servers are missing, for want of the client: " + err.Error()
+	}
+	if err := command(ctx, bin, goTool(tlsClient, "", "./servers/tlsclient")); err != nil {
+		return err
 	}
 	reasons := map[string]string{} // by program
 	for _, c := range contestants {

@@ -113,6 +113,14 @@ var goals = []goal{
 	{"G13", "the same: to net", 0.5, versus("udp-8x16", "sockets-epore", "sockets-net", "cpu")},
 	{"G13", "echo of datagrams, 128 clients with one: batches to one at a time", 0.6, versus("udp-128x1", "sockets-epore", "sockets-epore-plain", "cpu")},
 	{"G14", "a stream through a proxy: to net, which splices, too", 1, versus("proxy", "sockets-epore", "sockets-net", "cpu")},
+	{"G15", "echo on package loop, 50 connections: to a loop by hand", 1.03, versus("echo-50-64", "server-epore-loop", "server-epore", "cpu")},
+	{"G15", "the same, 1,000 connections", 1.03, versus("echo-1000-64", "server-epore-loop", "server-epore", "cpu")},
+	{"G15", "the same, 5,000 connections", 1.03, versus("echo-5000-64", "server-epore-loop", "server-epore", "cpu")},
+	{"G15", "the same, 50 connections, messages of 4 KiB", 1.03, versus("echo-50-4096", "server-epore-loop", "server-epore", "cpu")},
+	{"G15", "the same, 50 connections, messages of 64 KiB", 1.03, versus("echo-50-65536", "server-epore-loop", "server-epore", "cpu")},
+	{"G16", "memory of an idle connection on package loop, of 8,000, bytes", 300, value("idle-8000", "server-epore-loop", "bytes")},
+	{"G17", "TLS echo on package loop, 1,000 connections: to a goroutine each", 0.75, versus("tls-echo-1000-64", "tls-epore-loop", "tls-net", "cpu")},
+	{"G17", "memory of an idle TLS connection: to a goroutine each", 0.45, versus("tls-idle-2000", "tls-epore-loop", "tls-net", "bytes")},
 }
 
 // goalsTable returns a table of the goals and the figures reached.

@@ -32,7 +32,7 @@ func measureAll(ctx context.Context, c *config, bin string, r *results, out io.W
 		var list []*contestant
 		for j := range contestants {
 			k := &contestants[j]
-			if cells[i].takesPart(k) && r.missing[k.id] == "" && (!k.server || r.missing[client] == "") && c.only.MatchString(cells[i].id+"/"+k.id) {
+			if cells[i].takesPart(k) && r.missing[k.id] == "" && (!k.server || r.missing[k.client()] == "") && c.only.MatchString(cells[i].id+"/"+k.id) {
 				list = append(list, k)
 			}
 		}
@@ -236,7 +236,7 @@ func underLoad(ctx context.Context, bin string, args []string, k *contestant) (l
 	}
 	defer s.end()
 	var from, to time.Duration
-	err = load(ctx, bin, append([]string{s.address}, args...), func(line string, _ func()) error {
+	err = load(ctx, filepath.Join(bin, k.client()), append([]string{s.address}, args...), func(line string, _ func()) error {
 		switch line {
 		case "connected":
 		case "begin":
@@ -268,11 +268,11 @@ func underLoad(ctx context.Context, bin string, args []string, k *contestant) (l
 	return append(list, figure{"cpu", float64(to-from) / messages}, figure{"rate", messages / seconds}), nil
 }
 
-// load runs the client on the second processor and calls each for every line of output.
+// load runs a client on the second processor and calls each for every line of output.
 // release closes the client's standard input: a client that only holds connections waits
 // for that.
-func load(ctx context.Context, bin string, args []string, each func(line string, release func()) error) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, client), args...)
+func load(ctx context.Context, program string, args []string, each func(line string, release func()) error) error {
+	cmd := exec.CommandContext(ctx, program, args...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdin, err := cmd.StdinPipe()
@@ -308,7 +308,7 @@ func withIdle(ctx context.Context, bin string, args []string, k *contestant) (li
 		return nil, err
 	}
 	var connections float64
-	err = load(ctx, bin, append([]string{s.address}, args...), func(line string, release func()) error {
+	err = load(ctx, filepath.Join(bin, k.client()), append([]string{s.address}, args...), func(line string, release func()) error {
 		if rest, ok := strings.CutPrefix(line, "connections "); ok {
 			connections, err = strconv.ParseFloat(rest, 64)
 			return err

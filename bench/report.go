@@ -13,6 +13,8 @@ type column struct{ name, title string }
 // columns are the columns of each kind of cell, by measure. The ratio is that of the first.
 func (c *cell) columns() []column {
 	switch {
+	case c.kind == serve && c.tls:
+		return []column{{"cpu", "server CPU, ns per message"}, {"rate", "messages/s"}}
 	case c.kind == serve:
 		return []column{{"cpu", "server CPU, ns per message"}, {"p50", "latency p50, µs"}, {"p99", "p99, µs"}, {"p999", "p99.9, µs"}, {"rate", "messages/s"}}
 	case c.kind == idle:
@@ -39,7 +41,7 @@ func (c *cell) columns() []column {
 
 // hasRatio reports whether rows are compared with the first one.
 func (c *cell) hasRatio() bool {
-	return c.kind == serve || c.kind == move || c.kind == queue && (c.columns()[0].name == "ns" || c.args[0] == "timers")
+	return c.kind == serve || c.kind == move || c.kind == idle && c.tls || c.kind == queue && (c.columns()[0].name == "ns" || c.args[0] == "timers")
 }
 
 // scale converts a figure for its column.

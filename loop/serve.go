@@ -246,7 +246,7 @@ func (b *buffer) room() []byte {
 
 // readTLS fills b with what there is, of several records.
 func (l *Loop) readTLS(c *Conn, b []byte) (n int, err error) {
-	for n < len(b) {
+	for n < len(b) && (n == 0 || c.tls.Pending()) {
 		var m int
 		m, err = c.tls.Read(b[n:])
 		n += m

@@ -115,6 +115,7 @@ func (c *Conn) Handshake() error {
 		return c.err
 	}
 	c.established, c.pending = true, true
+	c.link.records.whole = unknown // the handshake does not say what it used
 	return nil
 }
 
@@ -159,8 +160,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 		_ = c.link.flush() // its error is that of the next Write or Flush
 	}
 	if n > 0 {
-		c.pending = true
-		return n, nil // what else there was comes again
+		// A Read that has filled b may have left something of its record.
+		c.pending = n == len(b) || c.link.records.use() || err != nil
+		return n, nil // an error comes again
 	}
 	if err != nil {
 		c.pending = false
@@ -171,9 +173,10 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return 0, err
 }
 
-// Pending reports that a Read may find something although no event comes: that the last
-// Read did not return an error, or that the handshake has just ended. A loop that leaves a
-// Conn in this state comes back to it by itself.
+// Pending reports that a Read may find something although no event comes: that crypto/tls
+// may hold bytes of the peer that no Read has returned. A loop that leaves a Conn in this
+// state comes back to it by itself. A level-triggered loop need not read once more when
+// Pending is false; an edge-triggered one reads until [socket.ErrWouldBlock].
 func (c *Conn) Pending() bool { return c.pending }
 
 // Write encrypts b, sends what the socket takes at once, and keeps the rest: it takes all of

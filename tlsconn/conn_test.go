@@ -159,6 +159,29 @@ func TestConn_ManyRecordsInOneSegment(t *testing.T) {
 			require.Equal(t, want[i], buf[0])
 			require.True(t, w.server.Pending(), "byte %d", i)
 		}
+
+		// One record, or part of one, that is used up: nothing is pending.
+		_, err = read(t, w.server, 1)
+		require.Equal(t, socket.ErrWouldBlock, err)
+		for _, next := range []int{0, 3, 7} { // as much of the record that follows
+			_, err = w.client.Write([]byte("one record"))
+			require.NoError(t, err)
+			w.toServer(t, 1<<10)
+			_, err = w.client.Write([]byte("another"))
+			require.NoError(t, err)
+			w.toServer(t, next)
+			n, err := w.server.Read(make([]byte, 99))
+			require.NoError(t, err)
+			require.Equal(t, len("one record"), n)
+			require.False(t, w.server.Pending())
+			w.all(t)
+			n, err = w.server.Read(make([]byte, 7))
+			require.NoError(t, err)
+			require.Equal(t, 7, n)
+			require.True(t, w.server.Pending(), "it has filled the buffer")
+			_, err = read(t, w.server, 9)
+			require.Equal(t, socket.ErrWouldBlock, err)
+		}
 	})
 }
 

@@ -20,9 +20,10 @@
 //
 //   - call [Conn.Flush] if the event is Writable;
 //   - call [Conn.Handshake] until it returns nil, then [Conn.Read];
-//   - Read until it returns [socket.ErrWouldBlock]. A record that crypto/tls has read from
-//     the socket, but that nobody has read from the Conn, gives no event. A loop that stops
-//     earlier remembers the Conn and comes back by itself: [Conn.Pending] reports this;
+//   - Read until it returns [socket.ErrWouldBlock], or, level-triggered, until [Conn.Pending]
+//     is false. A record that crypto/tls has read from the socket, but that no Read has
+//     returned, gives no event. A loop that stops earlier remembers the Conn and comes back
+//     by itself;
 //   - look at Buffered again. Handshake and Read write, too: alerts, answers to key updates.
 //
 // # Back-pressure

@@ -7,9 +7,11 @@ import (
 	"crypto/tls"
 	"io"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/socket"
 	"github.com/epore/epore/tlsconn"
 )
@@ -70,6 +72,13 @@ func FuzzConn_RandomCuts(f *testing.F) {
 						require.Equal(t, socket.ErrWouldBlock, err)
 					}
 					if err != nil {
+						break
+					}
+					if !s.Pending() && !fixture.Readable(descriptor(t, s.Socket()), time.Microsecond) {
+						// No event, and so nothing to read.
+						n, err := s.Read(buf)
+						require.Zero(t, n)
+						require.Equal(t, socket.ErrWouldBlock, err)
 						break
 					}
 				}

@@ -271,9 +271,17 @@ func travelled(t testing.TB, c *socket.Conn) {
 	if runtime.GOOS != "windows" {
 		return
 	}
+	fixture.Readable(descriptor(t, c), 20*time.Millisecond)
+}
+
+// descriptor is the number of a socket's descriptor, or -1 if it is closed.
+func descriptor(t testing.TB, c *socket.Conn) int {
+	t.Helper()
+	number := -1
 	if raw, err := c.SyscallConn(); err == nil {
-		require.NoError(t, raw.Control(func(fd uintptr) { fixture.Readable(int(fd), 20*time.Millisecond) }))
+		require.NoError(t, raw.Control(func(fd uintptr) { number = int(fd) }))
 	}
+	return number
 }
 
 // all moves everything in both directions.

@@ -18,6 +18,8 @@ type link struct {
 	out     *buffer // what is to be sent; nil: nothing
 	blocked bool    // the socket did not take all of it: an event says when it does
 
+	records recordCounter
+
 	// What ended a direction. Kept here, because crypto/tls takes some errors of the system
 	// (ETIMEDOUT) for temporary and would read on, and the system tells an error once.
 	readErr, writeErr error
@@ -47,17 +49,60 @@ func (l *link) Read(b []byte) (int, error) {
 		n, err := l.sock.Read(b)
 		switch {
 		case err == nil:
+			l.records.pass(b[:n])
 			return n, nil
 		case err != socket.ErrWouldBlock:
 			l.readErr = err
 			return n, err
 		case l.wait == nil:
+			l.records.whole = 0 // crypto/tls asks when it has none
 			return 0, err
 		case !l.wait(struct{}{}): // the handshake is given up
 			l.readErr = net.ErrClosed
 			return 0, l.readErr
 		}
 	}
+}
+
+// recordCounter follows the records in the stream that crypto/tls reads, to know whether it
+// holds a whole one.
+type recordCounter struct {
+	header [5]byte // type, version, length
+	have   int     // how many bytes of the header have passed
+	rest   int     // how many bytes of the record are still to come
+	whole  int     // records that have passed, and may not be used up
+}
+
+// unknown is more records than ever pass at once: it stands until crypto/tls has none.
+const unknown = 1 << 30
+
+// pass takes note of bytes of the stream.
+func (r *recordCounter) pass(b []byte) {
+	for len(b) > 0 {
+		if r.have < len(r.header) {
+			n := copy(r.header[r.have:], b)
+			r.have += n
+			b = b[n:]
+			if r.have < len(r.header) {
+				return
+			}
+			r.rest = int(r.header[3])<<8 | int(r.header[4])
+		}
+		n := min(r.rest, len(b))
+		r.rest -= n
+		b = b[n:]
+		if r.rest == 0 {
+			r.have = 0
+			r.whole++
+		}
+	}
+}
+
+// use notes that crypto/tls has used up a record, at least one, and reports whether it may
+// have another.
+func (r *recordCounter) use() bool {
+	r.whole = max(r.whole-1, 0)
+	return r.whole > 0
 }
 
 // ended reports whether err, of crypto/tls, says that the socket's stream has ended. A
