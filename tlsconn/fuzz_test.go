@@ -7,11 +7,9 @@ import (
 	"crypto/tls"
 	"io"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/socket"
 	"github.com/epore/epore/tlsconn"
 )
@@ -74,7 +72,7 @@ func FuzzConn_RandomCuts(f *testing.F) {
 					if err != nil {
 						break
 					}
-					if !s.Pending() && !fixture.Readable(descriptor(t, s.Socket()), time.Microsecond) {
+					if !s.Pending() && !readableNow(t, descriptor(t, s.Socket())) {
 						// No event, and so nothing to read.
 						n, err := s.Read(buf)
 						require.Zero(t, n)
