@@ -5,6 +5,7 @@ package loop_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -370,6 +371,46 @@ func TestConn_HalfClose(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, c.Close())
 		require.NoError(t, closed.get(t))
+	})
+}
+
+// A connection ends when both halves have, whoever ends which first.
+func TestConn_EndsWithBothHalves(t *testing.T) {
+	eachQueue(t, "a connection ends when both halves have", func(t *testing.T, open newPoll) {
+		for name, conf := range map[string]*tls.Config{"plain": nil, "TLS": serverTLS()} {
+			for _, first := range []string{"peer", "loop"} {
+				closed := make(told, 1)
+				h := &withEOF{
+					handler: &handler{
+						open:  func(c *loop.Conn) { _, _ = c.Write([]byte("hello")) },
+						close: closed.close,
+					},
+					eof: func(c *loop.Conn) { _, _ = c.Write([]byte("bye")); c.CloseWrite() },
+				}
+				if first == "loop" {
+					h.handler.open = func(c *loop.Conn) { _, _ = c.Write([]byte("hellobye")); c.CloseWrite() }
+					h.eof = func(*loop.Conn) {}
+				}
+				s := serve(t, 1, loop.Config{NewPoll: open, Grace: time.Hour}, conf, h)
+				raw := dial(t, s.addr)
+				var c net.Conn = raw
+				if conf != nil {
+					c = tls.Client(raw, clientTLS())
+				}
+				expect(t, c, "hello")
+				if first == "loop" {
+					expect(t, c, "bye")
+				}
+				require.NoError(t, c.(interface{ CloseWrite() error }).CloseWrite())
+				if first == "peer" {
+					expect(t, c, "bye")
+				}
+				require.NoError(t, closed.get(t), "%s, %s first", name, first)
+				_, err := c.Read(make([]byte, 1))
+				require.Equal(t, io.EOF, err)
+				require.NoError(t, s.end())
+			}
+		}
 	})
 }
 

@@ -108,8 +108,9 @@ type Handler interface {
 }
 
 // EOFHandler is a Handler that decides what to do when the peer has ended its half of the
-// connection. It may go on writing, and calls [Conn.Close] in the end. Without it, the
-// connection is closed once everything that was written is sent.
+// connection. It may go on writing, and calls [Conn.CloseWrite] in the end: the connection
+// ends when both halves have. Without it, the connection is closed once everything that was
+// written is sent.
 type EOFHandler interface {
 	EOF(c *Conn)
 }

@@ -444,6 +444,10 @@ func (l *Loop) finish(c *Conn) {
 			c.die(err)
 		}
 	}
+	if c.ended && c.shutDone && c.Buffered() == 0 && c.state == open { // both halves
+		c.die(nil)
+		return
+	}
 	if c.state == closing && c.tls != nil && c.Buffered() == 0 && !c.finDone {
 		c.finDone = true // nothing is decrypted any more that would ask for an answer
 		if err := c.sock.CloseWrite(); err != nil {
