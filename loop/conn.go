@@ -11,20 +11,20 @@ import (
 	"github.com/epore/epore/tlsconn"
 )
 
-// Conn is a connection of a Loop. All methods are for the goroutine of the loop.
+// Conn is a connection of a Loop. Its methods may only be called on the goroutine of the loop.
 type Conn struct {
 	sock    *socket.Conn
 	loop    *Loop
 	handler Handler
 	value   any
 	tls     *tlsconn.Conn // nil: without TLS
-	in      *buffer       // what was received and not used; nil: nothing
-	out     *buffer       // what is to be sent; nil: nothing
-	err     error         // what Close will be told
+	in      *buffer       // received bytes that the handler did not use, or nil
+	out     *buffer       // written bytes that are not sent, or nil
+	err     error         // the argument for Close
 
-	last  time.Duration // when something was received or sent
-	limit time.Duration // when it ends
-	place int32         // in loop.due; below 0: not in it
+	last  time.Duration // when data was last received or sent
+	limit time.Duration // when the connection ends
+	place int32         // the index in loop.due, or -1
 	token uint32
 
 	registered epore.Interest // 0: not registered
@@ -32,19 +32,19 @@ type Conn struct {
 	opened     bool // Open was called
 	queued     bool // in loop.todo
 	paused     bool // by the handler
-	ended      bool // the peer has ended its half
-	shut       bool // our half is to be ended
-	shutDone   bool // and it was
-	finDone    bool // below TLS, too
-	more       bool // TLS has something to say that Read did not return yet
-	blocked    bool // the system did not take everything: an event says when it does
+	ended      bool // the peer has closed its half
+	shut       bool // this half is to be closed once all data is sent
+	shutDone   bool // this half is closed
+	finDone    bool // the socket's half below TLS is closed
+	more       bool // the next Read of TLS returns an error without an event
+	blocked    bool // the socket would block: a Writable event follows
 	full       bool // Write returned ErrFull
-	again      bool // Data is called again without new bytes
-	deadline   bool // limit is that of SetDeadline
-	deaf       bool // it cannot be watched while it is hushed: see hush
+	again      bool // Data is to be called without new bytes
+	deadline   bool // SetDeadline has set limit
+	deaf       bool // not registered while it waits for nothing: see hushedEvent
 }
 
-// state is how far a connection is. The order matters.
+// state is the state of a connection. The order matters.
 type state uint8
 
 const (
@@ -57,21 +57,23 @@ const (
 )
 
 const (
-	// direct is how much is written directly rather than gathered with what follows.
+	// direct is the size from which data is written directly, without gathering it.
 	direct = 2 << 10
-	// eager is how much is gathered at most before it is sent.
+	// eager is the size at which gathered data is sent before the handler returns.
 	eager = 64 << 10
 )
 
-// Write sends b. It takes all of b, or nothing and returns an error: [ErrFull] when b would
-// make more than MaxOut bytes wait to be sent (with nothing waiting, any b is taken), or why
-// the connection has ended. What was written leaves when the handler returns, or at the end
-// of the batch of events, together with what else was written. b may be changed as soon as
-// Write has returned.
+// Write sends b. It takes all of b or fails, and takes nothing: with [ErrFull] if more than
+// MaxOut bytes would be unsent, or because the connection has ended. If no data is unsent,
+// Write takes b whatever its length. The caller may reuse b when Write has returned.
 //
-// A handler that answers what it reads need not look at ErrFull as long as the answers to
-// what arrives at once (64 KiB, and what was left unused) fit into half of MaxOut, because
-// the loop does not read while as much waits to be sent.
+// Data that one event makes a handler write is sent together when the handler has returned.
+// Data for other connections, and data written in other functions, is sent at the end of the
+// batch of events. Large data is sent at once.
+//
+// A handler that only answers requests does not see ErrFull if the answers to the requests
+// that arrive together (64 KiB, and the bytes left unused) fit into half of MaxOut, because
+// the loop does not read while more than that is unsent.
 func (c *Conn) Write(b []byte) (int, error) {
 	l := c.loop
 	switch {
@@ -106,8 +108,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Buffered returns how many bytes wait to be sent; with TLS as they go over the wire, as
-// far as they are encrypted.
+// Buffered returns the number of unsent bytes. Over TLS, it includes the overhead of those
+// bytes that are already encrypted.
 func (c *Conn) Buffered() (n int) {
 	if c.out != nil {
 		n = c.out.len()
@@ -118,12 +120,12 @@ func (c *Conn) Buffered() (n int) {
 	return n
 }
 
-// Pause stops reading: Data is not called until Resume, and the peer is soon told by its own
-// system to stop writing. The connection still hears of a reset.
+// Pause stops reading: the loop does not call Data until Resume, and the peer soon cannot send
+// more. A reset still ends the connection.
 func (c *Conn) Pause() { c.paused = true; c.touch() }
 
-// Resume goes on reading. What Data had left unused comes first, without waiting for more,
-// when the handler that calls Resume has returned.
+// Resume continues reading after Pause. If Data has left bytes unused, the loop passes them
+// again first, without new bytes, after the handler that calls Resume has returned.
 func (c *Conn) Resume() {
 	if c.paused {
 		c.paused, c.again, c.deaf = false, true, false
@@ -131,15 +133,16 @@ func (c *Conn) Resume() {
 	}
 }
 
-// CloseWrite ends this half of the connection when everything that was written is sent. The
-// peer then reads the end of the stream; with TLS, a close_notify. Reading goes on. Write
-// fails from now on.
+// CloseWrite closes this half of the connection once all written data is sent. The peer then
+// reads the end of the stream. Over TLS, it receives a close_notify alert. Reading continues;
+// Write fails from now on.
 func (c *Conn) CloseWrite() { c.shut = true; c.touch() }
 
-// Close ends the connection in order: what was written is sent, then this half is ended,
-// and what the peer still sends is thrown away until it ends its half, too. For all this
-// there is as much time as Grace. Data and EOF are not called any more; the Close of the
-// handler is called when it is done.
+// Close closes the connection in order. The loop sends the written data, closes this half,
+// discards what the peer sends until it closes its half, and then calls the handler's Close,
+// with nil unless something fails. This takes at most Grace; unsent data is then lost, the
+// peer gets a reset, and the error matches os.ErrDeadlineExceeded. The loop does not call
+// Data and EOF any more. Before Open, Close is like Abort.
 func (c *Conn) Close() {
 	if c.state > open {
 		return
@@ -155,9 +158,9 @@ func (c *Conn) Close() {
 	c.touch()
 }
 
-// Abort ends the connection at once: what was not sent is thrown away, and the peer gets a
-// reset. The Close of the handler is called with [ErrAborted] when the handler that calls
-// Abort has returned.
+// Abort closes the connection at once. Unsent data is lost, and the peer gets a reset (on a
+// Unix socket, the end of the stream). The loop calls the handler's Close with [ErrAborted]
+// after the handler that calls Abort has returned.
 func (c *Conn) Abort() {
 	if c.state < dead {
 		_ = c.sock.SetLinger(0) // fails for a Unix socket, which has no reset
@@ -165,10 +168,10 @@ func (c *Conn) Abort() {
 	}
 }
 
-// SetDeadline ends the connection at that time, whatever happens on it until then, with an
-// error that is os.ErrDeadlineExceeded; the zero time takes that back. Before Open it
-// replaces the limit of Dial or of the handshake, and holds for the connection as well. It
-// costs no timer.
+// SetDeadline ends the connection at time t, even if data arrives until then. The error
+// matches os.ErrDeadlineExceeded with errors.Is. The zero time means no deadline. Before Open,
+// the deadline replaces the limit of Dial or of the handshake, and stays in force after Open.
+// SetDeadline is cheap: it allocates nothing and sets no timer in most cases.
 func (c *Conn) SetDeadline(t time.Time) {
 	if c.state > open {
 		return
@@ -182,17 +185,17 @@ func (c *Conn) SetDeadline(t time.Time) {
 	c.loop.schedule(c)
 }
 
-// Value returns what SetValue has set: nil at first.
+// Value returns the value that SetValue has set, or nil.
 func (c *Conn) Value() any { return c.value }
 
-// SetValue keeps a value with the connection.
+// SetValue sets the value that Value returns.
 func (c *Conn) SetValue(v any) { c.value = v }
 
-// Loop returns the loop that the connection belongs to.
+// Loop returns the loop that serves the connection.
 func (c *Conn) Loop() *Loop { return c.loop }
 
-// TLS returns what was agreed on with the peer, or nil for a connection without TLS. Before
-// Open it is the zero value.
+// TLS returns the state of the TLS connection, or nil for a connection without TLS. Before
+// Open, it is the zero value.
 func (c *Conn) TLS() *tls.ConnectionState {
 	if c.tls == nil {
 		return nil
@@ -201,21 +204,21 @@ func (c *Conn) TLS() *tls.ConnectionState {
 	return &s
 }
 
-// LocalAddr returns the local address, asked of the system at each call. It is nil when the
-// connection has ended.
+// LocalAddr returns the local address, as [socket.Conn.LocalAddr] does. It is nil after the
+// end of the connection.
 func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
 
-// RemoteAddr returns the address of the peer, as LocalAddr does. A program that wants to log
-// it in Close asks in Open.
+// RemoteAddr returns the address of the peer, as LocalAddr does. In the handler's Close it is
+// nil; a handler that needs it there keeps it in Open.
 func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 
-// Detach takes the connection out of the loop: nothing is called any more, not even Close,
-// and the socket belongs to the caller. in is what was received and not used; inside Data,
-// it is all that Data was called with, of which the caller knows how much it has used. out
-// is what was written and not sent. Both are the caller's.
+// Detach removes the connection from the loop and returns its socket, which then belongs to
+// the caller. The loop does not call the handler any more, not even Close. in holds the
+// received bytes that were not used; inside Data, that is all of b. out holds the written bytes
+// that were not sent.
 //
-// It fails with errors.ErrUnsupported for TLS, and with net.ErrClosed for a connection that
-// is not open; then nothing changes.
+// Detach fails with errors.ErrUnsupported for a TLS connection, and with net.ErrClosed for a
+// connection that is not open. Then nothing changes.
 func (c *Conn) Detach() (sock *socket.Conn, in, out []byte, err error) {
 	switch {
 	case c.tls != nil:
@@ -245,7 +248,8 @@ func (c *Conn) Detach() (sock *socket.Conn, in, out []byte, err error) {
 	return sock, in, out, nil
 }
 
-// touch has the loop look at c after a call of a method.
+// touch applies the effect of a method of c at the end of the batch. For the current
+// connection, settle does that.
 func (c *Conn) touch() {
 	if c != c.loop.current && c.state < gone {
 		c.loop.later(c)

@@ -1,7 +1,6 @@
-// Package loop serves connections with a handler, on one goroutine for each loop: it has
-// what every program on package epore would otherwise write by itself. It accepts, reads,
-// keeps what could not be sent, switches what a connection waits for, ends what is idle, and
-// ends everything in order.
+// Package loop serves connections with a handler, on one goroutine for each event loop. It
+// accepts, dials, reads, keeps unsent data, changes what each connection waits for, enforces
+// time limits, and shuts down in order, with or without TLS.
 //
 //	type echo struct{}
 //
@@ -14,35 +13,38 @@
 //		return err
 //	})
 //
-// It is one thin layer on what packages epore, socket and tlsconn offer to everybody, and
-// has no privileges. A program can leave it at any point: [Conn.Detach] gives a connection
-// back, [Loop.Handle] and [Loop.Poll] let it watch other things, and a loop written by hand
-// does the same with a few hundred lines more.
+// It is a thin layer on the public API of packages epore, socket and tlsconn. A program can
+// leave it at any point: [Conn.Detach] returns the socket of a connection, and [Loop.Handle]
+// and [Loop.Poll] watch other sources in the same loop.
 //
 // # Messages
 //
-// Data gets bytes, not messages, and says how many it has used. What it leaves comes again
-// with what has arrived since. So framing needs no buffer and no copy: find the end of a
-// message in b, handle it, go on behind it, and return where the first incomplete message
-// begins. See the examples.
+// Data receives bytes, not messages, and returns how many it has used. The loop passes the
+// others again, together with the bytes that arrive next. So a handler needs no buffer of its
+// own: it handles the complete messages in b, and returns the offset of the first incomplete
+// one. See the examples.
 //
 // # Back-pressure
 //
-// What the system does not take is kept and sent later. A connection with half of MaxOut
-// waiting is not read until all of it is sent. So a peer that asks and does not read gets no
-// more answers, and a handler that only answers never sees ErrFull. One that sends to other
-// connections, as a chat does, decides what ErrFull means: drop the message, or the
-// connection, or Pause the source until Drained.
+// The loop keeps data that the system does not accept, and sends it later. While more than half
+// of [Config].MaxOut is unsent on a connection, the loop does not read from it. So a handler
+// that answers requests needs no limit of its own. A handler that writes to other connections,
+// as a chat or a proxy does, decides what to do when Write returns [ErrFull]: drop the message,
+// abort the connection, or Pause the source until Drained.
+//
+// The two directions of one connection depend on each other in this way. Two peers that both
+// write more than the buffers hold before they read wait for each other, unless MaxOut is
+// larger than what they write.
 //
 // # Goroutines
 //
-// A handler that computes or waits keeps its loop from everything else ([Config] has OnStall
-// to find it). Such work belongs on a goroutine, which brings its result back with
-// [Loop.Post]. Pause the connection until then if answers have an order.
+// A handler that computes for long, or waits, holds up all connections of its loop; OnStall in
+// [Config] finds such handlers. Do such work on a goroutine, and return to the loop with
+// [Loop.Post]. If answers must keep the order of requests, Pause the connection until then.
 //
 // # Time
 //
-// Idle, the limit of a handshake and SetDeadline end connections. They are kept in one heap
-// for each loop and cost no timer each. For a peer that sends one byte a second Idle does
-// nothing: set a deadline when a message begins, and take it back when it is complete.
+// Idle, Handshake, Grace and [Conn.SetDeadline] limit the time of connections. They need no
+// timer each. A peer that sends one byte per second is not idle: set a deadline when a message
+// begins, and clear it when the message is complete.
 package loop

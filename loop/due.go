@@ -8,15 +8,15 @@ import (
 // never is later than every point in time.
 const never time.Duration = math.MaxInt64
 
-// began is where the time of all loops begins.
+// began is the origin of the clock of all loops.
 var began = time.Now()
 
 func clock() time.Duration { return time.Since(began) }
 
-// dueHeap has the connections that have a time limit, the first one to look at on top: a
-// heap with four children. It is lazy: a connection that is used, or whose deadline is
-// moved to a later time, stays where it is, and is moved when its old time has come. So
-// activity costs nothing, and no connection has a timer.
+// dueHeap holds the connections with a time limit, ordered by the time at which they must be
+// checked: a heap with four children. It is lazy: activity on a connection, or a later
+// deadline, does not move its entry. When the old time has come, the entry is moved to the
+// new one. So activity costs nothing, and a loop needs one timer for all connections.
 type dueHeap []dueEntry
 
 type dueEntry struct {
@@ -24,7 +24,7 @@ type dueEntry struct {
 	c    *Conn
 }
 
-// put has c looked at when that time has come.
+// put makes sure that c is checked at the given time.
 func (h *dueHeap) put(c *Conn, when time.Duration) {
 	if c.place < 0 {
 		c.place = int32(len(*h))
@@ -37,8 +37,8 @@ func (h *dueHeap) put(c *Conn, when time.Duration) {
 	h.up(int(c.place))
 }
 
-// double makes room for one more, and in the long run for as many as there are: growing by
-// less, as append does, leaves several times the memory to the garbage collector.
+// double makes room for one more element, by doubling the capacity. Append grows large slices
+// by a quarter, which leaves several times their size to the garbage collector.
 func double[S ~[]E, E any](s S) S {
 	if len(s) < cap(s) {
 		return s
@@ -46,7 +46,7 @@ func double[S ~[]E, E any](s S) S {
 	return append(make(S, 0, max(64, 2*len(s))), s...)
 }
 
-// remove takes c out, if it is in.
+// remove removes c, if it is in the heap.
 func (h *dueHeap) remove(c *Conn) {
 	i := int(c.place)
 	if i < 0 {
@@ -105,8 +105,8 @@ func (h dueHeap) down(i int) {
 	h.set(i, e)
 }
 
-// earliest returns when c is to be looked at: when its deadline passes, or when it has been
-// idle for too long, if nothing happens until then.
+// earliest returns when c ends if nothing happens until then: at its deadline, or when it has
+// been idle for too long.
 func (c *Conn) earliest() time.Duration {
 	when := c.limit
 	if c.state == open && c.loop.cfg.Idle > 0 {
@@ -115,7 +115,7 @@ func (c *Conn) earliest() time.Duration {
 	return when
 }
 
-// schedule sees to it that c is looked at in time.
+// schedule makes sure that c is checked in time.
 func (l *Loop) schedule(c *Conn) {
 	if when := c.earliest(); when < never {
 		l.due.put(c, when)
@@ -123,7 +123,7 @@ func (l *Loop) schedule(c *Conn) {
 	}
 }
 
-// arm sets the timer of the loop to the first one.
+// arm sets the timer of the loop to the first entry.
 func (l *Loop) arm() {
 	if len(l.due) > 0 && l.due[0].when < l.armed {
 		l.armed = l.due[0].when
@@ -131,13 +131,13 @@ func (l *Loop) arm() {
 	}
 }
 
-// expire looks at the connections whose time has come.
+// expire checks the connections whose time has come.
 func (l *Loop) expire() {
 	l.armed = never
 	for len(l.due) > 0 && l.due[0].when <= l.now {
 		c := l.due[0].c
 		if c.state == open && c.paused {
-			c.last = l.now // it is not the peer that keeps it waiting
+			c.last = l.now // a paused connection is not idle
 		}
 		switch when := c.earliest(); {
 		case when == never:
@@ -152,7 +152,7 @@ func (l *Loop) expire() {
 	l.arm()
 }
 
-// overdue ends a connection whose time is over.
+// overdue ends a connection whose time limit has passed.
 func (l *Loop) overdue(c *Conn) {
 	switch c.state {
 	case connecting:
@@ -166,7 +166,7 @@ func (l *Loop) overdue(c *Conn) {
 			c.die(errIdle)
 		}
 	case closing:
-		if c.Buffered() == 0 { // all was sent; the peer keeps its half open
+		if c.Buffered() == 0 { // all data was sent, but the peer keeps its half open
 			c.die(c.err)
 			break
 		}

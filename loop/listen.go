@@ -20,12 +20,12 @@ const (
 	resumeAfter = 100 * time.Millisecond
 )
 
-// listener is what a loop accepts from.
+// listener is a source of connections.
 type listener struct {
 	sock    *socket.Listener
 	token   epore.Token
 	paused  bool
-	members []member // to which connections are dealt in turn: mostly one, this loop
+	members []member // they get the connections in turn; mostly there is one, this loop
 	turn    int
 }
 
@@ -58,15 +58,18 @@ func spreads(network string) bool {
 	return false
 }
 
-// Listen accepts connections on an address, as [socket.Listen] takes it, and serves them
-// with h; with t, as TLS. It returns the address, which tells the port if 0 was asked for.
+// Listen accepts connections on an address and serves them with h; over TLS if t is not nil.
+// The arguments network and addr are those of [socket.Listen]. Listen returns the address, for
+// example to find the port if 0 was given.
 //
-// When each loop of a Run listens on the same address, connections are spread over them: by
-// the system, with a listener for each loop, where it does that for TCP (Linux, FreeBSD,
-// DragonFly); elsewhere one loop accepts, and deals them out.
+// If several loops of a Run listen on the same address, their connections are distributed.
+// Where the system distributes TCP connections among listeners (SO_REUSEPORT on Linux, FreeBSD
+// and DragonFly), each loop has a listener. Elsewhere, and for Unix sockets, one loop accepts
+// the connections and passes them to all loops in turn.
 //
-// Out of descriptors, or with MaxConns connections, the loop pauses accepting until a
-// connection ends or some time has passed. Clients wait meanwhile; none is lost.
+// When the loop has MaxConns connections, or accepting fails because descriptors ran out, the
+// loop pauses accepting until a connection ends or 100 ms have passed. Clients wait, and none
+// is lost.
 func (l *Loop) Listen(network, addr string, t *tls.Config, h Handler) (net.Addr, error) {
 	if err := l.usable(h); err != nil {
 		return nil, err
@@ -118,9 +121,8 @@ func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, er
 	return shared.addr, nil
 }
 
-// Serve accepts connections from a listener of the program's own, for this loop alone, and
-// serves them with h; with t, as TLS. The loop owns the listener from now on, also if Serve
-// fails, and closes it in the end.
+// Serve accepts connections from sock and serves them on this loop with h; over TLS if t is
+// not nil. The loop owns sock, and closes it when the loop ends or when Serve fails.
 func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
 	if sock == nil {
 		return errNoSocket
@@ -137,7 +139,7 @@ func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
 	return err
 }
 
-// usable says why nothing new can begin, if so.
+// usable returns an error if nothing new can begin.
 func (l *Loop) usable(h Handler) error {
 	if h == nil {
 		return errNoHandler
@@ -180,7 +182,7 @@ func (l *Loop) accept(ls *listener) {
 	}
 }
 
-// takeDealt takes a connection that another loop has accepted.
+// takeDealt serves a connection that another loop has accepted.
 func (l *Loop) takeDealt(sock *socket.Conn, m member) {
 	if l.stopping {
 		l.load.Add(-1)
@@ -210,7 +212,7 @@ func (l *Loop) secure(c *Conn, s *tlsconn.Conn) {
 	l.schedule(c)
 }
 
-// next returns whose turn it is, of those that have room; nil: nobody has.
+// next returns the member whose turn it is, among those below MaxConns, or nil.
 func (ls *listener) next() *member {
 	for range ls.members {
 		ls.turn++
@@ -225,7 +227,7 @@ func (ls *listener) next() *member {
 	return nil
 }
 
-// pauseAccepting stops listening to a listener, which stays readable: the loop would spin.
+// pauseAccepting deregisters a listener. It stays readable, and the loop would spin.
 func (l *Loop) pauseAccepting(ls *listener) {
 	ls.paused = true
 	l.pausedLs++
@@ -247,11 +249,13 @@ func (l *Loop) resumeAccepting() {
 	}
 }
 
-// Dial begins to connect to an address, as [socket.Dial] takes it, and with t to shake hands
-// as a TLS client. The connection is opened, or h.Failed is called, within limit; 0 leaves
-// the limit to the system. What is written before it is open is sent then.
+// Dial begins to connect to an address, and to shake hands as a TLS client if t is not nil.
+// The arguments network and addr are those of [socket.Dial]. Dial does not wait: the loop calls
+// h.Open when the connection is established, or h.Failed when that fails or takes longer than
+// limit. With a limit of 0, the system limits the time. Data that is written before Open is
+// sent after it.
 //
-// Without a ServerName in t, the host of the address is the name to be verified.
+// If t has no ServerName, the certificate must be valid for the host in addr.
 func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h DialHandler) (*Conn, error) {
 	if err := l.usable(h); err != nil {
 		return nil, err
@@ -278,8 +282,9 @@ func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h 
 	return c, nil
 }
 
-// Adopt serves a socket of the program's own, connected or connecting, with h; with t, as
-// the server side of TLS. The loop owns it from now on, unless Adopt fails.
+// Adopt serves sock, which is connected or connecting, with h; as the server side of TLS if t
+// is not nil. The loop owns sock unless Adopt fails. It calls h.Open after the handler that
+// calls Adopt has returned.
 func (l *Loop) Adopt(sock *socket.Conn, t *tls.Config, h Handler) (*Conn, error) {
 	if sock == nil {
 		return nil, errNoSocket

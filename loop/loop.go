@@ -15,42 +15,44 @@ import (
 	"github.com/epore/epore"
 )
 
-// Config is what the loops of a Run have in common. The zero Config is usable: everything
-// that a peer could exhaust is bounded.
+// Config holds the settings that all loops of a Run share. The zero Config is valid, and
+// bounds everything that a peer could exhaust.
 type Config struct {
-	// NewPoll opens the Poll of a loop. nil: epore.New. The loop calls it on its goroutine,
-	// and is the only one that polls.
+	// NewPoll opens the Poll of a loop. The loop calls it on its goroutine, and only that
+	// goroutine polls. nil means epore.New.
 	NewPoll func() (*epore.Poll, error)
 
-	// MaxConns is how many connections a loop has at most before it stops to accept. What
-	// Dial and Adopt add is counted, but not refused. 0: 65,536.
+	// MaxConns is the number of connections at which a loop stops accepting. Connections
+	// from Dial and Adopt count, but are not refused. 0 means 65,536.
 	MaxConns int
-	// MaxIn is how many bytes a handler may leave unused. More of them end the connection
-	// with ErrTooLong. 0: 1 MiB.
+	// MaxIn is the number of bytes that a handler may leave unused. If it leaves more, the
+	// connection ends with ErrTooLong. 0 means 1 MiB.
 	MaxIn int
-	// MaxOut is how many bytes of a connection wait to be sent at most: see Write. A
-	// connection with half of that waiting is not read. 0: 1 MiB.
+	// MaxOut limits the unsent bytes of a connection: see [Conn.Write]. The loop does not
+	// read from a connection with more than half of MaxOut unsent. 0 means 1 MiB.
 	MaxOut int
 
-	// Idle ends a connection on which nothing was received or sent for so long. Paused
-	// connections are not idle. 0: never.
+	// Idle is the time after which a connection ends that neither received nor sent data.
+	// It does not apply to paused connections. 0 means no limit.
 	Idle time.Duration
-	// Handshake is how long a TLS handshake of an accepted connection may take. 0: 10 s.
+	// Handshake limits the TLS handshake of accepted and adopted connections. 0 means 10 s.
 	Handshake time.Duration
-	// Grace is how long a connection that is being closed has to send what was written, and
-	// to wait for the peer's end. 0: 5 s. Negative: no time.
+	// Grace limits the time in which a closing connection sends its unsent data and waits
+	// for the peer to close. 0 means 5 s; a negative value means no time.
 	Grace time.Duration
 
-	// OnPanic is called with the value of a panic in a handler, and the connection that was
-	// being handled; nil if it was a function of Post, After or Handle. The connection is
-	// then aborted, and the loop goes on. Without OnPanic the panic goes on.
+	// OnPanic is called after a panic in a handler, with the value of the panic and the
+	// connection whose handler it was; c is nil for a function passed to Post, After or
+	// Handle. The loop aborts the connection and continues. Without OnPanic the panic
+	// continues, and ends the program.
 	OnPanic func(c *Conn, value any)
 
-	// OnStall is called after a handler has kept the loop from everything else for longer
-	// than Stall (0: 100 ms), with the connection and the time. c is nil as for OnPanic.
-	// With OnStall the loop reads the clock for each event.
+	// OnStall is called after a handler has held up the loop for longer than Stall, with the
+	// connection and the time that it took; c is nil as for OnPanic. With OnStall the loop
+	// reads the clock at each event.
 	OnStall func(c *Conn, d time.Duration)
-	Stall   time.Duration
+	// Stall is the threshold of OnStall. 0 means 100 ms.
+	Stall time.Duration
 }
 
 const (
@@ -86,57 +88,57 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// Handler is what a program does with its connections. A loop calls it on its goroutine,
-// one call after the other, and never from inside a method of Conn. A Handler that belongs
-// to one loop needs no lock.
+// Handler handles the events of connections. A loop calls its methods on the goroutine of the
+// loop, one at a time, and never from inside a method of Conn. A Handler that one loop uses
+// needs no lock.
 type Handler interface {
-	// Open is called first: the connection is accepted, connected, or the TLS handshake is
-	// done. It may write, and set a value or a deadline.
+	// Open is called first, once the connection is accepted or connected and the TLS
+	// handshake, if any, is done. It may write, and set a value or a deadline.
 	Open(c *Conn)
 
-	// Data is called with what was received and not used: at first what has arrived, and
-	// later the rest that an earlier call left together with what has arrived since. It
-	// returns how many bytes it used. The rest comes again when more has arrived, or after
-	// Resume; so Data uses as many whole messages as there are. b is valid during the call.
+	// Data is called with the received bytes that are not used yet. It returns how many of
+	// them it used. The loop passes the rest again, together with the bytes that arrive
+	// next, or alone after [Conn.Resume]. So Data handles all complete messages in b, and
+	// leaves an incomplete one. b is valid only during the call.
 	Data(c *Conn, b []byte) (used int)
 
-	// Close is called last, exactly once for each Open, unless Detach took the connection
-	// away. err is nil when the connection ended in order: everything that was written was
-	// sent, and either the peer ended its half without leaving a part of a message, or
-	// [Conn.Close] was called. Otherwise err says what happened. The connection is closed.
+	// Close is called last, exactly once for each Open, except after [Conn.Detach]. The
+	// connection is closed. err is nil if the connection ended in order: all written data
+	// was sent, and [Conn.Close] was called or the peer closed its half of the connection
+	// and left no incomplete message. Otherwise err is the reason.
 	Close(c *Conn, err error)
 }
 
-// EOFHandler is a Handler that decides what to do when the peer has ended its half of the
-// connection. It may go on writing, and calls [Conn.CloseWrite] in the end: the connection
-// ends when both halves have. Without it, the connection is closed once everything that was
-// written is sent.
+// EOFHandler is an optional interface of a Handler. EOF is called when the peer has closed
+// its half of the connection. The handler may continue to write, and calls [Conn.CloseWrite]
+// when it is done: a connection ends when both halves are closed. Without EOFHandler, the loop
+// closes the connection once all written data is sent.
 type EOFHandler interface {
 	EOF(c *Conn)
 }
 
-// Drainer is a Handler that wants to know when everything is sent after Write returned
-// ErrFull.
+// Drainer is an optional interface of a Handler. Drained is called when all data is sent
+// after Write has returned [ErrFull].
 type Drainer interface {
 	Drained(c *Conn)
 }
 
-// FailHandler is a Handler that is told of connections that were never opened: attempts of
-// Dial, and TLS handshakes. c is closed.
+// FailHandler is an optional interface of a Handler. Failed is called for a connection that
+// was never opened, because Dial could not connect or the TLS handshake failed. c is closed.
 type FailHandler interface {
 	Failed(c *Conn, err error)
 }
 
-// DialHandler is what Dial needs: an attempt that fails is told.
+// DialHandler is the handler of [Loop.Dial], which reports failures to it.
 type DialHandler interface {
 	Handler
 	FailHandler
 }
 
-// Loop serves connections on one goroutine. [Run] makes it. Post may be called from any
-// goroutine; all other methods, and all methods of its connections, only on the goroutine
-// of the loop: in start, in handlers, and in functions that were given to Post, After and
-// Handle.
+// Loop serves connections on one goroutine. [Run] creates it. Post may be called from any
+// goroutine. All other methods, and all methods of its connections, may only be called on the
+// goroutine of the loop: in the start function, in handlers, and in functions passed to Post,
+// After and Handle.
 type Loop struct {
 	cfg   *Config
 	group *group
@@ -147,13 +149,13 @@ type Loop struct {
 	conns     []*Conn  // by token; nil: free
 	freeSlots []uint32 // those that are
 	live      int
-	load      atomic.Int32 // live, and what other loops have dealt to this one
-	current   *Conn        // whose event is handled: what it writes is sent afterwards
-	blamed    *Conn        // for OnPanic and OnStall: the last one whose handler was called
-	delivered []byte       // what Data was called with
+	load      atomic.Int32 // live, plus connections that other loops have passed to this one
+	current   *Conn        // the connection whose event is handled; settle sends what it wrote
+	blamed    *Conn        // the last connection whose handler was called, for OnPanic and OnStall
+	delivered []byte       // the argument of Data, during the call
 	todo      []*Conn      // for the end of the batch
 	doing     []*Conn
-	hushed    epore.Interest // for connections that wait for nothing: see hush
+	hushed    epore.Interest // of connections that wait for nothing: see hushedEvent
 
 	listeners []*listener
 	pausedLs  int
@@ -194,17 +196,20 @@ const (
 	readSize = 64 << 10
 )
 
-// Run runs loops, each with a goroutine, a Poll and a call of start, which listens, dials,
-// and sets up what a loop needs. The calls of start come one after the other, each on the
-// goroutine of its loop, and nothing is accepted before the last one has returned. With
-// loops below 1 there is one for each processor that the program uses (GOMAXPROCS).
+// Run runs the given number of loops, each with a goroutine and a Poll of its own, and returns
+// when all of them have ended. If loops is below 1, it is GOMAXPROCS.
 //
-// When ctx is done, the loops stop to accept, send what was written, end their connections,
-// wait up to Grace for the peers to end theirs, and reset those that have not taken
-// everything by then. Run returns when everything that it started has ended: nil, or what
-// start or a Poll failed with, which ends all loops. That ctx is done is no error.
+// Each loop first calls start, which listens, dials, and prepares the loop. The calls come one
+// at a time, each on the goroutine of its loop. No loop accepts connections before all calls
+// have returned.
 //
-// The goroutine of a loop has the pprof label epore-loop with the number of the loop.
+// When ctx is done, the loops stop accepting, send the written data, and close their
+// connections as [Conn.Close] does: within Grace. Then Run returns nil. If start or a Poll
+// fails, all loops end in the same way, and Run returns the errors, joined. When Run returns,
+// no goroutine, descriptor or timer that it created is left.
+//
+// The goroutine of a loop has the pprof label "epore-loop", whose value is the number of the
+// loop.
 func Run(ctx context.Context, loops int, cfg Config, start func(*Loop) error) error {
 	if start == nil {
 		return errNoStart
@@ -423,7 +428,7 @@ func (l *Loop) call(f func()) {
 	f()
 }
 
-// watched calls f, and OnPanic and OnStall when there is something to tell.
+// watched calls f. It calls OnPanic if f panics, and OnStall if f takes long.
 func (l *Loop) watched(f func()) {
 	l.current, l.blamed = nil, nil
 	begin := clock()
@@ -448,10 +453,10 @@ func (l *Loop) watched(f func()) {
 	f()
 }
 
-// must ends the loop if err says that it cannot go on.
+// must ends the loop if err is not nil: the loop cannot work without what has failed.
 func (l *Loop) must(err error) { l.failed = errors.Join(l.failed, err) }
 
-// later has c looked at when the batch is through.
+// later calls catchUp for c at the end of the batch.
 func (l *Loop) later(c *Conn) {
 	if !c.queued {
 		c.queued = true
@@ -480,12 +485,13 @@ func (l *Loop) stop() {
 	}
 }
 
-// Post has f called on the goroutine of the loop, soon, and in the order of the calls of one
-// goroutine. It may be called from any goroutine, and does not wait. It fails when the loop
-// has ended; a function that was taken is called, also when the loop is ending.
+// Post calls f on the goroutine of the loop. It may be called from any goroutine, and does not
+// wait for the call. Functions that one goroutine posts are called in order. If Post returns
+// nil, f is called, even if the loop is ending. If the loop has ended, the error matches
+// net.ErrClosed with errors.Is. f must not be nil (fs.ErrInvalid).
 func (l *Loop) Post(f func()) error {
 	if f == nil {
-		return errNoHandler
+		return errNoFunc
 	}
 	if err := l.inbox.Send(f); err != nil {
 		return fmt.Errorf("loop: post: %w", err)
@@ -493,9 +499,9 @@ func (l *Loop) Post(f func()) error {
 	return nil
 }
 
-// Handle returns a token for sources of the program's own, such as signals, processes and
-// datagram sockets. The program registers them with [Loop.Poll], and f is called with their
-// events, until Unhandle. Level-triggered registrations are the simplest.
+// Handle returns a token for other sources, such as signals, processes and datagram sockets.
+// The program registers them with the Registry of [Loop.Poll] under this token. The loop
+// calls f with their events, until Unhandle.
 func (l *Loop) Handle(f func(epore.Event)) epore.Token {
 	token := l.next
 	l.next++
@@ -505,11 +511,12 @@ func (l *Loop) Handle(f func(epore.Event)) epore.Token {
 	return token
 }
 
-// Unhandle ends Handle. Deregister the source first. The token is not used again.
+// Unhandle ends the calls that Handle began. Deregister the source first. No later Handle
+// returns the same token.
 func (l *Loop) Unhandle(token epore.Token) { delete(l.handlers, token) }
 
-// Poll returns the Poll of the loop, to register what the loop does not know. Nobody else
-// polls it or closes it.
+// Poll returns the Poll of the loop, to register other sources: see [Loop.Handle]. The program
+// must not poll or close it.
 func (l *Loop) Poll() *epore.Poll { return l.poll }
 
 // Timer calls a function once: see [Loop.After].
@@ -519,9 +526,8 @@ type Timer struct {
 	token epore.Token
 }
 
-// After calls f on the goroutine of the loop after d, never early. It is for what a program
-// does now and then; the limits of connections (Idle, SetDeadline) cost no Timer. A Timer
-// does not keep Run from returning.
+// After calls f once on the goroutine of the loop, after d and never earlier. To limit the time
+// of connections, Idle and [Conn.SetDeadline] are cheaper. Run does not wait for Timers.
 func (l *Loop) After(d time.Duration, f func()) *Timer {
 	t := &Timer{loop: l}
 	t.token = l.Handle(func(epore.Event) {
@@ -538,8 +544,8 @@ func (l *Loop) After(d time.Duration, f func()) *Timer {
 	return t
 }
 
-// Stop prevents the call, and reports whether it did: false means that the function was
-// called, or is being called, or that the Timer was stopped before.
+// Stop prevents the call. It reports false if the function has been called, is being called, or
+// was stopped before.
 func (t *Timer) Stop() bool {
 	if t.timer == nil {
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// buffer is bytes, of which those before from are done with.
+// buffer holds bytes. Those before from have been used or sent.
 type buffer struct {
 	b    []byte
 	from int
@@ -27,7 +27,7 @@ func (b *buffer) add(p []byte) {
 
 const (
 	smallBuffer = 4 << 10
-	// Buffers up to keepSize are used again, and so many of them are kept.
+	// Buffers up to keepSize are reused; keepCount of them are kept.
 	keepSize  = 2 * readSize
 	keepCount = 64
 )
@@ -42,7 +42,7 @@ func (l *Loop) take() *buffer {
 	return &buffer{b: make([]byte, 0, smallBuffer)}
 }
 
-// release gives a buffer back, if there is one.
+// release returns a buffer for reuse and sets *b to nil.
 func (l *Loop) release(b **buffer) {
 	if *b != nil && cap((*b).b) <= keepSize && len(l.buffers) < keepCount {
 		(*b).b, (*b).from = (*b).b[:0], 0
@@ -65,7 +65,7 @@ func (l *Loop) newConn(sock *socket.Conn, h Handler) *Conn {
 	return c
 }
 
-// remove takes c out of the loop.
+// remove removes c from the loop.
 func (l *Loop) remove(c *Conn) {
 	c.state = gone
 	l.due.remove(c)
@@ -78,7 +78,7 @@ func (l *Loop) remove(c *Conn) {
 	}
 }
 
-// enter begins something that may call the handler of c.
+// enter makes c the current connection, before its handler may be called.
 func (l *Loop) enter(c *Conn) { l.current, l.blamed = c, c }
 
 // opened calls Open.
@@ -93,7 +93,7 @@ func (l *Loop) opened(c *Conn) {
 	l.settle(c)
 }
 
-// serve does what an event of c is about.
+// serve handles an event of c.
 func (l *Loop) serve(c *Conn, ev epore.Event) {
 	l.enter(c)
 	switch c.state {
@@ -117,7 +117,7 @@ func (l *Loop) serve(c *Conn, ev epore.Event) {
 	l.settle(c)
 }
 
-// connected looks whether an attempt to connect has ended.
+// connected checks whether an attempt to connect has ended.
 func (l *Loop) connected(c *Conn) {
 	switch err := c.sock.ConnectError(); {
 	case err == socket.ErrWouldBlock:
@@ -131,7 +131,7 @@ func (l *Loop) connected(c *Conn) {
 	}
 }
 
-// shake goes on with the handshake.
+// shake continues the handshake.
 func (l *Loop) shake(c *Conn) {
 	err := c.tls.Handshake()
 	c.blocked = c.tls.Buffered() > 0
@@ -143,7 +143,7 @@ func (l *Loop) shake(c *Conn) {
 		l.settle(c)
 	default:
 		l.opened(c)
-		if c.state == open && c.reads() { // what came with the handshake gives no event
+		if c.state == open && c.reads() { // data that came with the handshake gives no event
 			l.enter(c)
 			l.read(c)
 			l.settle(c)
@@ -151,7 +151,7 @@ func (l *Loop) shake(c *Conn) {
 	}
 }
 
-// catchUp is serve for what there is to do without an event.
+// catchUp does what is due for c without an event.
 func (l *Loop) catchUp(c *Conn) {
 	c.queued = false
 	l.enter(c)
@@ -172,7 +172,7 @@ func (l *Loop) catchUp(c *Conn) {
 	l.settle(c)
 }
 
-// reads reports whether c is to be read.
+// reads reports whether the loop reads from c at the moment.
 func (c *Conn) reads() bool {
 	switch {
 	case c.ended:
@@ -183,9 +183,9 @@ func (c *Conn) reads() bool {
 	return !c.paused && (c.out == nil && c.tls == nil || c.Buffered() < c.loop.cfg.MaxOut/2+1)
 }
 
-// read reads once, and gives what there was to the handler.
+// read reads once and passes the bytes to the handler.
 func (l *Loop) read(c *Conn) {
-	if c.state == closing { // not decrypted either
+	if c.state == closing { // the data is discarded, without decrypting it
 		n, err := c.sock.Read(l.buf)
 		if l.received(c, n, err) && n > 0 {
 			c.last = l.now
@@ -224,12 +224,12 @@ func (l *Loop) read(c *Conn) {
 	}
 }
 
-// unread reports that reading may find something for which no event comes.
+// unread reports whether a read may succeed although no event comes.
 func (c *Conn) unread() bool {
 	return c.tls != nil && (c.more || c.tls.Pending()) && c.state == open && c.reads()
 }
 
-// room returns where more can be read to, behind what is there.
+// room returns free space behind the bytes, for a read.
 func (b *buffer) room() []byte {
 	if free := cap(b.b) - len(b.b); free < readSize/4 {
 		if b.from > 0 {
@@ -244,7 +244,7 @@ func (b *buffer) room() []byte {
 	return b.b[len(b.b):cap(b.b)]
 }
 
-// readTLS fills b with what there is, of several records.
+// readTLS reads several records into b, as far as they have arrived.
 func (l *Loop) readTLS(c *Conn, b []byte) (n int, err error) {
 	for n < len(b) && (n == 0 || c.tls.Pending()) {
 		var m int
@@ -255,15 +255,15 @@ func (l *Loop) readTLS(c *Conn, b []byte) (n int, err error) {
 		}
 	}
 	c.blocked = c.tls.Buffered() > 0
-	c.more = n > 0 && err != nil && err != socket.ErrWouldBlock // it comes again
+	c.more = n > 0 && err != nil && err != socket.ErrWouldBlock // crypto/tls repeats the error
 	if n > 0 {
 		return n, nil
 	}
 	return 0, err
 }
 
-// received does what the result of reading asks for, but for the bytes; false: there are
-// none.
+// received handles the result of a read, except for the bytes. It reports whether there are
+// any.
 func (l *Loop) received(c *Conn, n int, err error) bool {
 	switch {
 	case err == nil:
@@ -280,26 +280,26 @@ func (l *Loop) received(c *Conn, n int, err error) bool {
 	return false
 }
 
-// peerEnded tells the handler, or ends the connection.
+// peerEnded handles the end of the peer's half.
 func (l *Loop) peerEnded(c *Conn) {
 	if h, ok := c.handler.(EOFHandler); ok {
 		h.EOF(c)
 		return
 	}
 	if c.in != nil {
-		c.err = fmt.Errorf("loop: read: the peer ended in the middle of a message: %w", io.ErrUnexpectedEOF)
+		c.err = fmt.Errorf("loop: read: the peer closed in the middle of a message: %w", io.ErrUnexpectedEOF)
 	}
 	c.Close()
 }
 
-// deliver gives b to the handler, and keeps what it does not use. b is what is in c.in, or
-// else c.in is nil.
+// deliver passes b to the handler, and keeps the bytes that it does not use. Either b is the
+// content of c.in, or c.in is nil.
 func (l *Loop) deliver(c *Conn, b []byte) {
 	l.delivered = b
 	used := c.handler.Data(c, b)
 	l.delivered = nil
 	if used < 0 || used > len(b) {
-		panic(fmt.Sprintf("loop: Data returned that it used %d of %d bytes", used, len(b)))
+		panic(fmt.Sprintf("loop: Data used %d of %d bytes", used, len(b)))
 	}
 	if c.state != open {
 		return
@@ -320,7 +320,7 @@ func (l *Loop) deliver(c *Conn, b []byte) {
 	}
 }
 
-// flush sends what there is to send, as far as the system takes it.
+// flush sends the unsent data, as far as the system accepts it.
 func (l *Loop) flush(c *Conn) {
 	var n int
 	var err error
@@ -333,7 +333,7 @@ func (l *Loop) flush(c *Conn) {
 	l.sent(c, n, err)
 }
 
-// sent notes the result of writing n bytes.
+// sent handles the result of a write of n bytes.
 func (l *Loop) sent(c *Conn, n int, err error) {
 	if n > 0 {
 		c.last = l.now
@@ -344,7 +344,7 @@ func (l *Loop) sent(c *Conn, n int, err error) {
 		l.release(&c.out)
 	case err == socket.ErrWouldBlock:
 		c.blocked = true
-		if c.out != nil && c.out.len() == 0 { // it is all in the hands of crypto/tls
+		if c.out != nil && c.out.len() == 0 { // all of it is encrypted
 			l.release(&c.out)
 		}
 	default:
@@ -352,7 +352,8 @@ func (l *Loop) sent(c *Conn, n int, err error) {
 	}
 }
 
-// flushTLS encrypts and sends, a piece at a time, so that not everything is in memory twice.
+// flushTLS encrypts and sends the unsent data piece by piece, so that at most one piece is in
+// memory twice.
 func (l *Loop) flushTLS(c *Conn) (n int, err error) {
 	for {
 		before := c.tls.Buffered()
@@ -370,8 +371,7 @@ func (l *Loop) flushTLS(c *Conn) (n int, err error) {
 	}
 }
 
-// writeDirect sends b, behind what was gathered before, without a copy as far as the system
-// takes it.
+// writeDirect sends the gathered data and b. It copies only what the system does not accept.
 func (l *Loop) writeDirect(c *Conn, b []byte) (int, error) {
 	if c.out == nil {
 		n, err := c.sock.Write(b)
@@ -399,8 +399,8 @@ func (l *Loop) writeDirect(c *Conn, b []byte) (int, error) {
 	return len(b), nil
 }
 
-// settle is the end of everything that is done with c: what was written leaves, and c is
-// registered for what it waits for.
+// settle is called after everything that is done with c. It sends the written data, and
+// registers c for what it waits for.
 func (l *Loop) settle(c *Conn) {
 	if c.state == open || c.state == closing {
 		l.finish(c)
@@ -414,7 +414,7 @@ func (l *Loop) settle(c *Conn) {
 	l.current = nil
 }
 
-// finish sends what was written, and then ends what is to be ended.
+// finish sends the written data, and then closes what is to be closed.
 func (l *Loop) finish(c *Conn) {
 	if c.out != nil && !c.blocked {
 		l.flush(c)
@@ -449,14 +449,14 @@ func (l *Loop) finish(c *Conn) {
 		return
 	}
 	if c.state == closing && c.tls != nil && c.Buffered() == 0 && !c.finDone {
-		c.finDone = true // nothing is decrypted any more that would ask for an answer
+		c.finDone = true // no key update needs an answer any more
 		if err := c.sock.CloseWrite(); err != nil {
 			c.die(err)
 		}
 	}
 }
 
-// shutdown ends our half.
+// shutdown closes this half.
 func (l *Loop) shutdown(c *Conn) error {
 	if c.tls == nil {
 		return c.sock.CloseWrite()
@@ -466,7 +466,7 @@ func (l *Loop) shutdown(c *Conn) error {
 	return err
 }
 
-// watch registers c for what it waits for.
+// watch registers c for what it waits for, if that has changed.
 func (l *Loop) watch(c *Conn) {
 	want := c.wants()
 	if want == c.registered {
@@ -488,7 +488,7 @@ func (l *Loop) watch(c *Conn) {
 	}
 }
 
-// wants is what c waits for.
+// wants returns what c waits for.
 func (c *Conn) wants() (in epore.Interest) {
 	if c.state == connecting {
 		return epore.Writable
@@ -505,12 +505,12 @@ func (c *Conn) wants() (in epore.Interest) {
 	return in
 }
 
-// hushedEvent is an event of a connection that is neither read nor written at the moment:
-// its handler has paused it, or the peer has ended its half. It is registered all the same,
-// to hear of a reset: where the queue has edges, for Writable, which gives one event now that
-// means nothing, and then none before something happens; elsewhere (poll(2), Windows) for
-// urgent data, which nobody sends. What nevertheless gives such an event there would give it
-// for ever; then the connection hears nothing until it is read again.
+// hushedEvent handles an event of a connection that is neither read nor written, because it is
+// paused or the peer has closed its half. It stays registered, so that a reset ends it. On a
+// queue with edges, it is registered for Writable edges: one event follows at once and means
+// nothing, the next one comes when something happens. On the others (poll(2), Windows) it is
+// registered for urgent data, which hardly any peer sends. There, an event that is no error
+// would repeat indefinitely, so the connection is deregistered until it is read again.
 func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
 	if !ev.Error() {
 		c.deaf = l.hushed&epore.Edge == 0
@@ -519,7 +519,7 @@ func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
 	for {
 		_, err := c.sock.Read(l.buf)
 		switch {
-		case err == nil: // was received before the reset, and nobody wants it any more
+		case err == nil: // data from before the reset
 		case err == socket.ErrWouldBlock:
 			return
 		case err == io.EOF:
@@ -532,8 +532,7 @@ func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
 	}
 }
 
-// die closes c, without a word to the peer but what closing says. The handler is told at the
-// end of what is done with c at the moment.
+// die closes c at once. Its handler is called later, by bury.
 func (c *Conn) die(err error) {
 	if c.state >= dead {
 		return
@@ -552,7 +551,7 @@ func (c *Conn) die(err error) {
 	}
 }
 
-// forget drops what was received. What Data is looking at is not used again.
+// forget drops the received bytes. It does not reuse a buffer that Data is reading.
 func (c *Conn) forget() {
 	if c == c.loop.current && c.loop.delivered != nil {
 		c.in = nil
@@ -561,7 +560,7 @@ func (c *Conn) forget() {
 	c.loop.release(&c.in)
 }
 
-// bury tells the handler of a connection that it has ended.
+// bury removes a closed connection, and calls its handler.
 func (l *Loop) bury(c *Conn) {
 	if c.state != dead {
 		return
