@@ -59,6 +59,10 @@ const (
 const (
 	// direct is the size from which data is written directly, without gathering it.
 	direct = 2 << 10
+	// enough is how many bytes may be unsent while the loop reads on. Below, small answers do
+	// not alternate with waiting; above, reading would only move data from the system's
+	// buffers into memory.
+	enough = 16 << 10
 	// eager is the size at which gathered data is sent before the handler returns.
 	eager = 64 << 10
 )
@@ -71,9 +75,9 @@ const (
 // Data for other connections, and data written in other functions, is sent at the end of the
 // batch of events. Large data is sent at once.
 //
-// A handler that only answers requests does not see ErrFull if the answers to the requests
-// that arrive together (64 KiB, and the bytes left unused) fit into half of MaxOut, because
-// the loop does not read while more than that is unsent.
+// A handler that only answers requests does not see ErrFull as long as the answers to the
+// requests that arrive together (64 KiB, and the bytes left unused) are smaller than MaxOut by
+// 16 KiB, because the loop does not read while more than that is unsent.
 func (c *Conn) Write(b []byte) (int, error) {
 	l := c.loop
 	switch {

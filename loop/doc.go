@@ -26,15 +26,14 @@
 //
 // # Back-pressure
 //
-// The loop keeps data that the system does not accept, and sends it later. While more than half
-// of [Config].MaxOut is unsent on a connection, the loop does not read from it. So a handler
-// that answers requests needs no limit of its own. A handler that writes to other connections,
+// The loop keeps data that the system does not accept, and sends it later. While more than 16 KiB
+// are unsent on a connection, the loop does not read from it. So a handler that answers
+// requests needs no limit of its own. A handler that writes to other connections,
 // as a chat or a proxy does, decides what to do when Write returns [ErrFull]: drop the message,
 // abort the connection, or Pause the source until Drained.
 //
-// The two directions of one connection depend on each other in this way. Two peers that both
-// write more than the buffers hold before they read wait for each other, unless MaxOut is
-// larger than what they write.
+// The two directions of one connection depend on each other in this way: two peers that both
+// write more than the system's buffers hold, before they read, wait for each other.
 //
 // # Goroutines
 //

@@ -28,8 +28,7 @@ type Config struct {
 	// MaxIn is the number of bytes that a handler may leave unused. If it leaves more, the
 	// connection ends with ErrTooLong. 0 means 1 MiB.
 	MaxIn int
-	// MaxOut limits the unsent bytes of a connection: see [Conn.Write]. The loop does not
-	// read from a connection with more than half of MaxOut unsent. 0 means 1 MiB.
+	// MaxOut limits the unsent bytes of a connection: see [Conn.Write]. 0 means 1 MiB.
 	MaxOut int
 
 	// Idle is the time after which a connection ends that neither received nor sent data.

@@ -180,7 +180,7 @@ func (c *Conn) reads() bool {
 	case c.state == closing:
 		return true
 	}
-	return !c.paused && (c.out == nil && c.tls == nil || c.Buffered() < c.loop.cfg.MaxOut/2+1)
+	return !c.paused && (!c.blocked || c.Buffered() <= enough)
 }
 
 // read reads once and passes the bytes to the handler.
