@@ -1,81 +1,75 @@
-// Echo is a TCP server that sends back all data that it receives. One goroutine and one
-// Poll serve all clients, or several loops with a goroutine and a Poll each.
+// Echo is a TCP server that sends back all data that it receives, on package loop.
 //
 //	$ go run github.com/epore/epore/examples/echo -addr 127.0.0.1:7777
-//	listening on 127.0.0.1:7777, 1 loop (epoll); ^C stops it
+//	listening on 127.0.0.1:7777; ^C stops it
 //	^C
-//	3 connections in 12.417s: 2 ended by the client, 1 idle
-//	24576 bytes received, 24576 sent
-//
-// Where to look:
-//
-//   - loop.go is a level-triggered event loop that accepts, serves and closes connections;
-//   - conn.go applies back-pressure to a client that reads more slowly than it writes;
-//   - idle.go keeps the order in which idle connections expire;
-//   - server.go runs the loops. With -loops N, each of N loops has a listener, and the
-//     system distributes the connections among them. Windows supports one loop only. With
-//     -block a loop waits in the kernel, and is locked to its thread if the queue
-//     requires that.
-//
-// The flag -h prints all flags.
+//	3 connections, 24576 bytes
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"sync"
+	"sync/atomic"
 	"syscall"
+	"time"
 
-	"github.com/epore/epore"
+	"github.com/epore/epore/loop"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// echo is the handler of all connections. It counts atomically, since several loops use it.
+type echo struct{ connections, bytes atomic.Int64 }
 
-// run runs the program and returns its exit status: 0 for success, 1 if something failed, 2
-// if args are invalid.
-func run(args []string, stdout, stderr io.Writer) int {
-	cfg, err := parseFlags(args)
-	if errors.Is(err, flag.ErrHelp) {
-		printHelp(stdout)
+func (e *echo) Open(*loop.Conn) { e.connections.Add(1) }
+
+func (e *echo) Data(c *loop.Conn, b []byte) (used int) {
+	e.bytes.Add(int64(len(b)))
+	_, _ = c.Write(b) // if that fails, the loop closes the connection
+	return len(b)
+}
+
+func (e *echo) Close(*loop.Conn, error) {}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run runs the server until ctx is done, and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("echo", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	addr := flags.String("addr", "127.0.0.1:0", "`address` to listen on: a literal IP address or nothing, and a port (0: a free one)")
+	loops := flags.Int("loops", 1, "number of `loops`, each with a goroutine (0: one for each processor)")
+	idle := flags.Duration("idle", time.Minute, "close connections that neither sent nor received data for this `time` (0: never)")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
 		return 0
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "echo: %v\nRun it with -h for help.\n", err)
+	case err == nil && flags.NArg() > 0:
+		fmt.Fprintf(stderr, "echo: unexpected argument %q: run it with -h for help\n", flags.Arg(0))
+		fallthrough
+	case err != nil:
 		return 2
 	}
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(interrupts)
-	if err := serve(cfg, stdout, interrupts); err != nil {
+	var e echo
+	var printed sync.Once
+	err := loop.Run(ctx, *loops, loop.Config{Idle: *idle, Grace: time.Second}, func(l *loop.Loop) error {
+		a, err := l.Listen("tcp", *addr, nil, &e)
+		if err == nil {
+			printed.Do(func() { fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a) })
+		}
+		return err
+	})
+	if err != nil {
 		fmt.Fprintln(stderr, "echo:", err)
 		return 1
 	}
+	fmt.Fprintf(stdout, "%d connections, %d bytes\n", e.connections.Load(), e.bytes.Load())
 	return 0
-}
-
-// serve runs the server until it is interrupted, and prints a summary.
-func serve(cfg config, out io.Writer, interrupts <-chan os.Signal) error {
-	strategy := epore.Park
-	if cfg.block {
-		strategy = epore.Block
-	}
-	s, err := start(cfg, func() (*epore.Poll, error) { return epore.New(epore.WithStrategy(strategy)) })
-	if err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintf(out, "listening on %s, %s (%s); ^C stops it\n", s.addr(), count(cfg.loops, "loop"), s.loops[0].poll.Backend()); err != nil {
-		s.stop()
-		return errors.Join(err, s.wait())
-	}
-	select {
-	case <-interrupts:
-		s.stop()
-	case <-s.failed:
-	}
-	err = s.wait()
-	_, printErr := fmt.Fprint(out, s.summary())
-	return errors.Join(err, printErr)
 }

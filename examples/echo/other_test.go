@@ -1,6 +1,0 @@
-//go:build !unix
-
-package main
-
-// descriptors returns how many descriptors this process may have.
-func descriptors() int { return 1 << 20 }
