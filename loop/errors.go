@@ -32,6 +32,7 @@ var (
 	errNoHandler = fmt.Errorf("loop: nil handler: %w", fs.ErrInvalid)
 	errNoSocket  = fmt.Errorf("loop: nil socket: %w", fs.ErrInvalid)
 	errNoFunc    = fmt.Errorf("loop: nil function: %w", fs.ErrInvalid)
+	errNoPoll    = fmt.Errorf("loop: run: NewPoll returned nil: %w", fs.ErrInvalid)
 	errNoStart   = fmt.Errorf("loop: run: nil start function: %w", fs.ErrInvalid)
 	errGoexit    = errors.New("loop: run: the start function ended its goroutine")
 	errDetachTLS = fmt.Errorf("loop: detach: TLS connections cannot be detached: %w", errors.ErrUnsupported)

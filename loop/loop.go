@@ -313,6 +313,9 @@ func (l *Loop) open() (err error) {
 	if l.poll, err = l.cfg.NewPoll(); err != nil {
 		return err
 	}
+	if l.poll == nil {
+		return errNoPoll
+	}
 	// What a connection is registered for that waits for nothing but its end.
 	if l.hushed = epore.Writable | epore.Edge; !l.poll.Capabilities().Interests.Has(epore.Edge) {
 		l.hushed = epore.Priority

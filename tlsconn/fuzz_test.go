@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,9 @@ func FuzzConn_RandomCuts(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		if len(script) == 0 {
 			return
+		}
+		if runtime.GOOS == "windows" {
+			t.Skip("Pair makes TCP sockets there, and waiting for each piece to travel takes minutes")
 		}
 		version := versions[int(script[0])%2]
 		w := newWire(t, clientConfig(version), serverConfig(version))
