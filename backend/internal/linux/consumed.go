@@ -48,6 +48,18 @@ func consumedFile(h backend.Handle, st *unix.Stat_t) bool {
 	return true
 }
 
+// perfEvent returns the number of a perf event (PERF_EVENT_IOC_ID), which is not
+// used again.
+func perfEvent(h backend.Handle) (uint64, bool) {
+	var buf [64]byte
+	if fileName(h, &buf) != "anon_inode:[perf_event]" {
+		return 0, false
+	}
+	var id uint64
+	_, _, errno := syscall.RawSyscall(unix.SYS_IOCTL, uintptr(h), unix.PERF_EVENT_IOC_ID, uintptr(unsafe.Pointer(&id)))
+	return id, errno == 0
+}
+
 // fileName returns the name that /proc has for a descriptor, as far as it fits
 // into buf; nothing if there is no /proc.
 func fileName(h backend.Handle, buf *[64]byte) string {

@@ -24,30 +24,45 @@ import (
 // The kernel numbers sockets and never reuses such a number (SO_COOKIE, socket(7)). All
 // sockets can be polled, so one system call answers everything. Where that is missing
 // (Linux before 4.12, emulators, sandboxes), the inode number of the socket identifies it;
-// the kernel reuses one after 2^32 others. Other files lack such a number: device and inode are the same for all eventfds and timerfds, and for both ends
-// of a pipe. Identities adds them to an epoll instance that nothing waits on. The kernel
-// keeps its entries by descriptor number and file, removes them when the file is closed,
-// and refuses files that cannot be polled.
+// the kernel reuses one after 2^32 others. Other files lack such a number: device and inode
+// are the same for all eventfds and timerfds, and for both ends of a pipe. Identities adds
+// them to an epoll instance that nothing waits on. The kernel keeps its entries by
+// descriptor number and file, removes them when the file is closed, and refuses files that
+// cannot be polled.
+//
+// Adding a file to an epoll instance polls it. A file that this takes something away from
+// (see [Consumed]) is not added. It is recognized by device and inode, and a perf event by
+// its number.
 type Identities struct {
 	epfd int // the descriptor of the epoll instance plus 1; 0: none yet
 }
 
 // FileID is the identity of a file: the number of a socket, its inode number with the flag
-// byInode, or NotSocket.
+// byInode, NotSocket, or the identity of a file that polling takes something away from, with
+// the flag consumed.
 type FileID uint64
 
-// NotSocket is the identity of all files that are not sockets. The epoll instance
-// distinguishes them.
+// NotSocket is the identity of all files in the epoll instance, which distinguishes them.
 const NotSocket FileID = 0
 
-// byInode marks an inode number. The numbers of sockets do not get as large.
-const byInode FileID = 1 << 63
+// byInode marks an inode number, and consumed a file that polling takes something away from.
+// The numbers of sockets do not get as large.
+const (
+	byInode  FileID = 1 << 63
+	consumed FileID = 1 << 62
+)
+
+// IsSocket reports whether the file is a socket.
+func (id FileID) IsSocket() bool { return id != NotSocket && !id.Consumed() }
+
+// Consumed reports whether polling takes something away from the file.
+func (id FileID) Consumed() bool { return id&consumed != 0 && id&byInode == 0 }
 
 // same reports whether id, which a file has now, may be the identity was. A filter that
 // comes into force later can take the number away. Then nothing contradicts that the socket
 // is the same.
 func (was FileID) same(id FileID) bool {
-	return was == id || was != NotSocket && id != NotSocket && (was^id)&byInode != 0
+	return was == id || was.IsSocket() && id.IsSocket() && (was^id)&byInode != 0
 }
 
 // MaxDescriptor is the largest possible descriptor.
@@ -59,15 +74,39 @@ const MaxDescriptor = math.MaxInt32
 // recorded before.
 func (i *Identities) Record(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
 	id, errno := identify(h)
-	known = known && was.same(id)
-	switch {
-	case errno != 0:
-	case id == NotSocket:
-		if errno = i.add(h); errno == unix.EEXIST && !known {
+	if errno == 0 && id == NotSocket {
+		return i.recordFile(h, was, known)
+	}
+	if errno == 0 && known && was.same(id) {
+		id, errno = was, unix.EEXIST
+	}
+	return id, errno
+}
+
+// recordFile is Record for a file that is not a socket.
+func (i *Identities) recordFile(h backend.Handle, was FileID, known bool) (FileID, unix.Errno) {
+	id, errno := identifyFile(h)
+	if errno == 0 {
+		errno = i.open()
+	}
+	if errno != 0 {
+		return id, errno
+	}
+	known = known && was == id
+	if id == NotSocket {
+		errno = i.ctl(unix.EPOLL_CTL_ADD, h)
+		if errno == unix.EEXIST && !known {
 			errno = 0 // a stale entry: the number was closed, and dup2 brought the file back to it
 		}
-	case known:
-		id, errno = was, unix.EEXIST
+		return id, errno
+	}
+	// The kernel refuses a file that cannot be polled before it looks for the entry.
+	errno = i.ctl(unix.EPOLL_CTL_DEL, h)
+	if errno == unix.ENOENT {
+		errno = 0
+	}
+	if errno == 0 && known {
+		errno = unix.EEXIST
 	}
 	return id, errno
 }
@@ -116,34 +155,41 @@ func (i *Identities) Close() error {
 
 func (i *Identities) look(h backend.Handle, was FileID, op int) unix.Errno {
 	if was == NotSocket {
-		errno := Ctl(i.epfd-1, op, h, nothing, 0)
+		errno := i.ctl(op, h)
 		if errno == unix.EPERM {
 			errno = unix.ENOENT // h is a regular file now
 		}
 		return errno
 	}
 	id, errno := identify(h)
+	if errno == 0 && id == NotSocket && was.Consumed() {
+		id, errno = identifyFile(h)
+	}
 	if errno == 0 && !was.same(id) {
 		errno = unix.ENOENT
 	}
 	return errno
 }
 
-// nothing requests no events. One-shot and edge also silence errors and hang-ups, which
-// epoll reports unasked, after the first.
-const nothing = unix.EPOLLONESHOT | unix.EPOLLET
-
-func (i *Identities) add(h backend.Handle) unix.Errno {
-	if i.epfd == 0 {
-		fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-		if err != nil {
-			var errno unix.Errno
-			errors.As(err, &errno)
-			return errno
-		}
-		i.epfd = fd + 1
+// open opens the epoll instance when it is first needed.
+func (i *Identities) open() unix.Errno {
+	if i.epfd != 0 {
+		return 0
 	}
-	return Ctl(i.epfd-1, unix.EPOLL_CTL_ADD, h, nothing, 0)
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		var errno unix.Errno
+		errors.As(err, &errno)
+		return errno
+	}
+	i.epfd = fd + 1
+	return 0
+}
+
+// ctl changes the entry of h, which requests no events. One-shot and edge also silence
+// errors and hang-ups, which epoll reports unasked, after the first.
+func (i *Identities) ctl(op int, h backend.Handle) unix.Errno {
+	return Ctl(i.epfd-1, op, h, unix.EPOLLONESHOT|unix.EPOLLET, 0)
 }
 
 // identify asks the kernel for the identity of h.
@@ -176,4 +222,22 @@ func identifyByInode(h backend.Handle) (FileID, unix.Errno) {
 		return NotSocket, 0
 	}
 	return byInode | FileID(st.Ino), 0
+}
+
+// identifyFile returns the identity of a file that is not a socket.
+func identifyFile(h backend.Handle) (FileID, unix.Errno) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(h), &st); err != nil {
+		var errno unix.Errno
+		errors.As(err, &errno)
+		return NotSocket, errno
+	}
+	if !consumedFile(h, &st) {
+		return NotSocket, 0
+	}
+	id := FileID(st.Dev)<<32 ^ FileID(st.Ino)
+	if n, ok := perfEvent(h); ok {
+		id = FileID(n) // all perf events have one inode
+	}
+	return id&^byInode | consumed, 0
 }
