@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -102,4 +103,89 @@ func TestIdentities_WithoutSocketCookie(t *testing.T) {
 	require.Zero(t, errno, "it is another socket")
 	require.NotEqual(t, id, next)
 	TestIdentities_RecordAndForget(t)
+}
+
+// A file that is not known to keep its state counts as consumed by polling.
+func TestConsumed(t *testing.T) {
+	pipe, _ := fixture.Pipe(t)
+	fifo, _ := fixture.FIFO(t)
+	pair, _ := fixture.Pair(t)
+	udp, _ := fixture.UDPPair(t)
+	master, slave := fixture.Terminal(t)
+	fds := map[string]int{
+		"pipe": pipe.FD, "FIFO": fifo.FD, "stream": pair.FD, "datagram": udp.FD,
+		"master of a terminal": master.FD, "terminal": slave.FD, "eventfd": fixture.Eventfd(t).FD,
+	}
+	add := func(name string, fd int, err error) {
+		if err != nil {
+			t.Logf("no %s here: %v", name, err)
+			return
+		}
+		fds[name] = fd
+		t.Cleanup(func() { unix.Close(fd) })
+	}
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
+	add("timerfd", fd, err)
+	fd, err = unix.InotifyInit1(unix.IN_CLOEXEC)
+	add("inotify", fd, err)
+	fd, err = unix.Signalfd(-1, &unix.Sigset_t{}, unix.SFD_CLOEXEC)
+	add("signalfd", fd, err)
+	fd, err = unix.PidfdOpen(os.Getpid(), 0)
+	add("pidfd", fd, err)
+	fd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	add("epoll", fd, err)
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	add("netlink", fd, err)
+	for name, fd := range fds {
+		is, errno := linux.Consumed(backend.Handle(fd))
+		require.Zero(t, errno, name)
+		require.False(t, is, name)
+	}
+	for _, name := range []string{"/proc/self/mounts", "/proc/mdstat", "/proc/swaps", "/proc/pressure/cpu", "/dev/kmsg"} {
+		f, err := os.Open(name)
+		if err != nil {
+			t.Logf("no %s here: %v", name, err)
+			continue
+		}
+		is, errno := linux.Consumed(backend.Handle(f.Fd()))
+		require.Zero(t, errno, name)
+		require.True(t, is, name)
+		require.NoError(t, f.Close())
+	}
+	_, errno := linux.Consumed(backend.Handle(1<<31 - 1))
+	require.Equal(t, unix.EBADF, errno)
+}
+
+// Recording a file does not poll it.
+func TestIdentities_PollNothingAway(t *testing.T) {
+	runtime.LockOSThread() // and never unlocked: the thread ends with its mounts
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		t.Skipf("no mounts to change here: %v", err)
+	}
+	require.NoError(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
+	fd, err := unix.Open("/proc/thread-self/mounts", unix.O_RDONLY|unix.O_CLOEXEC, 0) // os.Open polls it
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	dir := t.TempDir()
+	require.NoError(t, unix.Mount("none", dir, "tmpfs", 0, ""))
+	defer func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	var ids linux.Identities
+	defer ids.Close()
+	h := backend.Handle(fd)
+	id, errno := ids.Record(h, 0, false)
+	require.Zero(t, errno)
+	require.True(t, id.Consumed())
+	require.False(t, id.IsSocket())
+	_, errno = ids.Record(h, id, true)
+	require.Equal(t, unix.EEXIST, errno)
+	require.Zero(t, ids.Check(h, id))
+	require.Zero(t, ids.Forget(h, id))
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(h), Events: unix.POLLPRI}}, 0)
+	require.NoError(t, err)
+	require.Equal(t, 1, n, "it still says so")
+
+	file := fixture.RegularFile(t)
+	_, errno = ids.Record(file.Handle(), id, true)
+	require.Equal(t, unix.EPERM, errno)
+	require.Equal(t, unix.ENOENT, ids.Check(file.Handle(), id))
 }
