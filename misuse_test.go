@@ -180,11 +180,7 @@ func TestWaker_WakeFromTheLoop(t *testing.T) {
 			})
 		}
 		events := epore.NewEvents(1)
-		rounds := 5000
-		if p.Capabilities().OneThread {
-			rounds = 500 // each goes to that thread and back
-		}
-		for range rounds {
+		for range 5000 {
 			require.NoError(t, w.Wake())
 			require.NoError(t, p.Poll(events, 0))
 			if events.Len() != 1 {

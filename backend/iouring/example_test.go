@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"runtime"
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/backend/iouring"
 )
 
-// Where io_uring is forbidden, or the kernel has none, a program may choose
-// epoll; nothing else does so for it.
+// Where io_uring is forbidden, or the kernel lacks it, a program may choose epoll.
+// Nothing does so by itself.
 func Example() {
 	p, err := epore.NewWith(iouring.New())
 	if errors.Is(err, errors.ErrUnsupported) {
@@ -46,12 +45,12 @@ func Example() {
 	// Output: token 7: Readable
 }
 
-// The fast gear: the ring belongs to the thread of the goroutine that polls.
-// Others register with it all the same.
-func Example_block() {
-	p, err := epore.NewWith(iouring.New(iouring.WithEntries(256)), epore.WithStrategy(epore.Block))
+// The ring belongs to the goroutine that polls, and to its thread: the first Poll
+// locks it there. Other goroutines register all the same.
+func Example_loop() {
+	p, err := epore.NewWith(iouring.New(iouring.WithEntries(256)))
 	if errors.Is(err, errors.ErrUnsupported) {
-		p, err = epore.NewWith(epoll.New(), epore.WithStrategy(epore.Block))
+		p, err = epore.NewWith(epoll.New())
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -66,8 +65,6 @@ func Example_block() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
 		defer p.Close()
 		events := epore.NewEvents(16)
 		if err := p.Poll(events, epore.Forever); err != nil {

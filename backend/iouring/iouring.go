@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,54 +17,60 @@ import (
 )
 
 // Uring is an io_uring that watches by poll requests, one for each registration.
-// Make it with New; it serves one Poll, and only once. Its methods may be called
-// from any goroutine, as far as [backend.Backend] allows.
+// Create it with New. It serves one Poll, and only once. Its methods may be
+// called from any goroutine, as far as [backend.Backend] allows, except that Wait
+// is for the thread of the first Wait only, the owner.
 type Uring struct {
 	entries uint32
-	used    bool     // it was opened once
-	gears   []uint32 // to try, the best first; those of Open by default
+	flags   []uint32 // sets of setup flags to try
+	// deferred says that the kernel completes requests only while the owner is in
+	// an enter, and refuses an enter by any other thread.
+	deferred bool
+	// quiet is the flag of submissions that complete without a message when they
+	// succeed, or 0 on kernels without it.
+	quiet  uint8
+	wakefd int
+	wake   atomic.Bool // Wake was called
 
-	// mu guards everything below, and the rings, except that while the owner of
-	// an owned ring is asleep in the kernel the submission queue is its alone.
+	// mu guards everything below, and the ring, except that while the owner
+	// sleeps in the kernel the ring is in use by it alone.
 	mu      sync.Mutex
-	awake   sync.Cond // on mu: a Wait came back from the kernel
-	open    bool
 	ring    *ring
-	wakefd  int
 	records fdtable.Table[record]
 	ids     linux.Identities
 
-	// owned is the gear: the ring belongs to the thread of the first Wait, which
-	// enables it. Otherwise any thread may use it.
-	owned, enabled bool
-	// asleep says that a Wait blocks in the kernel; kicked, that the eventfd was
-	// written since, so that it comes back for changes.
-	asleep, kicked bool
-	// eager says that the waiter is parked, and would not come for what is queued.
-	eager bool
+	owner int // the thread of the first Wait; 0 before
+	// asleep says that the owner blocks in the kernel; called, that the eventfd
+	// was written since to call it back; returns counts how often it came back,
+	// which is announced on returned.
+	asleep, called bool
+	returns        uint
+	returned       sync.Cond // on mu
 
-	// What the kernel is to be told: requests to make, of the records' state at
-	// that moment; requests to cancel, by their user data; and the eventfd's.
+	// What the kernel has to be told: the descriptors whose records need a request,
+	// the user data of the requests to cancel, and that the eventfd needs one.
 	arms     []uint32
 	cancels  []uint64
 	wakeArms bool
-	// What it told: the descriptors whose records have something to report, in
-	// the order in which they will; that the eventfd was written; and an error.
-	ready   []uint32
-	woken   bool
-	spilled bool     // completions waited behind a full ring during this Wait
-	later   []uint32 // to be armed when this Wait is over
-	err     error
-	// quiet is the flag of submissions whose success is no news, where there is one.
-	quiet uint8
+
+	// candidates are the descriptors that the next events are taken from, in this
+	// order: those that a request reported, and the level-triggered ones that were
+	// reported last time.
+	candidates []uint32
+
+	// What follows concerns the Wait in progress.
 
 	round uint32        // counts Waits
+	fresh bool          // completions that are collected now are of this Wait
+	err   error         // of a request
 	polls []unix.PollFd // of confirm
 }
 
-// The user data of a request is its descriptor (low half) and the record's
-// sequence number (high half), but for these, whose low half is no descriptor.
+// The user data of a poll request is its descriptor (low half) and the record's
+// sequence number (high half). A descriptor has 31 bits. Bit 31 marks the request
+// that removes that poll request. Two values are special.
 const (
+	removal      = 1 << 31
 	noDescriptor = 1<<32 - 1
 	wakeMark     = noDescriptor
 	cancelMark   = 1<<32 | noDescriptor
@@ -72,13 +79,13 @@ const (
 // An Option is an argument to New.
 type Option func(*Uring)
 
-// WithEntries sets how many submissions the ring holds, from 1 to 4096 and
-// rounded up to a power of two by the kernel; it holds 8 times as many
-// completions. 128 are the default: 28 KiB of memory, which many kernels count
-// against RLIMIT_MEMLOCK. What does not fit costs further system calls and is
-// never lost. The kernel's table of requests grows with it, too, up to 1024: take
-// that for many thousands of registrations that come and go. Other numbers make
-// Open fail with fs.ErrInvalid.
+// WithEntries sets how many submissions the ring holds, from 1 to 4096; the
+// kernel rounds up to a power of two. The ring holds 8 times as many completions.
+// The default is 128, which takes 28 KiB of memory; many kernels count that
+// against RLIMIT_MEMLOCK. Submissions and completions that do not fit cost further
+// system calls and are never lost. The kernel's table of requests also grows with
+// this number, up to 1024: use that for many thousands of registrations that come
+// and go. With any other number, Open fails with fs.ErrInvalid.
 func WithEntries(n uint32) Option { return func(u *Uring) { u.entries = n } }
 
 const (
@@ -89,7 +96,7 @@ const (
 
 // New returns an io_uring queue that is not open yet: epore.NewWith opens it.
 func New(opts ...Option) *Uring {
-	u := &Uring{entries: defaultEntries}
+	u := &Uring{entries: defaultEntries, flags: setupFlags}
 	for _, o := range opts {
 		if o != nil {
 			o(u)
@@ -98,31 +105,17 @@ func New(opts ...Option) *Uring {
 	return u
 }
 
-var (
-	_ backend.Backend  = (*Uring)(nil)
-	_ backend.Pollable = (*Uring)(nil)
-	_ backend.Flusher  = (*Uring)(nil)
-)
+var _ backend.Backend = (*Uring)(nil)
 
 // Name implements [backend.Backend].
 func (u *Uring) Name() string { return "io_uring" }
 
 // Open implements [backend.Backend].
-func (u *Uring) Open(c backend.Config) error {
-	if u.used {
-		return fmt.Errorf("it was opened before, and serves one Poll: %w", unix.EBUSY)
-	}
+func (u *Uring) Open(backend.Config) error {
 	if u.entries < 1 || u.entries > maxEntries {
-		return fmt.Errorf("an io_uring of %d entries: make it with New, and WithEntries between 1 and %d: %w", u.entries, maxEntries, fs.ErrInvalid)
+		return fmt.Errorf("%d entries: create the io_uring with New, and WithEntries between 1 and %d: %w", u.entries, maxEntries, fs.ErrInvalid)
 	}
-	gears := u.gears
-	if gears == nil {
-		gears = []uint32{ownedGear, sharedGear, plainGear}
-		if !c.Blocking {
-			gears = gears[1:]
-		}
-	}
-	ring, gear, err := openBest(u.entries, gears)
+	ring, flags, err := openBest(u.entries, u.flags)
 	if err != nil {
 		return err
 	}
@@ -132,24 +125,18 @@ func (u *Uring) Open(c backend.Config) error {
 		return linux.OpenError("eventfd", err)
 	}
 	u.ring, u.wakefd = ring, wakefd
-	u.owned = gear&setupSingleIssuer != 0
-	u.enabled = !u.owned
+	u.deferred = flags&setupDeferTaskrun != 0
 	if ring.features&featCQESkip != 0 {
 		u.quiet = sqeSkipSuccess
 	}
 	u.wakeArms = true
+	u.returned.L = &u.mu
 	if err := u.probe(); err != nil {
 		_ = u.release()
 		return err
 	}
-	u.awake.L = &u.mu
-	u.open, u.used = true, true
 	return nil
 }
-
-// errNotOpen is the answer to calls before Open and after Close, when the memory
-// of the rings is not there.
-var errNotOpen = fmt.Errorf("the io_uring is not open: %w", unix.EBADF)
 
 // Capabilities implements [backend.Backend].
 func (u *Uring) Capabilities() backend.Capabilities {
@@ -157,30 +144,19 @@ func (u *Uring) Capabilities() backend.Capabilities {
 		Interests: backend.Readable | backend.Writable | backend.Priority |
 			backend.Edge | backend.OneShot,
 		Resolution: time.Nanosecond,
-		OneThread:  u.owned,
+		OneThread:  true,
 	}
-}
-
-// Descriptor implements [backend.Pollable].
-func (u *Uring) Descriptor() int {
-	if !u.open {
-		return -1
-	}
-	return u.ring.fd
 }
 
 // Add implements [backend.Backend].
 func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.open {
-		return errNotOpen
-	}
-	if u.isOwn(h) {
+	if u.isInternal(h) {
 		return fmt.Errorf("an io_uring cannot watch itself: %w", unix.EINVAL)
 	}
 	rec := u.records.Get(uintptr(h))
-	known := rec != nil && rec.state != unknown
+	known := rec != nil && rec.state != unregistered
 	var was linux.FileID
 	if known {
 		was = rec.identity
@@ -191,9 +167,9 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 		if rec == nil {
 			rec = u.records.Add(uintptr(h))
 		}
-		u.disarm(uint32(h), rec) // what the number was before is closed
-	case unix.EBADF, unix.EPERM: // and so it is here
-		if rec != nil && uint64(h) <= linux.MaxDescriptor {
+		u.disarm(uint32(h), rec) // the previous owner of the number is closed
+	case unix.EBADF, unix.EPERM: // here, too
+		if known && uint64(h) <= linux.MaxDescriptor {
 			u.disarm(uint32(h), rec)
 			u.changed(true)
 		}
@@ -202,6 +178,7 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 		return linux.RecordError(errno)
 	}
 	rec.key, rec.identity, rec.interest = k, id, in
+	rec.seq |= anyRequest // the next request is the first of another file
 	u.arm(uint32(h), rec)
 	u.changed(false)
 	return nil
@@ -211,14 +188,15 @@ func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error 
 func (u *Uring) Modify(h backend.Handle, k backend.Key, in backend.Interest) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.open {
-		return errNotOpen
-	}
 	rec, err := u.registered(h, (*linux.Identities).Check)
 	if err != nil {
 		return err
 	}
+	told := rec.pending
 	u.disarm(uint32(h), rec)
+	if rec.identity.Consumed() {
+		rec.pending = told // the new request is not told
+	}
 	rec.key, rec.interest = k, in
 	u.arm(uint32(h), rec)
 	u.changed(false)
@@ -229,9 +207,6 @@ func (u *Uring) Modify(h backend.Handle, k backend.Key, in backend.Interest) err
 func (u *Uring) Delete(h backend.Handle) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.open {
-		return errNotOpen
-	}
 	rec, err := u.registered(h, (*linux.Identities).Forget)
 	if err != nil {
 		return err
@@ -242,10 +217,10 @@ func (u *Uring) Delete(h backend.Handle) error {
 }
 
 // registered returns the record of h if h still is the file that was
-// registered. When it is not, its requests are on their way out.
+// registered. If it is not, its requests are cancelled.
 func (u *Uring) registered(h backend.Handle, look func(*linux.Identities, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
 	rec := u.records.Get(uintptr(h))
-	if uint64(h) > linux.MaxDescriptor || rec == nil || rec.state == unknown {
+	if uint64(h) > linux.MaxDescriptor || rec == nil || rec.state == unregistered {
 		return nil, linux.Unknown(h)
 	}
 	errno := look(&u.ids, h, rec.identity)
@@ -259,115 +234,91 @@ func (u *Uring) registered(h backend.Handle, look func(*linux.Identities, backen
 	return rec, nil
 }
 
-// arm puts a request for fd on the list of what the kernel is to be told.
+// arm queues a request for fd.
 func (u *Uring) arm(fd uint32, rec *record) {
-	rec.state = queued
-	if !rec.inArms {
-		rec.inArms = true
+	rec.state = toArm
+	if !rec.queued {
+		rec.queued = true
 		u.arms = append(u.arms, fd)
 	}
 }
 
-// disarm ends what there is of a registration, also of a request on its way.
+// disarm ends a registration: the request, and the event that was not reported.
 func (u *Uring) disarm(fd uint32, rec *record) {
 	if rec.state == armed {
-		u.cancels = append(u.cancels, rec.userData(uint32(fd)))
+		u.cancels = append(u.cancels, rec.userData(fd))
 	}
-	rec.state, rec.multi, rec.ends, rec.pending, rec.doubt = unknown, false, 0, 0, false
+	rec.state, rec.multi, rec.ends, rec.pending, rec.doubt = unregistered, false, 0, 0, false
 }
 
-// changed sees to it that a change reaches the kernel in time: with the next
-// Wait, but for two cases: when nobody may come for it; and when it is a Delete,
-// whose file the kernel must let go. Its requests hold files open.
+// changed makes sure that a change reaches the kernel in time. The next Wait
+// submits it, with two exceptions. A sleeping owner is called back for it. And a
+// Delete takes effect before it returns, because a request holds its file open:
+// it waits for an owner that sleeps, or cancels the request itself if it is
+// called by the owner.
 //
-// What the kernel does not take stays queued, and then the waiter comes for it,
-// and has the error.
+// If the owner is awake and another goroutine calls, the Delete takes effect with
+// the next Wait. The owner must not be waited for, since it may be waiting for
+// this goroutine.
 func (u *Uring) changed(isDelete bool) {
 	switch {
-	case !u.enabled: // nothing was submitted yet
-	case u.asleep && u.owned:
-		if !u.kicked {
-			u.kicked = true
+	case u.asleep:
+		if !u.called {
+			u.called = true
 			_ = linux.Wake(u.wakefd)
 		}
-		// The owner comes, and hands everything in before it lets go of mu.
-		for round := u.round; isDelete && u.asleep && u.round == round; {
-			u.awake.Wait()
+		// The owner submits everything before it lets go of mu.
+		for returns := u.returns; isDelete && u.returns == returns; {
+			u.returned.Wait()
 		}
-	case u.asleep || u.eager:
-		if u.hand() != 0 {
-			_ = linux.Wake(u.wakefd)
-		}
-	case isDelete && len(u.cancels) > 0:
-		// On an owned ring the owner only can. For another goroutine, which finds
-		// it at work, the Delete takes effect with the next Wait.
-		if u.cancel() != 0 && !u.owned {
-			_ = linux.Wake(u.wakefd)
+	case isDelete && u.owner != 0 && len(u.cancels) > 0:
+		u.cancel()
+	}
+}
+
+// cancel submits what is to be cancelled, if the caller is the owner, and has the
+// kernel let go of the files.
+func (u *Uring) cancel() {
+	for len(u.cancels) > 0 || u.ring.pending() > 0 {
+		u.fillCancels()
+		if u.enter() != 0 || u.drain() != nil {
+			return // the next Wait continues, and reports what went wrong
 		}
 	}
 }
 
-// hand hands in everything that is queued, and leaves what comes of it to a Wait.
-func (u *Uring) hand() unix.Errno {
-	for left := true; left || u.ring.pending() > 0; {
-		left = u.fill()
-		if errno := u.record(); errno != 0 {
-			return errno
-		}
+// enter submits the submission queue and has the kernel complete requests. It
+// does not block. EEXIST means that the caller is not the owner.
+func (u *Uring) enter() unix.Errno {
+	if !u.deferred && unix.Gettid() != u.owner {
+		return unix.EEXIST
 	}
-	return 0
-}
-
-// cancel hands in what is to be cancelled, and lets the owner of a ring finish it.
-func (u *Uring) cancel() unix.Errno {
-	for left := true; left || u.ring.pending() > 0; {
-		left = u.fillCancels()
-		if errno := u.record(); errno != 0 {
-			return errno
-		}
-	}
-	if u.owned {
-		_ = u.drain() // the cancelled requests end here, and let their files go
-	}
-	return 0
-}
-
-// enter hands the submission queue to the kernel, on an owned ring together
-// with the leave to finish requests. It does not block.
-func (u *Uring) record() unix.Errno {
-	n, flags := u.ring.pending(), uint32(0)
-	if u.owned {
-		flags = enterGetEvents
-	} else if n == 0 {
-		return 0
-	}
-	took, errno := u.ring.record(n, flags)
+	n := u.ring.pending()
+	took, errno := u.ring.enter(n, enterGetEvents)
 	if errno == 0 && took == 0 && n > 0 {
 		return unix.EAGAIN
 	}
 	return errno
 }
 
-// fill moves queued changes into the submission queue, and says whether some
-// are left that did not fit. Cancelling comes first: it makes room for others.
-func (u *Uring) fill() (left bool) {
+// fill moves queued changes into the submission queue, as far as they fit.
+// Cancellations come first, since they make room in the kernel.
+func (u *Uring) fill() {
 	if u.wakeArms {
 		e := u.ring.next()
 		if e == nil {
-			return true
+			return
 		}
 		e.opcode, e.fd, e.length, e.userData = opPollAdd, int32(u.wakefd), pollMulti, wakeMark
 		e.opFlags = polled(unix.EPOLLIN)
 		u.ring.commit()
 		u.wakeArms = false
 	}
-	if u.fillCancels() {
-		return true
-	}
+	u.fillCancels()
 	done := 0
 	for _, fd := range u.arms {
 		rec := u.records.Get(uintptr(fd))
-		if rec.state == queued {
+		if rec.state == toArm {
 			e := u.ring.next()
 			if e == nil {
 				break
@@ -375,28 +326,31 @@ func (u *Uring) fill() (left bool) {
 			rec.request(e, fd, u.round)
 			u.ring.commit()
 		}
-		rec.inArms = false
+		rec.queued = false
 		done++
 	}
 	u.arms = dropFirst(u.arms, done)
-	return len(u.arms) > 0
 }
 
-// fillCancels is fill for what is to be cancelled only.
-func (u *Uring) fillCancels() (left bool) {
+// fillCancels does so for cancellations only. POLL_REMOVE is the cheaper request,
+// but gives up on a poll request that is about to complete (EALREADY). That one
+// comes back here marked as a removal, and is cancelled by ASYNC_CANCEL.
+func (u *Uring) fillCancels() {
 	done := 0
 	for _, request := range u.cancels {
-		// Not POLL_REMOVE: that gives up on a request that is just firing.
 		e := u.ring.next()
 		if e == nil {
 			break
 		}
-		e.opcode, e.fd, e.address, e.userData, e.flags = opAsyncCancel, -1, request, cancelMark, u.quiet
+		e.opcode, e.userData = opPollRemove, request|removal
+		if request&removal != 0 {
+			e.opcode, e.userData = opAsyncCancel, cancelMark
+		}
+		e.fd, e.address, e.flags = -1, request&^removal, u.quiet
 		u.ring.commit()
 		done++
 	}
 	u.cancels = dropFirst(u.cancels, done)
-	return len(u.cancels) > 0
 }
 
 // dropFirst removes the first n elements and keeps the room for more.
@@ -409,9 +363,7 @@ func dropFirst[T any](list []T, n int) []T {
 
 // Wake implements [backend.Backend].
 func (u *Uring) Wake() error {
-	if !u.open {
-		return errNotOpen
-	}
+	u.wake.Store(true)
 	return linux.Wake(u.wakefd)
 }
 
@@ -419,24 +371,20 @@ func (u *Uring) Wake() error {
 func (u *Uring) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.open {
-		return nil
-	}
-	u.open = false
-	// The end of a ring cancels its requests, but a little later. This does it now,
-	// where it may (the owner's thread), and as long as it is quick: each must be
-	// found, and to cancel all with one request takes the kernel longer still.
+	// The kernel cancels the requests of a closed ring a little later. This cancels
+	// them now, if the caller is the owner and there are not too many: each must be
+	// found, and one request that cancels all takes the kernel even longer.
 	u.cancelArmed()
-	if u.enabled && len(u.cancels) <= cancelsAtClose {
-		_ = u.cancel()
+	if u.owner != 0 && len(u.cancels) <= cancelsAtClose {
+		u.cancel()
 	}
 	return u.release()
 }
 
 const cancelsAtClose = 4096
 
-// cancelArmed lists all requests to be cancelled, and leaves their records to
-// the caller.
+// cancelArmed queues the cancellation of all requests. The caller takes care of
+// their records.
 func (u *Uring) cancelArmed() {
 	u.records.All(func(fd uintptr, rec *record) {
 		if rec.state == armed {

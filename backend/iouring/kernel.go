@@ -2,7 +2,7 @@
 
 package iouring
 
-// What x/sys does not have of include/uapi/linux/io_uring.h.
+// What golang.org/x/sys lacks of include/uapi/linux/io_uring.h.
 
 const (
 	// Flags of io_uring_setup.
@@ -13,10 +13,11 @@ const (
 	setupSingleIssuer = 1 << 12 // 6.0
 	setupDeferTaskrun = 1 << 13 // 6.1
 
-	// Features that the kernel tells.
+	// Features that io_uring_setup reports.
 	featSingleMmap = 1 << 0  // 5.4
 	featNoDrop     = 1 << 1  // 5.5
 	featExtArg     = 1 << 8  // 5.11
+	featRsrcTags   = 1 << 10 // 5.13, as multishot poll, which has no feature of its own
 	featCQESkip    = 1 << 11 // 5.17
 
 	// Where the rings and the submission entries are mapped from.
@@ -33,17 +34,18 @@ const (
 
 	// io_uring_register.
 	registerEnableRings = 12
-	registerNothing     = 1<<16 - 1 // what no kernel has
+	registerNothing     = 1<<16 - 1 // an operation that no kernel has
 
 	// Operations.
 	opPollAdd     = 6
+	opPollRemove  = 7
 	opAsyncCancel = 14
 
 	// Flags of an entry.
 	sqeSkipSuccess = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS, 5.17
 	cqeMore        = 1 << 1
 
-	// Of POLL_ADD, in sqe.length: do not end with the first event (5.13).
+	// Of POLL_ADD, in sqe.length: continue after the first event (5.13).
 	pollMulti = 1 << 0
 )
 

@@ -15,54 +15,44 @@ import (
 	"github.com/epore/epore/internal/unixfd"
 )
 
-// The gears, as flags of io_uring_setup.
-const (
-	ownedGear  = setupSingleIssuer | setupDeferTaskrun | setupTaskrunFlag | setupDisabled | setupSubmitAll
-	sharedGear = setupSubmitAll
-	plainGear  = 0
-)
+// setupFlags are the flags of io_uring_setup to try in turn. Every ring starts
+// disabled, so that it belongs to the thread of the first Wait and not to the
+// one that opens it. Only the first set has the kernel enforce that, and
+// complete requests nowhere but in the owner's calls (see Uring.deferred).
+var setupFlags = []uint32{
+	setupDisabled | setupSubmitAll | setupSingleIssuer | setupDeferTaskrun | setupTaskrunFlag, // Linux 6.1
+	setupDisabled | setupSubmitAll, // 5.18
+	setupDisabled,                  // 5.13
+}
 
-// openBest opens a ring in the first gear that the kernel has: it says EINVAL to
-// flags that it does not know.
-func openBest(entries uint32, gears []uint32) (r *ring, gear uint32, err error) {
+// openBest opens a ring with the first set of flags that the kernel supports:
+// it answers EINVAL to flags that it does not know.
+func openBest(entries uint32, sets []uint32) (r *ring, flags uint32, err error) {
 	var call string
-	for _, gear = range gears {
-		if r, call, err = openRing(entries, completions, gear); err != unix.EINVAL {
+	for _, flags = range sets {
+		if r, call, err = openRing(entries, completions, flags); err != unix.EINVAL {
 			break
 		}
 	}
 	if err != nil {
 		return nil, 0, refusal(call, err)
 	}
-	return r, gear, nil
+	return r, flags, nil
 }
 
-// probe arms the eventfd, and so learns whether there are poll requests for
-// more than one event. A ring that its owner will enable has them: it is of a
-// later kernel. There, what a seccomp filter might deny is tried in vain.
+// probe finds out at Open whether a seccomp filter denies what Wait will need,
+// by calls that have no effect: the ring is not enabled yet.
 func (u *Uring) probe() error {
-	if u.owned {
-		if _, errno := u.ring.record(0, 0); errno != unix.EBADFD { // it is not enabled
-			return refusal("io_uring_enter", errno)
-		}
-		if errno := u.ring.register(registerNothing); errno != unix.EINVAL {
-			return refusal("io_uring_register", errno)
-		}
-		return nil
-	}
-	u.fill()
-	if errno := u.record(); errno != 0 {
+	if _, errno := u.ring.enter(0, 0); errno != unix.EBADFD {
 		return refusal("io_uring_enter", errno)
 	}
-	for i := u.ring.head(); i != u.ring.tail(); i++ {
-		if c := u.ring.at(i); c.userData == wakeMark && c.result == -int32(unix.EINVAL) {
-			return refusal("multishot poll", unix.EINVAL)
-		}
+	if errno := u.ring.register(registerNothing); errno != unix.EINVAL {
+		return refusal("io_uring_register", errno)
 	}
 	return nil
 }
 
-// release gives back what Open acquired.
+// release releases what Open acquired.
 func (u *Uring) release() error {
 	return errors.Join(u.ids.Close(), unixfd.Close(u.wakefd), u.ring.close())
 }
@@ -70,9 +60,8 @@ func (u *Uring) release() error {
 // otherwise is the way out.
 const otherwise = `to use epoll instead, import "github.com/epore/epore/backend/epoll" and call epore.NewWith(epoll.New())`
 
-// refusal names the likely cause of a queue that the system does not give, and
-// the way out. Where it is a matter of what this system allows, it is
-// errors.ErrUnsupported.
+// refusal names the likely cause when the system refuses the queue, and the way
+// out. Where this system does not allow io_uring, it is errors.ErrUnsupported.
 func refusal(call string, err error) error {
 	setting, _ := os.ReadFile("/proc/sys/kernel/io_uring_disabled")
 	return explain(call, err, strings.TrimSpace(string(setting)))
@@ -100,7 +89,7 @@ func explain(call string, err error, disabled string) error {
 	return fmt.Errorf("%s: %s; %s: %w", call, cause, otherwise, unsupported{err.(unix.Errno)})
 }
 
-// unsupported is an errno that says that there is no such queue here.
+// unsupported is an errno that is also errors.ErrUnsupported.
 type unsupported struct{ unix.Errno }
 
 func (e unsupported) Is(target error) bool {
@@ -109,7 +98,7 @@ func (e unsupported) Is(target error) bool {
 
 func (e unsupported) Unwrap() error { return e.Errno }
 
-// kernelRelease is the version of the running kernel.
+// kernelRelease returns the version of the running kernel.
 func kernelRelease() string {
 	var u unix.Utsname
 	if unix.Uname(&u) != nil {
@@ -118,8 +107,8 @@ func kernelRelease() string {
 	return unix.ByteSliceToString(u.Release[:])
 }
 
-// isOwn reports that h is one of the queue's own descriptors, which are not for
-// others to register.
-func (u *Uring) isOwn(h backend.Handle) bool {
+// isInternal reports whether h is one of the queue's internal descriptors, which
+// must not be registered: the eventfd would no longer wake anybody.
+func (u *Uring) isInternal(h backend.Handle) bool {
 	return h == backend.Handle(u.ring.fd) || h == backend.Handle(u.wakefd) || u.ids.Owns(h)
 }

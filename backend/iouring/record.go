@@ -14,30 +14,34 @@ import (
 )
 
 // record is what a descriptor number is registered for: 32 bytes. It outlives
-// the registration, so that sequence numbers go on.
+// the registration, so that its sequence numbers continue.
 type record struct {
 	key      backend.Key
 	identity linux.FileID
-	seq      uint32 // of the last request; completions of others are stale
-	round    uint32 // the Wait in or after which it was made; or, of edges, that reported them
-	pending  uint8  // the Readiness that is to be reported
+	seq      uint32 // of the last request; completions of others are stale; see anyRequest
+	round    uint32 // see Uring.say
+	pending  uint8  // the Readiness to report
 	interest backend.Interest
 	state    state
-	inArms   bool  // in Uring.arms
-	inReady  bool  // in Uring.ready
-	multi    bool  // a request for edges stands in for a single one: see take
-	doubt    bool  // what is pending may be over: see take
-	ends     uint8 // how many requests for edges the kernel has ended, one after the other
+	queued   bool  // listed in Uring.arms
+	listed   bool  // listed in Uring.candidates
+	multi    bool  // a multishot request replaces a single one: see Uring.take
+	doubt    bool  // what is pending may be over: see Uring.say
+	ends     uint8 // how many multishot requests the kernel ended in a row
 }
+
+// anyRequest are the bits of a sequence number that count the requests for one
+// file; the others count the files.
+const anyRequest = 1<<12 - 1
 
 type state uint8
 
 const (
-	unknown state = iota // not registered
-	queued               // to be armed
-	armed                // a request is with the kernel, or in the submission queue
-	fired                // the request has completed, and that is to be reported
-	shot                 // nothing more will come: one-shot, and has had its event
+	unregistered state = iota
+	toArm              // a request is to be made
+	armed              // a request is with the kernel, or in the submission queue
+	fired              // the single request of a one-shot registration has completed
+	silent             // no request: one-shot after its event, or nothing to wait for
 )
 
 func (r *record) userData(fd uint32) uint64 { return uint64(r.seq)<<32 | uint64(fd) }
@@ -48,7 +52,7 @@ func (r *record) request(e *sqe, fd, round uint32) {
 	r.round = round
 	r.state = armed
 	bits := posix.Bits(r.interest)
-	if r.multi || r.edges() {
+	if r.multi || !r.interest.Has(backend.OneShot) {
 		e.length = pollMulti
 	}
 	if r.urgent() {
@@ -57,34 +61,42 @@ func (r *record) request(e *sqe, fd, round uint32) {
 	e.opcode, e.fd, e.opFlags, e.userData = opPollAdd, int32(fd), polled(bits), r.userData(fd)
 }
 
-// edges reports that the request is to go on after an event.
-func (r *record) edges() bool { return r.interest&(backend.Edge|backend.OneShot) == backend.Edge }
+// level reports whether the registration is level-triggered.
+func (r *record) level() bool { return r.interest&(backend.Edge|backend.OneShot) == 0 }
 
-// urgent reports that urgent data of a socket is asked for. The kernel leaves
-// POLLPRI out when it decides whether a wake-up concerns a request. Sockets wake
-// with POLLRDBAND, too, so that is asked for as well; but they do so for all that
-// arrives, and say POLLPRI with it, so it must be looked up.
+// urgent reports whether urgent data of a socket is wanted. The kernel ignores
+// POLLPRI when it decides whether a wake-up concerns a request. Sockets wake with
+// POLLRDBAND as well, so the request asks for that too. They do so for any data
+// that arrives, and set POLLPRI with it, so each such event needs a look.
 func (r *record) urgent() bool {
-	return r.interest.Has(backend.Priority) && r.identity != linux.NotSocket
+	return r.interest.Has(backend.Priority) && r.identity.IsSocket()
 }
 
-// consuming reports that looking may make the condition go away: some files that
-// are no sockets say POLLPRI to the first who asks (/proc/self/mounts).
-func (r *record) consuming() bool {
-	return r.interest.Has(backend.Priority) && r.identity == linux.NotSocket
+// mustLook reports whether poll(2) has to be asked before the record is reported
+// in the given Wait: its condition may be over, or nothing is known of it. A file
+// whose poll takes away what it says is asked only in the latter case; what it has
+// said already is reported.
+func (r *record) mustLook(round uint32) bool {
+	switch {
+	case r.state == unregistered:
+		return false
+	case r.pending == 0 || r.identity.Consumed():
+		return r.pending == 0 && r.level()
+	case r.interest.Has(backend.OneShot) || r.level():
+		return r.doubt || r.round != round
+	}
+	return r.doubt
 }
 
-// readiness returns what of the kernel's bits is to be reported. The end of the
-// stream, which always comes, is none to one who only writes: see posix.Bits.
+// readiness returns the part of the kernel's bits that is to be reported. The
+// end of the stream always comes; it is dropped if only writing is asked for, as
+// posix.Bits explains.
 func (r *record) readiness(bits uint32) backend.Readiness {
 	return posix.Readiness(bits & (posix.Bits(r.interest) | unix.EPOLLERR | unix.EPOLLHUP))
 }
 
-// poll is poll(2), without waiting. It says whether it could look.
+// poll is poll(2) without waiting. It reports whether it succeeded.
 func poll(fds []unix.PollFd) bool {
-	if len(fds) == 0 {
-		return false
-	}
 	var now [2]int64
 	_, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)),
 		uintptr(unsafe.Pointer(&now)), 0, 0, 0)

@@ -19,11 +19,11 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
-// What a system that refuses io_uring is told: tested in child processes that
-// really are refused.
+// The errors where a system refuses io_uring, tested in child processes that really are
+// refused.
 
-// envRefuse makes TestMain have this process refused: by a seccomp filter that
-// answers EPERM or ENOSYS, or by a limit of locked memory.
+// envRefuse has TestMain make the system refuse io_uring to this process: by a seccomp
+// filter that answers EPERM or ENOSYS, or by a limit of locked memory.
 const envRefuse = "EPORE_TEST_REFUSE"
 
 func TestMain(m *testing.M) {
@@ -49,7 +49,7 @@ func refuse(how string) error {
 	return nil
 }
 
-// refused runs tests of this package in a process that is refused.
+// refused runs tests of this package in a process that io_uring is refused to.
 func refused(t *testing.T, how, tests string) string {
 	if os.Getenv(envRefuse) != "" {
 		t.Skip("this is the refused one")
@@ -64,51 +64,49 @@ func refused(t *testing.T, how, tests string) string {
 	return string(out)
 }
 
-func TestRefusedBySeccomp(t *testing.T) {
+func TestOpen_RefusedBySeccomp(t *testing.T) {
 	for _, errno := range []string{"EPERM", "ENOSYS"} {
 		t.Run(errno, func(t *testing.T) {
-			out := refused(t, errno, "TestWhatTheRefusedAreTold")
-			require.Contains(t, out, "--- PASS: TestWhatTheRefusedAreTold")
+			out := refused(t, errno, "TestOpen_ErrorOfARefusal")
+			require.Contains(t, out, "--- PASS: TestOpen_ErrorOfARefusal")
 			t.Log(out)
 		})
 	}
 }
 
-// TestWhatTheRefusedAreTold is run by TestRefusedBySeccomp.
-func TestWhatTheRefusedAreTold(t *testing.T) {
+// TestOpen_ErrorOfARefusal is run by TestOpen_RefusedBySeccomp.
+func TestOpen_ErrorOfARefusal(t *testing.T) {
 	want, ok := map[string]unix.Errno{"EPERM": unix.EPERM, "ENOSYS": unix.ENOSYS}[os.Getenv(envRefuse)]
 	if !ok {
 		t.Skip("for processes that are refused")
 	}
-	for _, blocking := range []bool{false, true} {
-		err := New().Open(backend.Config{Blocking: blocking})
-		require.ErrorIs(t, err, want)
-		require.ErrorIs(t, err, errors.ErrUnsupported)
-		for _, text := range []string{"io_uring_setup", "seccomp", `import "github.com/epore/epore/backend/epoll"`, "epore.NewWith(epoll.New())"} {
-			require.ErrorContains(t, err, text)
-		}
-		t.Log(err)
+	err := New().Open(backend.Config{})
+	require.ErrorIs(t, err, want)
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	for _, text := range []string{"io_uring_setup", "seccomp", `import "github.com/epore/epore/backend/epoll"`, "epore.NewWith(epoll.New())"} {
+		require.ErrorContains(t, err, text)
 	}
+	t.Log(err)
 	require.ErrorIs(t, New().Open(backend.Config{}), want, "again, and no descriptor was lost")
 }
 
-// Where there is no io_uring the suite skips, and says why.
-func TestTheRefusedSkip(t *testing.T) {
+// Without io_uring the suite skips, and says why.
+func TestContract_SkippedWhereRefused(t *testing.T) {
 	out := refused(t, "EPERM", "TestContract")
-	require.Contains(t, out, "--- SKIP: TestContract/shared/")
-	require.NotContains(t, out, "--- PASS: TestContract/shared/")
+	require.Contains(t, out, "--- SKIP: TestContract/default/")
+	require.NotContains(t, out, "--- PASS: TestContract/default/")
 	require.Contains(t, out, "seccomp")
 }
 
 // Many kernels count the rings as locked memory: those before 5.12, and 6.18.
-func TestLittleLockedMemory(t *testing.T) {
-	out := refused(t, "memlock", "TestOpenWithLittleLockedMemory")
-	require.Contains(t, out, "--- PASS: TestOpenWithLittleLockedMemory")
+func TestOpen_LittleLockedMemory(t *testing.T) {
+	out := refused(t, "memlock", "TestOpen_ErrorOfLittleMemory")
+	require.Contains(t, out, "--- PASS: TestOpen_ErrorOfLittleMemory")
 	t.Log(out)
 }
 
-// TestOpenWithLittleLockedMemory is run by TestLittleLockedMemory.
-func TestOpenWithLittleLockedMemory(t *testing.T) {
+// TestOpen_ErrorOfLittleMemory is run by TestOpen_LittleLockedMemory.
+func TestOpen_ErrorOfLittleMemory(t *testing.T) {
 	if os.Getenv(envRefuse) != "memlock" {
 		t.Skip("for processes that may lock no memory")
 	}
@@ -128,7 +126,7 @@ func TestOpenWithLittleLockedMemory(t *testing.T) {
 	t.Log(err)
 }
 
-func TestRefusalsNameTheCause(t *testing.T) {
+func TestRefusal_NamesTheCause(t *testing.T) {
 	for _, c := range []struct {
 		errno       unix.Errno
 		disabled    string
@@ -155,16 +153,16 @@ func TestRefusalsNameTheCause(t *testing.T) {
 	require.ErrorIs(t, explain("io_uring_setup", unix.EPERM, ""), fs.ErrPermission)
 }
 
-// Flags that a kernel does not know, it refuses with EINVAL: the next gear is
-// tried. Bit 31 is unknown to all.
-func TestGearsStepDown(t *testing.T) {
+// A kernel refuses flags that it does not know with EINVAL, and the next set of flags
+// is tried. No kernel knows bit 31.
+func TestOpen_OlderKernels(t *testing.T) {
 	const unknownFlag = 1 << 31
-	r, gear, err := openBest(8, []uint32{unknownFlag, unknownFlag | sharedGear, plainGear})
+	r, flags, err := openBest(8, []uint32{unknownFlag, unknownFlag | setupSubmitAll, 0})
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
-	require.EqualValues(t, plainGear, gear)
+	require.Zero(t, flags)
 	require.NoError(t, r.close())
 	_, _, err = openBest(8, []uint32{unknownFlag})
 	require.ErrorIs(t, err, unix.EINVAL)

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The ring by itself, on requests that do nothing (IORING_OP_NOP, 0).
+// The ring alone, with requests that do nothing (IORING_OP_NOP, 0).
 
 func newRing(t *testing.T, entries, flags uint32) *ring {
 	r, call, err := openRing(entries, 4, flags)
@@ -30,11 +30,11 @@ func wrapRefusal(call string, err error) error {
 	return refusal(call, err)
 }
 
-// submit hands in everything.
+// submit submits everything.
 func (r *ring) submit(t *testing.T) {
 	t.Helper()
 	for r.pending() > 0 {
-		_, errno := r.record(r.pending(), 0)
+		_, errno := r.enter(r.pending(), 0)
 		require.Zero(t, errno)
 	}
 }
@@ -56,9 +56,9 @@ func (r *ring) completed(t *testing.T) (list []uint64) {
 	}
 }
 
-// Far more completions at once than there is room for: the kernel keeps them.
-func TestRingOverflow(t *testing.T) {
-	r := newRing(t, 8, plainGear)
+// The kernel keeps completions that there is no room for.
+func TestRing_Overflow(t *testing.T) {
+	r := newRing(t, 8, 0)
 	const total = 100_000
 	for i := range uint64(total) {
 		e := r.next()
@@ -80,8 +80,8 @@ func TestRingOverflow(t *testing.T) {
 	require.False(t, r.overflowed())
 }
 
-func TestRingFull(t *testing.T) {
-	r := newRing(t, 8, plainGear)
+func TestRing_Full(t *testing.T) {
+	r := newRing(t, 8, 0)
 	for i := range r.sqEntries {
 		require.EqualValues(t, i, r.pending())
 		require.NotNil(t, r.next())
@@ -93,10 +93,10 @@ func TestRingFull(t *testing.T) {
 	require.Len(t, r.completed(t), int(r.sqEntries))
 }
 
-// A kernel that is not told otherwise stops at the first entry that makes no
-// sense: the rest is still there.
-func TestRingPartialSubmission(t *testing.T) {
-	r := newRing(t, 8, plainGear)
+// Without setupSubmitAll the kernel stops at the first entry that is invalid. The rest
+// stays in the queue.
+func TestRing_PartialSubmission(t *testing.T) {
+	r := newRing(t, 8, 0)
 	for i := range 3 {
 		e := r.next()
 		e.userData = uint64(i)
@@ -105,7 +105,7 @@ func TestRingPartialSubmission(t *testing.T) {
 		}
 		r.commit()
 	}
-	took, errno := r.record(r.pending(), 0)
+	took, errno := r.enter(r.pending(), 0)
 	require.Zero(t, errno)
 	require.EqualValues(t, 2, took)
 	require.EqualValues(t, 1, r.pending())
@@ -115,26 +115,31 @@ func TestRingPartialSubmission(t *testing.T) {
 	require.Equal(t, []uint64{0, 1, 2}, r.completed(t))
 }
 
-// An entry that is used again has nothing of its last use.
-func TestRingEntriesAreCleared(t *testing.T) {
-	r := newRing(t, 1, plainGear)
+// A reused entry keeps nothing of its last use.
+func TestRing_EntriesAreCleared(t *testing.T) {
+	r := newRing(t, 1, 0)
 	*r.next() = sqe{opcode: 255, fd: 5, userData: 7, length: 9, opFlags: 11}
 	r.commit()
 	r.submit(t)
 	require.Equal(t, sqe{}, *r.next())
 }
 
-func TestRingWait(t *testing.T) {
-	r := newRing(t, 8, plainGear)
+func TestRing_Wait(t *testing.T) {
+	r := newRing(t, 8, 0)
 	begin := time.Now()
-	_, errno := r.wait(0, 3*time.Millisecond)
+	errno := r.wait(3 * time.Millisecond)
 	if errno != unix.EINTR { // the runtime signals its threads
 		require.Zero(t, errno, "a timeout is no error")
 		require.GreaterOrEqual(t, time.Since(begin), 3*time.Millisecond)
 	}
 	r.commitNothing()
-	took, errno := r.wait(1, -1)
-	require.Zero(t, errno, "what is handed in completes")
-	require.EqualValues(t, 1, took)
+	r.submit(t)
+	require.Zero(t, r.wait(-1), "what is submitted completes")
 	require.Equal(t, []uint64{1}, r.completed(t))
+}
+
+// commitNothing queues a request that completes at once.
+func (r *ring) commitNothing() {
+	r.next().userData = 1
+	r.commit()
 }

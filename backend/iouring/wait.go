@@ -3,7 +3,6 @@
 package iouring
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,139 +13,116 @@ import (
 )
 
 // Wait implements [backend.Backend].
+//
+// It submits what has changed, collects what the kernel has to say, asks about
+// what may be over, and sleeps only if nothing is left to report. Being called
+// back for a change does not end it.
 func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.open {
-		return 0, errNotOpen
-	}
-	u.eager = false
-	u.round++
-	err := u.wait(timeout)
-	u.woken, u.spilled, u.err = false, false, nil
-	for _, fd := range u.later {
-		if rec := u.records.Get(uintptr(fd)); rec.state == queued {
-			u.arm(fd, rec)
-		}
-	}
-	u.later = u.later[:0]
-	if errors.Is(err, backend.ErrWrongThread) {
-		return 0, err
-	}
-	if n := u.report(dst); n > 0 {
-		return n, nil // an error comes again
-	}
-	return 0, err
-}
-
-// Flush implements [backend.Flusher].
-func (u *Uring) Flush() error {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if !u.open {
-		return errNotOpen
-	}
-	u.eager = true
-	return u.refused(u.hand())
-}
-
-// wait waits until there is something to report, or for less.
-func (u *Uring) wait(timeout time.Duration) error {
-	if !u.enabled {
+	switch {
+	case u.owner == 0: // the first one
 		if errno := u.ring.enable(); errno != 0 {
-			return refusal("io_uring_register", errno)
+			return 0, refusal("io_uring_register", errno)
 		}
-		u.enabled = true
+		u.owner = unix.Gettid()
+	case !u.mustEnter() && unix.Gettid() != u.owner: // else the kernel checks it
+		return 0, backend.ErrWrongThread
 	}
-	// On an owned ring the wait takes along what is queued: one system call.
-	along := u.owned && timeout != 0 && len(u.ready) == 0
-	for {
-		err := u.exchange(along)
+	u.round++
+	u.fresh = false
+	var began time.Time
+	for left := timeout; ; u.fresh = true {
+		err := u.exchange()
+		if err == backend.ErrWrongThread {
+			return 0, err
+		}
+		if n := u.report(dst); n > 0 {
+			return n, nil // an error comes again
+		}
 		switch {
-		case err != nil || u.err != nil:
-			return errors.Join(err, u.err)
-		case along && (len(u.ready) > 0 || u.woken):
-			along, timeout = false, 0 // there was something: the rest does not wait
-			continue
-		case len(u.ready) > 0 || u.woken || timeout == 0:
-			return nil
+		case err != nil:
+			return 0, err
+		case u.unsubmitted():
+			continue // what was over at a second look is watched again
+		case left == 0 || u.wake.Load() && u.wake.Swap(false):
+			return 0, nil
 		}
-		errno := u.sleep(timeout)
-		if err := u.refused(errno); err != nil {
-			return err
+		if timeout > 0 && began.IsZero() {
+			began = time.Now()
 		}
-		along, timeout = false, 0
-		if !u.owned {
-			continue
+		if err := u.refused(u.sleep(left)); err != nil {
+			return 0, err
 		}
-		if err := u.drain(); err != nil || u.err != nil {
-			return errors.Join(err, u.err)
-		}
-		if u.ring.pending() == 0 && len(u.arms) == 0 && len(u.cancels) == 0 {
-			return nil
+		if timeout > 0 {
+			left = max(timeout-time.Since(began), 0)
 		}
 	}
 }
 
-// exchange hands in everything that is queued, and collects what the kernel has
-// to say, until there is nothing left of either: a request that the kernel ended
-// for reasons of its own is made again here. Its event has not been reported yet,
-// so what the new request says at first is part of that.
-//
-// With along it leaves in the submission queue what fits there.
-func (u *Uring) exchange(along bool) error {
-	busy := 0
-	for first := true; ; first = false {
-		left := u.fill()
-		if left || !along && (first && u.owned || u.ring.pending() > 0) {
-			errno := u.record()
-			if errno == unix.EBUSY && busy < manyTurns {
-				busy++ // old kernels ask for completions to be collected first
-			} else if err := u.refused(errno); err != nil {
-				if err != backend.ErrWrongThread {
-					err = errors.Join(err, u.drain())
-				}
+// mustEnter reports whether there is something to submit, or something that only
+// an enter fetches. Without deferred, an enter is also when the kernel interrupts
+// the owner to complete requests that are already due.
+func (u *Uring) mustEnter() bool {
+	return u.unsubmitted() || u.ring.unfinished() || u.ring.overflowed() || !u.deferred
+}
+
+func (u *Uring) unsubmitted() bool {
+	return u.ring.pending() > 0 || len(u.arms) > 0 || len(u.cancels) > 0 || u.wakeArms
+}
+
+// exchange submits everything that is queued and collects what the kernel has to
+// say, until neither is left. A request that the kernel ended for reasons of its
+// own is made again here, before its event is reported: what the new request says
+// at first is then part of that event.
+func (u *Uring) exchange() error {
+	u.err = nil
+	for enter := u.mustEnter(); ; enter = true {
+		if enter {
+			u.fill()
+			if err := u.refused(u.enter()); err != nil {
 				return err
 			}
 		}
-		if err := u.drain(); err != nil || u.err != nil {
+		if err := u.drain(); err != nil {
 			return err
 		}
-		if !left && len(u.arms) == 0 && !u.wakeArms && (along || u.ring.pending() == 0) {
-			return nil
+		if u.err != nil || !u.unsubmitted() {
+			return u.err
 		}
 	}
 }
 
-// sleep blocks in the kernel. An owned ring takes along what is queued.
+// sleep blocks in the kernel until there is a completion or the timeout is over.
 func (u *Uring) sleep(timeout time.Duration) unix.Errno {
-	n := u.ring.pending()
 	u.asleep = true
 	u.mu.Unlock()
-	_, errno := u.ring.wait(n, timeout)
+	errno := u.ring.wait(timeout)
 	u.mu.Lock()
-	u.asleep, u.kicked = false, false
-	u.awake.Broadcast()
+	u.asleep, u.called = false, false
+	u.returns++
+	u.returned.Broadcast()
 	return errno
 }
 
-// refused is the error of an enter. EEXIST is what the kernel says to threads
-// that do not own the ring; EINTR, that a wait ends early; EBADR, that it had no
-// memory for completions and dropped some.
+// refused returns the error of an enter. The kernel answers EINTR when a signal
+// ends the wait, EBUSY (old ones) when completions have to be collected first, EBADR
+// when it had no memory for completions and dropped some, and EEXIST to threads that
+// do not own the ring.
 func (u *Uring) refused(errno unix.Errno) error {
-	switch {
-	case errno == 0 || errno == unix.EINTR:
+	switch errno {
+	case 0, unix.EINTR, unix.EBUSY:
 		return nil
-	case errno == unix.EBADR:
-		u.remake()
+	case unix.EBADR:
+		u.remake() // nobody knows which have ended
 		return nil
-	case errno == unix.EEXIST && u.owned:
+	case unix.EEXIST:
 		return backend.ErrWrongThread
 	}
 	return fmt.Errorf("io_uring_enter: %w", errno)
 }
 
-// remake makes all requests anew: nobody knows which have ended.
+// remake makes all requests anew.
 func (u *Uring) remake() {
 	u.wakeArms = true
 	before := len(u.cancels)
@@ -157,11 +133,11 @@ func (u *Uring) remake() {
 	}
 }
 
-// manyTurns bounds loops that end by themselves unless others are faster.
+// manyTurns bounds a loop that ends by itself unless others are faster.
 const manyTurns = 1000
 
-// drain moves all completions into the records, those too that wait behind a
-// full ring.
+// drain moves all completions into the records, including those that wait behind
+// a full ring.
 func (u *Uring) drain() error {
 	for turn := 0; ; turn++ {
 		i := u.ring.head()
@@ -169,9 +145,7 @@ func (u *Uring) drain() error {
 			u.take(u.ring.at(i))
 		}
 		u.ring.consume(i)
-		spilled := u.ring.overflowed()
-		u.spilled = u.spilled || spilled
-		if turn > manyTurns || !spilled && !(u.owned && u.ring.unfinished()) {
+		if turn > manyTurns || !u.ring.overflowed() && !u.ring.unfinished() {
 			return nil
 		}
 		if more, errno := u.ring.finish(); errno != 0 || !more {
@@ -183,74 +157,85 @@ func (u *Uring) drain() error {
 // take moves one completion into its record.
 func (u *Uring) take(c *cqe) {
 	fd, more := uint32(c.userData), c.flags&cqeMore != 0
-	if fd == noDescriptor {
-		if c.userData == wakeMark {
-			u.woken = true
-			u.wakeArms = u.wakeArms || !more
+	switch {
+	case c.userData == wakeMark:
+		u.wakeArms = u.wakeArms || !more
+		return
+	case c.userData == cancelMark:
+		return
+	case fd&removal != 0:
+		if c.result == -int32(unix.EALREADY) {
+			u.cancels = append(u.cancels, c.userData)
 		}
 		return
 	}
 	rec := u.records.Get(uintptr(fd))
-	if rec.state != armed || rec.seq != uint32(c.userData>>32) {
-		return // of a request that was cancelled
+	if seq := uint32(c.userData >> 32); rec.state != armed || rec.seq != seq {
+		// Of a request that was cancelled. If that took away what it says, the new
+		// request for the file is not told.
+		if rec.state != unregistered && rec.identity.Consumed() && rec.seq|anyRequest == seq|anyRequest && c.result > 0 {
+			u.say(fd, rec, rec.readiness(uint32(c.result)))
+		}
+		return
 	}
 	if c.result < 0 {
 		u.ended(fd, rec, unix.Errno(-c.result))
 		return
 	}
-	bits := uint32(c.result)
-	if rec.urgent() {
-		look := [1]unix.PollFd{{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))}}
-		if poll(look[:]) {
-			bits = uint32(uint16(look[0].Revents))
-		}
+	if rec.round != u.round {
+		rec.ends = 0 // the request was made in an earlier Wait, and lasted until now
 	}
-	ready := rec.readiness(bits)
+	ready := rec.readiness(uint32(c.result))
 	if ready == 0 {
-		// Nothing that was asked for. A single request would now complete again
-		// at once, and again; one for edges waits for something new.
+		// Nothing that was asked for: the kernel also reports the end of the stream
+		// unasked. A single request would now complete again at once, indefinitely;
+		// a multishot one waits for something new.
 		rec.multi = true
-	} else {
-		if !rec.inReady {
-			rec.inReady = true
-			u.ready = append(u.ready, fd)
+	} else if u.say(fd, rec, ready); rec.interest.Has(backend.OneShot) {
+		if more {
+			u.cancels = append(u.cancels, rec.userData(fd))
 		}
-		rec.pending |= uint8(ready)
-		// After a Wait has reported a source, it is read. What the next Wait finds may
-		// have come before that.
-		rec.doubt = rec.doubt || rec.round+1 >= u.round
-		if !rec.edges() {
-			if more {
-				u.cancels = append(u.cancels, rec.userData(fd))
-			}
-			rec.state, rec.multi, rec.ends = fired, false, 0
-			return
-		}
+		rec.state, rec.multi, rec.ends = fired, false, 0
+		return
 	}
-	if more {
+	switch {
+	case more:
 		rec.ends = 0
-	} else {
-		u.again(fd, rec)
+	case rec.ends < manyEnds:
+		// The kernel ends a multishot request when completions overflow.
+		rec.ends++
+		u.arm(fd, rec)
+	default:
+		// It ends each one at once for a file that has nothing to wait for, such as a
+		// terminal whose other side is gone. As on epoll, no further edge will come.
+		rec.state = silent
 	}
 }
 
-// again makes a request for edges anew that the kernel ended with an event. It
-// does so when completions spill over, and when the file has nothing to wait for:
-// a terminal whose other side is gone. Then all new ones end, too, at once; and
-// as on epoll there will be no further event.
-func (u *Uring) again(fd uint32, rec *record) {
-	if rec.round != u.round {
-		rec.ends = 0 // it was made in an earlier Wait, and lived until now
+// manyEnds is how many multishot requests for one registration the kernel may end
+// in a row; an overflow ends few.
+const manyEnds = 50
+
+// say notes that a record has something to report, which a request said.
+//
+// That says what happened. It may be over by the time it is reported, because the
+// source was read since. With level-triggered and one-shot registrations, round is
+// the last Wait that what is pending is known from: what arrived while that one slept,
+// or was said by a request made in it, was true then. With Edge, round is the last
+// Wait that reported the source. After that one the source was read, and what the next
+// one collects may have happened before.
+func (u *Uring) say(fd uint32, rec *record, ready backend.Readiness) {
+	if rec.pending |= uint8(ready); !rec.listed {
+		rec.listed = true
+		u.candidates = append(u.candidates, fd)
 	}
-	rec.ends++
 	switch {
-	case rec.ends < 4 || u.spilled && rec.ends < 8:
-		u.arm(fd, rec)
-	case u.spilled:
-		rec.state = queued
-		u.later = append(u.later, fd)
-	default:
-		rec.state = shot
+	case rec.urgent():
+		rec.doubt = true
+	case rec.interest&(backend.Edge|backend.OneShot) == backend.Edge:
+		rec.doubt = rec.doubt || !u.fresh && rec.round+1 >= u.round
+	case u.fresh:
+		rec.round = u.round
 	}
 }
 
@@ -262,71 +247,80 @@ func (u *Uring) ended(fd uint32, rec *record, errno unix.Errno) {
 	case unix.EBADF:
 		u.disarm(fd, rec) // closed without Delete
 	case unix.EINVAL:
-		rec.state = shot // nothing to wait for, and nothing ready: see again
+		rec.state = silent // nothing to wait for, and nothing ready: see take
 	default:
 		u.arm(fd, rec)
 		u.err = fmt.Errorf("poll request for fd %d: %w", fd, errno)
 	}
 }
 
-// report moves what is ready to dst, as far as there is room.
+// report moves what is ready to dst, as far as there is room. A level-triggered
+// registration stays a candidate for as long as it is ready.
 func (u *Uring) report(dst []backend.Event) int {
 	n, done := 0, 0
-	for n < len(dst) && done < len(u.ready) {
-		batch := u.ready[done:min(len(u.ready), done+len(dst)-n)]
+	for all := len(u.candidates); n < len(dst) && done < all; {
+		batch := u.candidates[done:min(all, done+len(dst)-n, done+maxLook)]
 		done += len(batch)
 		u.confirm(batch)
 		for _, fd := range batch {
 			rec := u.records.Get(uintptr(fd))
-			rec.inReady = false
-			if rec.pending == 0 {
-				continue // deregistered since, or not ready any more
+			rec.listed = false
+			if rec.pending == 0 { // deregistered, or not ready any more
+				if rec.level() && rec.state == silent {
+					u.arm(fd, rec)
+				}
+				continue
 			}
 			dst[n] = backend.Event{Key: rec.key, Ready: backend.Readiness(rec.pending)}
 			n++
 			rec.pending, rec.doubt = 0, false
 			switch {
-			case rec.state != fired:
-				rec.round = u.round
+			case rec.level():
+				rec.listed = true
+				u.candidates = append(u.candidates, fd)
 			case rec.interest.Has(backend.OneShot):
-				rec.state = shot
+				if rec.state == armed { // see Modify
+					u.cancels = append(u.cancels, rec.userData(fd))
+				}
+				rec.state = silent
 			default:
-				// Level: the next Wait asks again, and is answered at once if the
-				// condition still holds.
-				u.arm(fd, rec)
+				rec.round = u.round
 			}
 		}
 	}
-	u.ready = dropFirst(u.ready, done)
+	u.candidates = dropFirst(u.candidates, done)
 	return n
 }
 
-// confirm looks once more at what a request said, where that may be over: the
-// source may have been read since, and would be reported without reason. So it is
-// with level and one-shot requests that are older than this Wait, and with edges
-// in doubt. It is one system call for all of batch.
+// maxLook is how many descriptors one poll(2) is given. It refuses more than the limit
+// of descriptors.
+const maxLook = 1024
+
+// confirm asks about all of batch that may be over, or that nothing is known of,
+// by one poll(2).
 func (u *Uring) confirm(batch []uint32) {
 	u.polls = u.polls[:0]
 	for _, fd := range batch {
-		rec := u.records.Get(uintptr(fd))
-		old := rec.state == fired && rec.round != u.round || rec.state == armed && rec.doubt
-		if old && rec.pending != 0 && !rec.consuming() {
+		if rec := u.records.Get(uintptr(fd)); rec.mustLook(u.round) {
 			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))})
 		}
 	}
+	if len(u.polls) == 0 {
+		return
+	}
 	if !poll(u.polls) {
+		u.remake() // a new request says at first what is ready
 		return
 	}
 	for i := range u.polls {
 		fd := uint32(u.polls[i].Fd)
 		rec := u.records.Get(uintptr(fd))
 		now := uint8(rec.readiness(uint32(uint16(u.polls[i].Revents))))
-		if rec.state == armed {
-			// What is new has a completion of its own.
-			rec.pending &= now
-			continue
+		if rec.doubt && !rec.urgent() {
+			now &= rec.pending // a new condition has a completion of its own
 		}
-		if rec.pending = now; now == 0 {
+		rec.pending, rec.doubt = now, false
+		if now == 0 && rec.state == fired {
 			u.arm(fd, rec)
 		}
 	}

@@ -45,6 +45,13 @@ type waitResult struct {
 	err error
 }
 
+// Capabilities is that of a queue that any goroutine may wait on.
+func (o *oneThread) Capabilities() backend.Capabilities {
+	c := o.Uring.Capabilities()
+	c.OneThread = false
+	return c
+}
+
 func (o *oneThread) Open(c backend.Config) error {
 	if err := o.Uring.Open(c); err != nil {
 		return err

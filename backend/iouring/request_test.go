@@ -1,0 +1,176 @@
+//go:build linux
+
+package iouring
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/fixture"
+)
+
+// Requests that end in other ways than by their event.
+
+// When the kernel had no memory for completions, nobody knows which requests have
+// ended. All are made again, and nothing is lost.
+func TestRequest_CompletionsDropped(t *testing.T) {
+	eachKind(t, "E4: registrations stay, and their events", func(t *testing.T, u *Uring) {
+		var heres, theres []*fixture.End
+		for i, mode := range modes {
+			here, there := fixture.Pair(t)
+			heres, theres = append(heres, here), append(theres, there)
+			require.NoError(t, u.Add(here.Handle(), backend.Key(i+1), backend.Readable|mode))
+		}
+		require.Empty(t, ready(t, u))
+		for _, there := range theres {
+			there.Write("x")
+		}
+		require.NoError(t, u.Wake())
+		u.mu.Lock()
+		_, errno := u.ring.finish()
+		require.Zero(t, errno)
+		require.Greater(t, u.ring.tail()-u.ring.head(), uint32(3))
+		for i := u.ring.head(); i != u.ring.tail(); i++ { // lost
+			u.ring.at(i).userData = cancelMark
+		}
+		require.NoError(t, u.refused(unix.EBADR))
+		require.True(t, u.wakeArms, "the eventfd's, too")
+		u.mu.Unlock()
+		seen := make(map[backend.Key]bool)
+		for len(seen) < len(heres) {
+			for _, ev := range some(t, u, make([]backend.Event, 4)) {
+				seen[ev.Key] = true
+				heres[ev.Key-1].Drain()
+			}
+		}
+		require.Empty(t, ready(t, u))
+		require.NoError(t, u.Wake())
+		n, err := u.Wait(make([]backend.Event, 4), -1)
+		require.NoError(t, err)
+		require.Zero(t, n)
+	})
+}
+
+// A multishot request that ends again and again in one Wait is given up, and not
+// one that lasted for a while.
+func TestRequest_EndsAgainAndAgain(t *testing.T) {
+	eachKind(t, "M2: one event, then silence", func(t *testing.T, u *Uring) {
+		a, _ := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable|backend.Edge))
+		require.Empty(t, ready(t, u))
+		rec := u.records.Get(uintptr(a.FD))
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.cancels = append(u.cancels, rec.userData(uint32(a.FD)))
+		ended := &cqe{result: unix.POLLIN}
+		for range 3 * manyEnds {
+			rec.state, ended.userData = armed, rec.userData(uint32(a.FD))
+			rec.round = u.round - 1
+			u.take(ended)
+			require.Equal(t, toArm, rec.state)
+		}
+		for range manyEnds {
+			rec.state, rec.round = armed, u.round
+			u.take(ended)
+		}
+		require.Equal(t, silent, rec.state)
+	})
+}
+
+// A level-triggered file that has nothing to wait for has no request while it is
+// reported, and gets one when it is not ready any more.
+func TestRequest_ComesBackAfterLevel(t *testing.T) {
+	eachKind(t, "M1", func(t *testing.T, u *Uring) {
+		a, b := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable))
+		b.Write("x")
+		require.Len(t, ready(t, u), 1)
+		rec := u.records.Get(uintptr(a.FD))
+		u.mu.Lock()
+		u.cancels = append(u.cancels, rec.userData(uint32(a.FD)))
+		rec.state = silent
+		u.mu.Unlock()
+		require.Len(t, ready(t, u), 1, "asked about")
+		a.Drain()
+		require.Empty(t, ready(t, u))
+		b.Write("x")
+		require.Len(t, some(t, u, make([]backend.Event, 4)), 1)
+	})
+}
+
+// A file that has nothing to wait for, and nothing ready: the kernel refuses the
+// request. It stays registered, and will not be reported, as on epoll.
+func TestRequest_Refused(t *testing.T) {
+	eachKind(t, "R8, M1", func(t *testing.T, u *Uring) {
+		a, b := fixture.Pair(t)
+		require.NoError(t, u.Add(a.Handle(), 1, backend.Readable))
+		require.Empty(t, ready(t, u))
+		fd := uint32(a.FD)
+		u.mu.Lock()
+		rec := u.records.Get(uintptr(fd))
+		u.cancels = append(u.cancels, rec.userData(fd))
+		u.ended(fd, rec, unix.EINVAL)
+		u.mu.Unlock()
+		b.Write("x")
+		require.Empty(t, ready(t, u))
+		require.ErrorIs(t, u.Add(a.Handle(), 2, backend.Readable), unix.EEXIST)
+		require.NoError(t, u.Modify(a.Handle(), 3, backend.Readable))
+		require.Len(t, some(t, u, make([]backend.Event, 4)), 1)
+	})
+}
+
+// While the peer has half-closed, a multishot request replaces the single one of a
+// one-shot registration. It must not be left in the kernel.
+func TestRequest_StandInIsCancelled(t *testing.T) {
+	for _, mode := range []backend.Interest{0, backend.OneShot} {
+		t.Run(mode.String(), func(t *testing.T) {
+			eachKind(t, "E4: nothing left behind", func(t *testing.T, u *Uring) {
+				a, b := fixture.Pair(t)
+				require.NoError(t, u.Add(a.Handle(), 1, backend.Writable|mode))
+				for range 20 {
+					a.Fill()
+					require.Empty(t, ready(t, u))
+					b.ShutdownWrite()
+					require.Empty(t, ready(t, u))
+					b.Drain()
+					require.Len(t, some(t, u, make([]backend.Event, 4)), 1)
+					if mode == backend.OneShot {
+						a.Fill()
+						require.NoError(t, u.Modify(a.Handle(), 1, backend.Writable|mode))
+					}
+				}
+				require.NoError(t, u.Delete(a.Handle()))
+				require.Empty(t, ready(t, u))
+				require.LessOrEqual(t, requests(t, u), 1, "the eventfd's")
+			})
+		})
+	}
+}
+
+// A timeout that is too long for the kernel is cut, and does not overflow.
+func TestRing_LongestWait(t *testing.T) {
+	r := newRing(t, 1, 0)
+	for _, timeout := range []time.Duration{1<<63 - 1, longestWait, longestWait + 1} {
+		done := make(chan unix.Errno)
+		go func() {
+			errno := unix.EINTR
+			for errno == unix.EINTR { // the runtime signals its threads
+				errno = r.wait(timeout)
+			}
+			done <- errno
+		}()
+		select {
+		case <-done:
+			t.Fatalf("a wait of %v ended at once", timeout)
+		case <-time.After(5 * time.Millisecond):
+		}
+		r.commitNothing()
+		r.submit(t)
+		require.Zero(t, <-done)
+		r.completed(t)
+	}
+}
