@@ -28,9 +28,9 @@ var (
 	// for, such as a regular file or a directory.
 	ErrNotPollable = backend.ErrNotPollable
 
-	// ErrWrongThread is returned by Poll on a queue that belongs to one thread, as an
-	// io_uring does with [Block], when it is called on another thread than the first Poll
-	// was. Lock the goroutine to its thread.
+	// ErrWrongThread is returned by Poll on a queue that belongs to one thread
+	// (Capabilities().OneThread), as an io_uring does, if another goroutine calls it than
+	// the one that called the first Poll.
 	ErrWrongThread = backend.ErrWrongThread
 )
 
@@ -51,7 +51,7 @@ func (closedError) Unwrap() error { return net.ErrClosed }
 //   - [net.ErrClosed]: the source, the Registry or the Poll is closed;
 //   - [ErrNotPollable]: the source has no readiness to wait for;
 //   - [os.ErrProcessDone]: the process was waited for, or does not exist;
-//   - [ErrWrongThread]: the call comes from another thread than the first Poll;
+//   - [ErrWrongThread]: the call comes from another goroutine than the first Poll;
 //   - [errors.ErrUnsupported]: the queue does not support what was asked for;
 //   - [fs.ErrInvalid]: the arguments make no sense, and the text says which.
 type OpError struct {

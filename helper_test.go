@@ -4,7 +4,6 @@ package epore_test
 
 import (
 	"errors"
-	"runtime"
 	"testing"
 	"time"
 
@@ -41,10 +40,6 @@ func eachStrategy(t *testing.T, rule string, run func(t *testing.T, p *epore.Pol
 	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 		t.Run(s.String(), func(t *testing.T) {
 			guard(t, rule)
-			// A parked io_uring completes requests on the thread that made them: on
-			// another, a Poll without a timeout might miss what just became ready.
-			runtime.LockOSThread()
-			defer runtime.UnlockOSThread()
 			run(t, open(t, epore.WithStrategy(s)))
 		})
 	}

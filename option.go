@@ -7,7 +7,7 @@ type Strategy uint8
 
 const (
 	// Park parks the goroutine on the Go runtime's poller, as package net does, if the
-	// queue is a descriptor that the runtime can watch (epoll, io_uring). The waiting Poll
+	// queue is a descriptor that the runtime can watch (epoll). The waiting Poll
 	// then holds no thread. Waits of less than 2 ms block in the kernel all the same,
 	// because the runtime's timers round to the millisecond. Where the platform cannot
 	// park, Park means Block. Park is the default.
@@ -17,8 +17,7 @@ const (
 	Park Strategy = iota
 	// Block waits in the kernel on the calling thread. It is for a goroutine that is locked
 	// to its thread (runtime.LockOSThread) and must react at once while other goroutines
-	// keep the processors busy, and for Exclusive. An io_uring then belongs to that thread
-	// (Capabilities().OneThread), and a Poll on another thread fails with ErrWrongThread.
+	// keep the processors busy, and for Exclusive.
 	Block
 )
 

@@ -67,16 +67,16 @@ type Poll struct {
 	closers map[io.Closer]struct{}
 	// crowd decides when many registrations make it worth detaching the parker.
 	crowd crowd
-	// parker waits without a thread; nil for Block. flusher and edgeEmulator are the
-	// backend if it implements these interfaces.
+	// parker waits without a thread; nil for Block. edgeEmulator is the backend if it
+	// implements that.
 	parker       *parker
-	flusher      backend.Flusher
 	edgeEmulator backend.EdgeEmulator
 	// inspection finds sources that report a thing only once.
 	inspection inspection
 
 	// The fields below belong to the waiter, which holds pollMu.
 
+	thread      int             // see lockThread
 	gathers     uint            // the number of gathers
 	idle        bool            // the last park found nothing at its first look: see wait
 	localFirst  bool            // whether local sources fill the batch first, in turn: see gather
@@ -136,7 +136,6 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
-	p.flusher, _ = b.(backend.Flusher)
 	p.edgeEmulator, _ = b.(backend.EdgeEmulator)
 	p.inspection.queue, _ = b.(backend.Inspector)
 	p.registry.poll = p
@@ -224,10 +223,15 @@ func (p *Poll) Strategy() Strategy {
 // Poll returns at most events.Cap() events. The others come with the next Polls, in turn,
 // so that no source starves.
 //
-// While one goroutine is in Poll, a call from another fails with ErrBusy. On a queue that
-// belongs to one thread, a call from another thread fails with ErrWrongThread. When the
-// Poll is closed, also during the wait, Poll fails with ErrClosed. After an error events is
-// empty, except that ErrBusy leaves it as it was.
+// While one goroutine is in Poll, a call from another fails with ErrBusy. When the Poll is
+// closed, also during the wait, Poll fails with ErrClosed. After an error events is empty,
+// except that ErrBusy leaves it as it was.
+//
+// Some queues belong to one thread (Capabilities().OneThread). There the first Poll locks
+// its goroutine to its thread, as runtime.LockOSThread does, and every later Poll must come
+// from the same goroutine: a call from another fails with ErrWrongThread. The lock ends
+// when that goroutine closes the Poll, or when its Poll fails with ErrClosed. If the
+// goroutine ends first, its thread ends with it, and no goroutine can poll any more.
 //
 // In a testing/synctest bubble, time on a real queue stands still while Poll waits, because
 // the wait is not durable there. A Poll on backendtest.NewFake lives on virtual time.
@@ -267,6 +271,7 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 	events.n, events.slots = 0, &p.slots
 	events.batch++
 	if p.closed.Load() {
+		p.unlockThread()
 		return &OpError{"poll", p.name(), ErrClosed}
 	}
 	if err := p.watch(ctx); err != nil {
@@ -276,7 +281,30 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 		p.crowd.detach.Store(false)
 		p.parker.detach()
 	}
-	return p.wait(events, timeout)
+	p.lockThread()
+	err := p.wait(events, timeout)
+	if p.closed.Load() {
+		p.unlockThread()
+	}
+	return err
+}
+
+// lockThread locks the goroutine of the first Poll to its thread if the queue belongs to
+// one thread.
+func (p *Poll) lockThread() {
+	if p.caps.OneThread && p.thread == 0 {
+		runtime.LockOSThread()
+		p.thread = threadID()
+	}
+}
+
+// unlockThread undoes lockThread if the calling goroutine is the one that is locked: no
+// other goroutine runs on its thread.
+func (p *Poll) unlockThread() {
+	if p.thread != 0 && p.thread == threadID() {
+		p.thread = 0
+		runtime.UnlockOSThread()
+	}
 }
 
 // wait defines what waiting means: gather what is ready; if that is nothing, sleep until
@@ -284,8 +312,8 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 //
 // Parking begins with a look of its own. If the last park's look found nothing, the next
 // one mostly will not either, and the look before it is saved: one system call for each
-// wait of a loop that waits more than it works. A queue that belongs to one thread submits
-// its changes together with the wait, and is not looked at before.
+// wait of a loop that waits more than it works. A queue that belongs to one thread looks
+// by itself before it sleeps.
 func (p *Poll) wait(events *Events, timeout time.Duration) error {
 	if timeout == 0 || !p.caps.OneThread && (timeout > 0 || !p.idle) {
 		if err := p.gather(events, 0); err != nil || events.n > 0 || timeout == 0 {
@@ -321,7 +349,8 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	if p.gathers++; p.gathers%64 == 0 && p.inspection.due.Load() {
 		p.inspectDue() // of a Poll that is never about to sleep
 	}
-	p.localFirst = !p.localFirst && timeout == 0
+	// On the wrong thread the queue goes first, and refuses: nothing is taken.
+	p.localFirst = !p.localFirst && timeout == 0 && (p.thread == 0 || p.thread == threadID())
 	if p.localFirst {
 		n = p.takeLocal(room)
 	}
@@ -410,13 +439,7 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 // all of it stale, or when the look was interrupted.
 func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 	err = p.gather(events, 0)
-	stay = err != nil || events.n > 0 || p.mayHaveMore
-	if !stay && p.flusher != nil {
-		if err = p.flusher.Flush(); err != nil {
-			return true, &OpError{"poll", p.name(), err}
-		}
-	}
-	return stay, err
+	return err != nil || events.n > 0 || p.mayHaveMore, err
 }
 
 // mustStayAwake looks for what may have happened between the last look and the
@@ -515,6 +538,7 @@ func (p *Poll) Close() error {
 	p.pollMu.Lock() // waits for the waiter, and for another Close
 	released, err := p.release()
 	err = errors.Join(err, p.closeClosers())
+	p.unlockThread()
 	p.pollMu.Unlock()
 	if !released {
 		return nil

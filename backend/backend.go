@@ -86,15 +86,6 @@ type Pollable interface {
 	SetWatched(watched bool)
 }
 
-// Flusher is implemented by a Pollable queue that passes changes to its kernel
-// with the next Wait.
-type Flusher interface {
-	// Flush passes all earlier changes to the kernel now. Until the next Wait,
-	// later changes are passed on immediately. The waiting goroutine calls Flush
-	// after its last look for events, before it parks.
-	Flush() error
-}
-
 // Inspector is implemented by a queue that loses what a file reports only once. Polling
 // such a file takes the report away, so whoever polls it next is told nothing: a perf
 // event and /proc/self/mounts are such files. The queue loses a report if changing a
@@ -166,7 +157,7 @@ type Capabilities struct {
 	Resolution time.Duration
 	// OneThread reports whether the queue belongs to the thread of the first Wait.
 	// A Wait on another thread returns ErrWrongThread. Changes are allowed on every
-	// thread, also during a Wait. But if Delete is called on another thread while
-	// the owner is outside Wait, closing the handle takes effect with the next Wait.
+	// thread. A Delete takes effect before it returns if that thread calls it or is in
+	// Wait; otherwise closing the handle takes effect with the next Wait.
 	OneThread bool
 }

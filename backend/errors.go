@@ -14,4 +14,4 @@ var ErrLost = errors.New("registration lost: it could not be replaced in place")
 
 // ErrWrongThread is returned by Wait on a queue that belongs to one thread
 // (Capabilities.OneThread) if another thread calls it.
-var ErrWrongThread = errors.New("wrong thread: the queue belongs to the thread that first waited on it; lock the polling goroutine to its thread with runtime.LockOSThread")
+var ErrWrongThread = errors.New("wrong thread: the queue belongs to the goroutine that first polled it, and to its thread; poll it from that goroutine only")
