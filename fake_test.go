@@ -304,56 +304,18 @@ func TestPoll_KeepsPromisesToBackend(t *testing.T) {
 	}
 }
 
-// oneThreadFake belongs to one thread, and records the timeouts that it is given.
-type oneThreadFake struct {
+// recordingFake records the timeouts that it is given, and calls asleep, if that is set,
+// before it waits.
+type recordingFake struct {
 	*backendtest.Fake
 	timeouts []time.Duration
+	asleep   func()
 }
 
-func (f *oneThreadFake) Capabilities() backend.Capabilities {
-	c := f.Fake.Capabilities()
-	c.OneThread = true
-	return c
-}
-
-func (f *oneThreadFake) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+func (f *recordingFake) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	f.timeouts = append(f.timeouts, timeout)
+	if timeout != 0 && f.asleep != nil {
+		f.asleep()
+	}
 	return f.Fake.Wait(dst, timeout)
-}
-
-// Such a queue submits changes together with the wait, in one system call. The core does
-// not look before it.
-func TestPoll_QueueOfOneThreadWaitsAtOnce(t *testing.T) {
-	f := &oneThreadFake{Fake: backendtest.NewFake()}
-	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
-	require.NoError(t, err)
-	defer p.Close()
-	events := epore.NewEvents(4)
-	require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
-	f.SetReady(5, backend.ReadyReadable)
-	require.NoError(t, p.Poll(events, epore.Forever))
-	require.Equal(t, 1, events.Len())
-	require.Equal(t, []time.Duration{epore.Forever}, f.timeouts)
-	w, err := epore.NewWaker(p.Registry(), 2)
-	require.NoError(t, err)
-	require.NoError(t, w.Wake())
-	require.NoError(t, p.Poll(events, time.Hour), "what was posted does not wait")
-	require.NotZero(t, events.Len())
-	f.timeouts = nil
-	require.NoError(t, p.Poll(events, 0))
-	require.Equal(t, []time.Duration{0}, f.timeouts)
-}
-
-// Backends do not check that they are opened once, because the core guarantees it.
-func TestNewWith_BackendInUse(t *testing.T) {
-	f := backendtest.NewFake()
-	p, err := epore.NewWith(f)
-	require.NoError(t, err)
-	_, err = epore.NewWith(f)
-	require.ErrorIs(t, err, fs.ErrExist)
-	require.ErrorContains(t, err, "already serves a Poll")
-	require.Empty(t, f.Violations())
-	require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
-	require.NoError(t, p.Poll(epore.NewEvents(1), 0))
-	require.NoError(t, p.Close())
 }

@@ -270,7 +270,8 @@ func TestMailbox_CoalescedSendsMakeNoSystemCall(t *testing.T) {
 
 // A mailbox that was drained does not cost the Poll another look before its sleep.
 func TestMailbox_DrainedCostsNothing(t *testing.T) {
-	f := &oneThreadFake{Fake: backendtest.NewFake()}
+	f := &recordingFake{Fake: backendtest.NewFake()}
+	f.asleep = func() { f.SetReady(5, backend.ReadyReadable) }
 	p, err := epore.NewWith(f, epore.WithStrategy(epore.Block))
 	require.NoError(t, err)
 	defer p.Close()
@@ -282,9 +283,9 @@ func TestMailbox_DrainedCostsNothing(t *testing.T) {
 		require.Len(t, slices.Collect(m.All()), 1)
 		f.timeouts = nil
 		require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
-		f.SetReady(5, backend.ReadyReadable)
 		require.NoError(t, p.Poll(events, epore.Forever))
-		require.Equal(t, []time.Duration{epore.Forever}, f.timeouts)
+		require.Equal(t, []time.Duration{0, epore.Forever}, f.timeouts)
+		f.SetReady(5, 0)
 		require.NoError(t, p.Registry().Deregister(five))
 	}
 }

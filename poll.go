@@ -312,10 +312,9 @@ func (p *Poll) unlockThread() {
 //
 // Parking begins with a look of its own. If the last park's look found nothing, the next
 // one mostly will not either, and the look before it is saved: one system call for each
-// wait of a loop that waits more than it works. A queue that belongs to one thread looks
-// by itself before it sleeps.
+// wait of a loop that waits more than it works.
 func (p *Poll) wait(events *Events, timeout time.Duration) error {
-	if timeout == 0 || !p.caps.OneThread && (timeout > 0 || !p.idle) {
+	if timeout >= 0 || !p.idle {
 		if err := p.gather(events, 0); err != nil || events.n > 0 || timeout == 0 {
 			return err
 		}
