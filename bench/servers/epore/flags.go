@@ -24,7 +24,7 @@ func flagSet(c *config) *flag.FlagSet {
 	fs.SetOutput(io.Discard) // run prints the error
 	fs.StringVar(&c.addr, "addr", "127.0.0.1:0", "`address` to listen on: a literal IP address or nothing, and a port (0: a free one)")
 	fs.IntVar(&c.loops, "loops", 1, fmt.Sprintf("number of `loops`, each with a goroutine, a Poll and a listener, 1 to %d", maxLoops))
-	fs.BoolVar(&c.block, "block", false, "wait in the kernel, with one thread for each loop; faster on io_uring (-tags iouring)")
+	fs.BoolVar(&c.block, "block", false, "wait in the kernel, with one thread for each loop; io_uring (-tags iouring) always does")
 	fs.DurationVar(&c.idle, "idle", time.Minute, "close connections that neither sent nor received data for this `time` (0: never)")
 	fs.DurationVar(&c.grace, "grace", time.Second, "`time` that clients have to read the remaining data when the server stops")
 	return fs

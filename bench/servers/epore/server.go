@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -46,10 +45,6 @@ func start(cfg config, newPoll func() (*epore.Poll, error)) (*server, error) {
 	}
 	for i, l := range s.loops {
 		s.running.Go(func() {
-			if l.poll.Capabilities().OneThread { // only the thread of the first Poll may poll
-				runtime.LockOSThread()
-				defer runtime.UnlockOSThread()
-			}
 			if s.errs[i] = errors.Join(l.run(), l.close()); s.errs[i] != nil {
 				s.failing.Do(func() { close(s.failed) })
 				s.stop()
