@@ -33,7 +33,7 @@ const (
 type key struct{ cell, contestant, name string }
 
 // The contestants of the curves: the floor, Epore, and the best of the others.
-var curves = []string{"c-epoll", "go-epoll", "epore-epoll", "epore-epoll-block", "epore-uring-block", "mio", "gnet-opt"}
+var curves = []string{"c-epoll", "go-epoll", "epore-epoll", "epore-epoll-block", "epore-uring", "mio", "gnet-opt"}
 
 var cells = slices.Concat([]cell{
 	{id: "event-edge", title: "an event, edge-triggered: 64 active of 2,000", pinned: true,
@@ -59,14 +59,14 @@ var cells = slices.Concat([]cell{
 		{id: "wake-coalesced", title: "a wake that joins one not taken", pinned: true, args: []string{"wake", "kind=coalesced", "rounds=220000"},
 			quick: []string{"wake", "kind=coalesced", "rounds=11000"}},
 		{id: "wake-waiting", title: "waking who waits, until its answer came by a channel", args: []string{"wake", "kind=waiting", "rounds=50000"},
-			quick: []string{"wake", "kind=waiting", "rounds=550"}, only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd", "gnet", "gnet-opt", "net"}},
+			quick: []string{"wake", "kind=waiting", "rounds=550"}, only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-pollfd", "gnet", "gnet-opt", "net"}},
 		{id: "timers", title: "100,000 timers, each", args: []string{"timers"}, quick: []string{"timers", "n=1000", "rounds=1"}},
 		{id: "threads", title: "threads while 1,000 goroutines wait, with a queue each", args: []string{"threads"},
 			quick: []string{"threads", "queues=50"}, rounds: 3},
 		{id: "memory", title: "memory of a registration, 8,192 registered", pinned: true, args: []string{"memory", "registered=8192"},
 			quick: []string{"memory", "registered=512"}, rounds: 3},
 		{id: "allocs", title: "allocations of a call", args: []string{"allocs"}, quick: []string{"allocs", "rounds=10"}, rounds: 3,
-			only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd"}},
+			only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-pollfd"}},
 
 		late(1), late(100), late(1000), late(5000),
 
@@ -99,7 +99,7 @@ func byRegistered(n int) []cell {
 func oneReadyOf(n int) []cell {
 	args := []string{"ready", "active=1", fmt.Sprint("registered=", n)}
 	return []cell{{id: fmt.Sprint("look-", n), title: fmt.Sprintf("a look that finds one ready of %d", n), pinned: true,
-		only:  []string{"go-epoll", "epore-epoll", "epore-uring-block", "epore-pollfd"},
+		only:  []string{"go-epoll", "epore-epoll", "epore-uring", "epore-pollfd"},
 		args:  append(slices.Clone(args), fmt.Sprint("rounds=", max(550, 200000/n))),
 		quick: append(slices.Clone(args), "rounds=55")}}
 }
@@ -107,7 +107,7 @@ func oneReadyOf(n int) []cell {
 func late(micros int) cell {
 	args := []string{"late", fmt.Sprint("micros=", micros)}
 	return cell{id: fmt.Sprint("late-", micros), title: fmt.Sprintf("a wait with a timeout of %d µs: longer by", micros), args: args, quick: append(slices.Clone(args), "rounds=3"), rounds: 3,
-		only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-uring-block", "epore-pollfd", "net"}}
+		only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-pollfd", "net"}}
 }
 
 func echo(connections, size int) cell {

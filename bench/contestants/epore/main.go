@@ -29,7 +29,7 @@ func open(a *measure.Args) (*epore.Poll, error) {
 	strategy := epore.Park
 	if a.Gear == "block" {
 		strategy = epore.Block
-		runtime.LockOSThread() // io_uring is fastest so
+		runtime.LockOSThread() // as a program with Block does
 	}
 	p, err := epore.New(epore.WithStrategy(strategy))
 	if err != nil {
