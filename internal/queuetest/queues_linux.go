@@ -71,6 +71,9 @@ func (o *oneThread) Open(c backend.Config) error {
 func (o *oneThread) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	o.waits <- waitCall{dst, timeout}
 	r := <-o.results
+	// Two goroutines that wake each other, of which one is locked to its thread, keep all
+	// others in the run queue of their processor from running.
+	runtime.Gosched()
 	return r.n, r.err
 }
 
