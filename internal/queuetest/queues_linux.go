@@ -33,6 +33,7 @@ type oneThread struct {
 	*iouring.Uring
 	waits   chan waitCall
 	results chan waitResult
+	calls   uint // of Wait
 }
 
 type waitCall struct {
@@ -73,7 +74,9 @@ func (o *oneThread) Wait(dst []backend.Event, timeout time.Duration) (int, error
 	r := <-o.results
 	// Two goroutines that wake each other, of which one is locked to its thread, keep all
 	// others in the run queue of their processor from running.
-	runtime.Gosched()
+	if o.calls++; o.calls%64 == 0 {
+		runtime.Gosched()
+	}
 	return r.n, r.err
 }
 
