@@ -159,7 +159,7 @@ func TestContract_NamesItsTests(t *testing.T) {
 	}
 	text := regexp.MustCompile(`name:\s+"`).ReplaceAllString(sources.String(), `name: "`)
 	rules := 0
-	row := regexp.MustCompile(`(?m)^\| ([PRMSNE]\d+) \|.*\| (.*) \|$`)
+	row := regexp.MustCompile(`(?m)^\| ([PRMSNTLE]\d+) \|.*\| (.*) \|$`)
 	quoted := regexp.MustCompile("`([^`]+)`")
 	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
 		rules++
