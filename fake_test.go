@@ -319,3 +319,17 @@ func (f *recordingFake) Wait(dst []backend.Event, timeout time.Duration) (int, e
 	}
 	return f.Fake.Wait(dst, timeout)
 }
+
+// Backends do not check that they are opened once, because the core guarantees it.
+func TestNewWith_BackendInUse(t *testing.T) {
+	f := backendtest.NewFake()
+	p, err := epore.NewWith(f)
+	require.NoError(t, err)
+	_, err = epore.NewWith(f)
+	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorContains(t, err, "already serves a Poll")
+	require.Empty(t, f.Violations())
+	require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
+	require.NoError(t, p.Poll(epore.NewEvents(1), 0))
+	require.NoError(t, p.Close())
+}
