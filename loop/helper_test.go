@@ -135,14 +135,16 @@ func (e *echo) Data(c *loop.Conn, b []byte) int {
 }
 
 func (e *echo) Close(_ *loop.Conn, err error) {
+	e.keep(err)
 	e.closed.Add(1)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.errs = append(e.errs, err)
 }
 
 func (e *echo) Failed(_ *loop.Conn, err error) {
+	e.keep(err)
 	e.failures.Add(1)
+}
+
+func (e *echo) keep(err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.errs = append(e.errs, err)

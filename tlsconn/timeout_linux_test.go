@@ -32,6 +32,7 @@ func TestConn_TimedOutSocketStaysSo(t *testing.T) {
 		}
 	}
 	require.NoError(t, <-established)
+	require.NoError(t, sock.ConnectError()) // asked once, it no longer takes errors for its own
 	_, err = read(t, c, 64)
 	require.Equal(t, socket.ErrWouldBlock, err)
 
