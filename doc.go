@@ -58,17 +58,16 @@
 //
 // # Reading and writing
 //
-// Epore says when to read and write. The caller does it, and should not block. With a
-// connection of package net, the simple way is a level-triggered registration and one Read
-// for each event. There is something to read then, so the Read does not wait; a second Read
-// might, in the runtime's poller instead of here. The same applies to Accept of a listener,
-// unless several Polls watch it and another one may be faster.
+// Epore says when to read and write. The caller does it, and must not wait. The methods of a
+// connection or listener of package net wait: an event may be spurious, or another goroutine
+// may have read the data first, and then the whole loop stops. Package tryio reads, writes and
+// accepts on any source without waiting:
 //
-// The sockets of package socket report "would block" by themselves.
+//	n, err := tryio.Read(conn, buf)
+//	if err == tryio.ErrWouldBlock {
+//		continue // wait for the next event
+//	}
 //
-// With an edge-triggered registration, read until the operation would block. The methods of
-// a net.Conn never report that, but its descriptor does: use SyscallConn, then RawConn.Read
-// with a function that reads the descriptor and returns true; for a listener, use
-// RawConn.Control and accept4 (package net does not implement its RawConn.Read). See
-// examples/delayed.
+// The sockets of package socket report "would block" by themselves. With an edge-triggered
+// registration, read until then. See examples/delayed.
 package epore

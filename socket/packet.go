@@ -17,7 +17,7 @@ type PacketConn struct {
 	base
 	connected bool
 	// unsegmentable: see WriteBatch on Linux
-	unsegmentable atomic.Bool
+	unsegmentable atomic.Bool //lint:ignore U1000 only Linux has segments
 }
 
 // ListenPacket opens a datagram socket at an address. The network is "udp", "udp4", "udp6" or

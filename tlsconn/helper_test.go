@@ -11,13 +11,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"io"
 	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"testing"
@@ -92,23 +89,6 @@ var rsaCert = sync.OnceValue(func() tls.Certificate {
 	}
 	return theAuthority().issue(key, "localhost", "example.test")
 })
-
-// files writes a certificate and its key where other programs can read them.
-func files(t testing.TB, c tls.Certificate) (cert, key, ca string) {
-	t.Helper()
-	dir := t.TempDir()
-	cert, key, ca = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	require.NoError(t, err)
-	for name, block := range map[string]*pem.Block{
-		cert: {Type: "CERTIFICATE", Bytes: c.Certificate[0]},
-		key:  {Type: "PRIVATE KEY", Bytes: der},
-		ca:   {Type: "CERTIFICATE", Bytes: theAuthority().cert.Raw},
-	} {
-		require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(block), 0o600))
-	}
-	return cert, key, ca
-}
 
 // versions are those that everything is tried with.
 var versions = []uint16{tls.VersionTLS12, tls.VersionTLS13}

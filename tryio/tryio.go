@@ -117,7 +117,7 @@ type attempt struct {
 	n           int
 	err         error
 	read, write func(fd uintptr)
-	memory      // for the system
+	memory      //lint:ignore U1000 what the system is given; some need nothing
 }
 
 var attempts = sync.Pool{New: func() any {

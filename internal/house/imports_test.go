@@ -55,7 +55,7 @@ func readImportRules(t *testing.T) (rules importRules) {
 	_, section, found := strings.Cut(string(doc), "### Which package may import which")
 	require.True(t, found, "docs/design.md lacks the section about imports")
 	section, _, _ = strings.Cut(section, "\n## ")
-	row := regexp.MustCompile("(?m)^\\| (.*) \\| (.*) \\|$")
+	row := regexp.MustCompile(`(?m)^\| (.*) \| (.*) \|$`)
 	quoted := regexp.MustCompile("`([^`]+)`")
 	for _, m := range row.FindAllStringSubmatch(section, -1) {
 		var rule importRule

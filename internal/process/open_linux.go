@@ -18,7 +18,7 @@ import (
 // Android the attempt would end the program.
 func Open(pid int) (fd int, err error) {
 	if android.Filtered() {
-		return -1, fmt.Errorf("Android may not allow pidfd_open: %w", errors.ErrUnsupported)
+		return -1, fmt.Errorf("pidfd_open may not be allowed on Android: %w", errors.ErrUnsupported)
 	}
 	fd, err = unix.PidfdOpen(pid, 0)
 	switch err {
