@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -16,7 +17,7 @@ import (
 // handleWait posts a packet to a port when a handle becomes signaled, such as that of a
 // timer or a process. Since Windows 8, the kernel posts it (a wait completion packet).
 // Before that, a thread of the system's pool, which has one thread for 63 waits, waits for
-// the handle, and another one posts the packet.
+// the handle and posts the packet.
 type handleWait struct {
 	port, target windows.Handle
 	key          uintptr
@@ -91,11 +92,9 @@ func newHandleWait(port, target windows.Handle, key uintptr, packets *waitPacket
 		}
 		return w, nil
 	}
-	// Not WT_EXECUTEINWAITTHREAD, although the callback does not block: on Wine, ending such a
-	// wait while its callback begins crashes the process.
-	flags := uintptr(0) // WT_EXECUTEDEFAULT
+	flags := uintptr(4) // WT_EXECUTEINWAITTHREAD: the callback does not block
 	if once {
-		flags = 8 // WT_EXECUTEONLYONCE
+		flags |= 8 // WT_EXECUTEONLYONCE
 	}
 	pooledWaits.Store(w.id, w)
 	ok, _, err := procRegisterWaitSingleObject.Call(uintptr(unsafe.Pointer(&w.handle)), uintptr(target), onSignaled(), uintptr(w.id), windows.INFINITE, flags)
@@ -132,11 +131,26 @@ func (w *handleWait) close() (err error) {
 		err = windows.CloseHandle(w.handle)
 	} else {
 		pooledWaits.Delete(w.id)
-		// Wine reports ERROR_IO_PENDING if a callback began in between. That one no longer
-		// finds the wait in pooledWaits.
-		if ok, _, e := procUnregisterWaitEx.Call(uintptr(w.handle), uintptr(windows.InvalidHandle)); ok == 0 && e != windows.ERROR_IO_PENDING {
-			err = fmt.Errorf("UnregisterWaitEx: %w", e)
-		}
+		err = unregisterWait(w.handle)
 	}
 	return errors.Join(err, windows.CloseHandle(w.target))
+}
+
+// unregisterWait ends a wait of the pool. It returns when the callback does not run any
+// more. It waits for an event, instead of letting UnregisterWaitEx wait
+// (INVALID_HANDLE_VALUE): on Wine that crashes the process if the callback is just about to
+// begin.
+func unregisterWait(h windows.Handle) error {
+	ended, err := windows.CreateEvent(nil, 1, 0, nil)
+	if err != nil {
+		return fmt.Errorf("CreateEvent: %w", err)
+	}
+	if ok, _, e := procUnregisterWaitEx.Call(uintptr(h), uintptr(ended)); ok == 0 && e != windows.ERROR_IO_PENDING {
+		return errors.Join(fmt.Errorf("UnregisterWaitEx: %w", e), windows.CloseHandle(ended))
+	}
+	state, err := windows.WaitForSingleObject(ended, uint32(cancelTimeout/time.Millisecond))
+	if err == nil && state != windows.WAIT_OBJECT_0 {
+		return fmt.Errorf("the system's pool did not end a wait within %v", cancelTimeout) // and has the event
+	}
+	return errors.Join(err, windows.CloseHandle(ended))
 }

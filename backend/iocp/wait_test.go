@@ -91,13 +91,12 @@ func TestContract_EmulatedWaitPackets(t *testing.T) {
 	}, exceptions...)
 }
 
-// The pool's wait can end at the moment when its handle is signaled. On Wine 8, a callback
-// in the pool's waiting thread (WT_EXECUTEINWAITTHREAD) would crash the process then: the
-// pool would take the callback out of a list that it is not in. Work items keep the lock
-// of the pool busy meanwhile.
+// A wait of the pool may end at the moment when its handle is signaled. On Wine 8, an
+// UnregisterWaitEx that waits would crash the process then: it would take the callback out
+// of a list that it is not in. Work items keep the lock of the pool busy meanwhile.
 func TestHandleWait_CloseWhileSignaled(t *testing.T) {
 	q := openQueue(t)
-	rounds := 100
+	rounds := 200
 	if backendtest.Long() {
 		rounds *= 20
 	}
