@@ -13,35 +13,39 @@ import (
 
 // Conn is a connection of a Loop. Its methods may only be called on the goroutine of the loop.
 type Conn struct {
+	// What every message touches comes first, in one cache line.
+
 	sock    *socket.Conn
 	loop    *Loop
 	handler Handler
-	value   any
-	tls     *tlsconn.Conn // nil: without TLS
 	in      *buffer       // received bytes that the handler did not use, or nil
 	out     *buffer       // written bytes that are not sent, or nil
-	err     error         // the argument for Close
+	last    time.Duration // when data was last received or sent
 
-	last  time.Duration // when data was last received or sent
+	registered epore.Interest // 0: not registered
+	state      state
+	secure     bool // over TLS
+	paused     bool // by the handler
+	ended      bool // the peer has closed its half
+	shut       bool // this half is to be closed once all data is sent
+	blocked    bool // the socket would block: a Writable event follows
+	full       bool // Write returned ErrFull
+
+	tls   *tlsconn.Conn // nil: without TLS
+	value any
+	err   error         // the argument for Close
 	limit time.Duration // when the connection ends
 	place int32         // the index in loop.due, or -1
 	token uint32
 
-	registered epore.Interest // 0: not registered
-	state      state
-	opened     bool // Open was called
-	queued     bool // in loop.todo
-	paused     bool // by the handler
-	ended      bool // the peer has closed its half
-	shut       bool // this half is to be closed once all data is sent
-	shutDone   bool // this half is closed
-	finDone    bool // the socket's half below TLS is closed
-	more       bool // the next Read of TLS returns an error without an event
-	blocked    bool // the socket would block: a Writable event follows
-	full       bool // Write returned ErrFull
-	again      bool // Data is to be called without new bytes
-	deadline   bool // SetDeadline has set limit
-	deaf       bool // not registered while it waits for nothing: see hushedEvent
+	opened   bool // Open was called
+	queued   bool // in loop.todo
+	shutDone bool // this half is closed
+	finDone  bool // the socket's half below TLS is closed
+	more     bool // the next Read of TLS returns an error without an event
+	again    bool // Data is to be called without new bytes
+	deadline bool // SetDeadline has set limit
+	deaf     bool // not registered while it waits for nothing: see hushedEvent
 }
 
 // state is the state of a connection. The order matters.
@@ -97,7 +101,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 		l.later(c)
 	}
 	ready := c.state == open && !c.blocked
-	if len(b) >= direct && ready && c.tls == nil {
+	if len(b) >= direct && ready && !c.secure {
 		return l.writeDirect(c, b)
 	}
 	if c.out == nil {
@@ -118,7 +122,7 @@ func (c *Conn) Buffered() (n int) {
 	if c.out != nil {
 		n = c.out.len()
 	}
-	if c.tls != nil {
+	if c.secure {
 		n += c.tls.Buffered()
 	}
 	return n

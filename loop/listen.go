@@ -205,7 +205,7 @@ func (l *Loop) accepted(sock *socket.Conn, m member) {
 
 // secure has c shake hands first.
 func (l *Loop) secure(c *Conn, s *tlsconn.Conn) {
-	c.tls, c.state = s, shaking
+	c.tls, c.secure, c.state = s, true, shaking
 	if c.limit == never {
 		c.limit = clock() + l.cfg.Handshake
 	}

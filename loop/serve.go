@@ -202,7 +202,7 @@ func (l *Loop) read(c *Conn) {
 	}
 	var n int
 	var err error
-	if c.tls == nil {
+	if !c.secure {
 		n, err = c.sock.Read(b)
 	} else {
 		n, err = l.readTLS(c, b)
@@ -226,7 +226,7 @@ func (l *Loop) read(c *Conn) {
 
 // unread reports whether a read may succeed although no event comes.
 func (c *Conn) unread() bool {
-	return c.tls != nil && (c.more || c.tls.Pending()) && c.state == open && c.reads()
+	return c.secure && (c.more || c.tls.Pending()) && c.state == open && c.reads()
 }
 
 // room returns free space behind the bytes, for a read.
@@ -324,7 +324,7 @@ func (l *Loop) deliver(c *Conn, b []byte) {
 func (l *Loop) flush(c *Conn) {
 	var n int
 	var err error
-	if c.tls != nil {
+	if c.secure {
 		n, err = l.flushTLS(c)
 	} else if c.out != nil {
 		n, err = c.sock.Write(c.out.rest())
