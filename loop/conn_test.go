@@ -509,7 +509,7 @@ func TestConn_Idle(t *testing.T) {
 				},
 				close: closed.close,
 			}
-			s := serve(t, 1, loop.Config{NewPoll: open, Idle: idle}, nil, h)
+			s := serve(t, 1, loop.Config{NewPoll: open, Idle: idle, Grace: 20 * time.Millisecond}, nil, h)
 			began := time.Now()
 			silent, busy, paused := dial(t, s.addr), dial(t, s.addr), dial(t, s.addr)
 			ask(t, paused, "p")
@@ -935,7 +935,7 @@ func TestLoop_Serve(t *testing.T) {
 		sock, err := socket.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		addr := sock.Addr().String()
-		s := run(t, 1, loop.Config{NewPoll: open}, func(_ *server, l *loop.Loop) error {
+		s := run(t, 1, loop.Config{NewPoll: open, Grace: 20 * time.Millisecond}, func(_ *server, l *loop.Loop) error {
 			require.Error(t, l.Serve(nil, nil, new(echo)))
 			return l.Serve(sock, nil, new(echo))
 		})
