@@ -14,9 +14,8 @@ import (
 
 // Conn is a TLS connection above a socket that never blocks. [Server] and [Client] make it.
 //
-// A Conn belongs to one goroutine at a time; the package comment has the rules for the
-// goroutines that shake hands. Close it, or close its socket and then the Conn: a handshake
-// that was begun and is never ended holds a coroutine.
+// One goroutine at a time may use a Conn. The package comment has the rules for goroutines that
+// shake hands. Close every Conn: a handshake that has not ended holds a coroutine.
 type Conn struct {
 	tls  *tls.Conn
 	link link
@@ -27,33 +26,35 @@ type Conn struct {
 
 	established bool
 	pending     bool
-	err         error // why there is no handshake; nil: not known yet
+	err         error // the error of the handshake
 }
 
 var (
-	errNoSocket      = fmt.Errorf("the socket is nil: %w", fs.ErrInvalid)
-	errRenegotiation = fmt.Errorf("renegotiation shakes hands inside Read: leave Config.Renegotiation at RenegotiateNever: %w", errors.ErrUnsupported)
-	errPanicked      = errors.New("a callback of the tls.Config panicked, or ended its goroutine")
-	errEarly         = errors.New("tlsconn: close write: the handshake has not ended: call Handshake until it returns nil")
+	errNoSocket      = fmt.Errorf("nil socket: %w", fs.ErrInvalid)
+	errZeroValue     = fmt.Errorf("zero value: create it with Server or Client: %w", fs.ErrInvalid)
+	errRenegotiation = fmt.Errorf("renegotiation: leave Config.Renegotiation at RenegotiateNever: %w", errors.ErrUnsupported)
+	errPanicked      = errors.New("a callback of the tls.Config panicked or ended its goroutine")
+	errEarly         = errors.New("tlsconn: close write before the end of the handshake: call Handshake until it returns nil")
 )
 
 // truncatedError is the end of a stream without a close_notify alert.
 type truncatedError struct{}
 
 func (truncatedError) Error() string {
-	return "tlsconn: read: the stream ended without close_notify: data may be missing"
+	return "tlsconn: read: end of stream without close_notify: data may be missing"
 }
 func (truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
-// Server returns the server side of a TLS connection on sock. config needs a certificate, as
-// for [tls.Server]. From now on sock belongs to the Conn: it is registered and deregistered,
-// but nobody else reads, writes or closes it.
+// Server returns the server side of a TLS connection on sock. The config needs a certificate,
+// as for [tls.Server]. The Conn owns sock: the program registers it with Polls, but does not
+// read, write or close it.
 //
-// Server does not fail; what is wrong with its arguments is the error of [Conn.Handshake].
+// Server does not fail. [Conn.Handshake] returns the error if an argument is invalid.
 func Server(sock *socket.Conn, config *tls.Config) *Conn { return newConn(sock, config, tls.Server) }
 
-// Client returns the client side of a TLS connection on sock, as Server does. sock may still
-// be connecting. config needs a ServerName, or InsecureSkipVerify, as for [tls.Client].
+// Client returns the client side of a TLS connection on sock, as Server does. The socket may
+// still be connecting. The config needs a ServerName or InsecureSkipVerify, as for
+// [tls.Client].
 func Client(sock *socket.Conn, config *tls.Config) *Conn { return newConn(sock, config, tls.Client) }
 
 func newConn(sock *socket.Conn, config *tls.Config, side func(net.Conn, *tls.Config) *tls.Conn) *Conn {
@@ -71,22 +72,21 @@ func newConn(sock *socket.Conn, config *tls.Config, side func(net.Conn, *tls.Con
 // failed is the error of a handshake.
 func failed(err error) error { return fmt.Errorf("tlsconn: handshake: %w", err) }
 
-// Handshake shakes hands as far as that goes without waiting. It returns
-// [socket.ErrWouldBlock] when it has to wait: call it again at the next event of the socket.
-// It returns nil once the connection is established, also when it is called again. Any other
-// error is final, and the same at each call: the peer's alert, a certificate that is not
-// trusted, or an error of the socket. An alert for the peer has then been sent as far as the
-// socket took it.
+// Handshake continues the handshake until it would have to wait. Then it returns
+// [socket.ErrWouldBlock]: call it again at the next event of the socket. It returns nil once
+// the connection is established. Any other error is final, and later calls return it again: an
+// alert of the peer, a certificate that is not trusted, an error of the socket. Handshake has
+// then sent its alert to the peer, if the socket accepted it.
 //
-// A peer that ends the stream in the middle of the handshake gives an error that is
-// [io.ErrUnexpectedEOF]. A Config whose Renegotiation is not RenegotiateNever gives
+// If the peer closes the stream before the end of the handshake, the error matches
+// [io.ErrUnexpectedEOF] with errors.Is. If the Config allows renegotiation, it matches
 // [errors.ErrUnsupported].
 //
-// After nil, Buffered may be above zero, and the peer's first data may have arrived without
-// a further event: call Read.
+// When Handshake has returned nil, Buffered may be above zero, and data of the peer may have
+// arrived for which no event comes: call Read.
 //
-// Handshake has no time limit. A program that serves strangers sets a Timer, and closes the
-// Conn when it fires.
+// Handshake has no time limit. Servers on public networks set a Timer, and close the Conn when
+// it fires.
 func (c *Conn) Handshake() error {
 	switch {
 	case c.established:
@@ -94,7 +94,7 @@ func (c *Conn) Handshake() error {
 	case c.err != nil:
 		return c.err
 	case c.tls == nil:
-		return failed(fmt.Errorf("zero value: create it with Server or Client: %w", fs.ErrInvalid))
+		return failed(errZeroValue)
 	}
 	if c.resume == nil {
 		c.resume, c.stop = iter.Pull(c.shake)
@@ -144,13 +144,13 @@ func (c *Conn) abandon() {
 	}
 }
 
-// Read reads what the peer has sent, at most len(b) bytes, and shakes hands first if that
-// is not done. It returns [socket.ErrWouldBlock] when there is nothing to read now, and
-// [io.EOF] after the peer's close_notify. A stream that ends without one, because the peer
-// or somebody between cut it off, is an error that is [io.ErrUnexpectedEOF].
+// Read reads up to len(b) bytes, after the handshake, which it continues if necessary. It
+// returns [socket.ErrWouldBlock] if no data is available now, and [io.EOF] after the peer's
+// close_notify alert. If the stream ends without that alert, it may have been cut off; the
+// error then matches [io.ErrUnexpectedEOF] with errors.Is.
 //
-// After a Read that returned data, further data may wait in the Conn, for which no event
-// comes: see [Conn.Pending].
+// After a Read that returned data, the Conn may hold more, for which no event comes: see
+// [Conn.Pending].
 func (c *Conn) Read(b []byte) (int, error) {
 	if err := c.Handshake(); err != nil {
 		return 0, err
@@ -173,17 +173,17 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return 0, err
 }
 
-// Pending reports that a Read may find something although no event comes: that crypto/tls
-// may hold bytes of the peer that no Read has returned. A loop that leaves a Conn in this
-// state comes back to it by itself. A level-triggered loop need not read once more when
-// Pending is false; an edge-triggered one reads until [socket.ErrWouldBlock].
+// Pending reports whether crypto/tls may hold data that no Read has returned. No event comes
+// for that data, so a loop that stops reading while Pending is true must return to the Conn by
+// itself. A level-triggered loop may stop reading when Pending is false. An edge-triggered loop
+// reads until [socket.ErrWouldBlock].
 func (c *Conn) Pending() bool { return c.pending }
 
-// Write encrypts b, sends what the socket takes at once, and keeps the rest: it takes all of
-// b or fails. [Conn.Buffered] says how much is kept, [Conn.Flush] sends it.
+// Write encrypts b and sends it. It takes all of b or fails: data that the socket does not
+// accept stays in the Conn. [Conn.Buffered] returns how much that is, and [Conn.Flush] sends it.
 //
-// Before the handshake has ended, Write takes nothing and returns [socket.ErrWouldBlock].
-// After CloseWrite and after an error it fails.
+// Before the end of the handshake, Write takes nothing and returns [socket.ErrWouldBlock]. It
+// fails after CloseWrite and after an error.
 func (c *Conn) Write(b []byte) (int, error) {
 	if err := c.Handshake(); err != nil {
 		return 0, err
@@ -197,21 +197,22 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Buffered returns how many bytes wait to be sent, as they go over the wire: encrypted, and
-// with the records' headers. While it is above zero, wait for Writable, and call Flush.
+// Buffered returns the number of unsent bytes, encrypted and with the headers of records. While
+// it is above zero, wait for Writable and call Flush.
 func (c *Conn) Buffered() int { return c.link.buffered() }
 
-// Flush sends what is buffered. It returns nil when nothing is left, and
-// [socket.ErrWouldBlock] when something is: call it again when the socket is Writable. Any
-// other error is final, and what was buffered is gone.
+// Flush sends the unsent bytes. It returns nil if none are left. If the socket does not accept
+// all of them, Flush returns [socket.ErrWouldBlock]: call it again when the socket is Writable.
+// Any other error is final, and the unsent bytes are lost.
 func (c *Conn) Flush() error { return c.link.flush() }
 
-// CloseWrite tells the peer, by a close_notify alert, that nothing more will be written.
-// Reading goes on. What is buffered goes first: Flush until nothing is. CloseWrite fails
-// before the handshake has ended, and after an error of writing.
+// CloseWrite sends a close_notify alert, after the unsent bytes: the peer reads the end of the
+// stream. Reading continues. CloseWrite fails before the end of the handshake and after an
+// error of writing.
 //
-// The socket's sending half stays open, because reading may have to answer a key update. Some
-// peers close the whole connection when they get the alert, as RFC 5246 asks for.
+// The sending half of the socket stays open, because Read may have to answer a key update.
+// Some peers close the whole connection when they receive the alert, as RFC 5246, section
+// 7.2.1, requires.
 func (c *Conn) CloseWrite() error {
 	if !c.established {
 		if c.err != nil {
@@ -228,11 +229,10 @@ func (c *Conn) CloseWrite() error {
 	return err
 }
 
-// Close sends a close_notify alert if the socket takes it at once, and closes the socket,
-// which deregisters it. A handshake that was not ended is given up. What is buffered and
-// does not leave now is lost; a program that cares calls CloseWrite, Flush until it returns
-// nil, and Read until it returns io.EOF, before it calls Close. Closing again fails with
-// [net.ErrClosed].
+// Close closes the socket, which deregisters it. It first sends the unsent bytes and a
+// close_notify alert, as far as the socket accepts them; the rest is lost. To lose nothing, call
+// CloseWrite, Flush until it returns nil, and Read until it returns io.EOF, and then Close.
+// Close ends a handshake in progress. A second Close fails with [net.ErrClosed].
 func (c *Conn) Close() error {
 	c.abandon()
 	c.pending = false
@@ -246,8 +246,8 @@ func (c *Conn) Close() error {
 	return c.link.Close()
 }
 
-// ConnectionState returns what was agreed on with the peer: version, cipher suite, ALPN
-// protocol, certificates. It is the zero value until Handshake has returned nil.
+// ConnectionState returns the state of the connection: version, cipher suite, ALPN protocol,
+// certificates. It is the zero value until Handshake has returned nil.
 func (c *Conn) ConnectionState() tls.ConnectionState {
 	if !c.established { // the handshake holds the lock that crypto/tls would wait for
 		return tls.ConnectionState{}
@@ -255,6 +255,6 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return c.tls.ConnectionState()
 }
 
-// Socket returns the socket below, to be registered with a Poll, and for its addresses and
-// options.
+// Socket returns the socket of the connection, to register it with a Poll, and to ask for its
+// addresses and set its options.
 func (c *Conn) Socket() *socket.Conn { return c.link.sock }

@@ -28,32 +28,32 @@
 //
 // # Back-pressure
 //
-// [Conn.Write] takes everything, because crypto/tls keeps the first error of a Write for
-// ever, and ErrWouldBlock would be one. What the system does not take stays in memory. A
-// program that does not want to hold an unbounded amount for a peer that never reads looks
-// at Buffered, and neither writes nor reads while that is large.
+// [Conn.Write] takes everything, because crypto/tls keeps the first error of a Write, and
+// ErrWouldBlock would be one. Data that the system does not accept stays in memory. To bound
+// it, neither write nor read while Buffered is large: reading writes, too, so a peer that never
+// reads could otherwise make it grow.
 //
 // # Goroutines
 //
-// A Conn belongs to one goroutine at a time. An established connection has no goroutine of
-// its own, and no buffer while it is idle except those of crypto/tls.
+// One goroutine at a time may use a Conn. An established connection has no goroutine, and an
+// idle one has no buffers except those of crypto/tls (about 7 KiB).
 //
-// The handshake runs as a coroutine (see [iter.Pull]) that waits whenever the socket would
-// block. The runtime asks that all calls that may resume it, which are Handshake, and Read
-// and Write and Close before Handshake has returned nil, come under the same thread lock as
-// the first one. It ends the process otherwise. Two ways are safe:
+// The handshake runs as a coroutine (see [iter.Pull]) that waits when the socket would block.
+// Until Handshake has returned nil, Handshake, Read, Write and Close may resume it. The Go
+// runtime ends the process if a coroutine is resumed on another locked thread than it was
+// created on. So one of these must hold for these calls:
 //
-//   - all of them come from the same goroutine, locked to its thread or not;
-//   - all of them come from goroutines that are not locked, one at a time.
+//   - they come from one goroutine, locked to its thread or not;
+//   - they come from several goroutines, one at a time, and none is locked to its thread.
 //
-// The second way takes the work of handshakes off the loop: a signature with an RSA key of
-// 2,048 bits takes about a millisecond, in which the loop does nothing else. See the example
-// of Handshake. A key on the curve P-256 takes 30 microseconds and needs none of this.
+// The second way moves handshakes out of the loop. This is worth it for RSA keys, because one
+// signature takes about a millisecond; with a key on the curve P-256, the whole handshake takes
+// less than half of that. See the example of [Conn.Handshake].
 //
 // # What it rests on
 //
-// crypto/tls does not keep an error of the connection below it that is a [net.Error] whose
-// Temporary method returns true; socket.ErrWouldBlock is one. So Read of a tls.Conn may be
-// called again after it. Should a release of Go change this, the tests of this package fail
-// and say so.
+// The Read method of a tls.Conn does not keep an error of the connection below if that is a
+// [net.Error] whose Temporary method returns true, as that of socket.ErrWouldBlock does. So Read
+// can be called again. If a release of Go changes this, the tests of this package fail and name
+// the reason.
 package tlsconn

@@ -25,6 +25,23 @@ import (
 	"github.com/epore/epore/tlsconn"
 )
 
+// files writes a certificate and its key where other programs can read them.
+func files(t testing.TB, c tls.Certificate) (cert, key, ca string) {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key, ca = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
+	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
+	require.NoError(t, err)
+	for name, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: c.Certificate[0]},
+		key:  {Type: "PRIVATE KEY", Bytes: der},
+		ca:   {Type: "CERTIFICATE", Bytes: theAuthority().cert.Raw},
+	} {
+		require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(block), 0o600))
+	}
+	return cert, key, ca
+}
+
 // echoServer serves one connection with a loop of its own, and returns its address.
 func echoServer(t *testing.T, config *tls.Config) (addr string, done <-chan struct{}) {
 	t.Helper()

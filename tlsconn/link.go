@@ -9,32 +9,33 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// link is what stands below a tls.Conn. Reading says ErrWouldBlock, or during the handshake
-// waits as a coroutine; writing takes everything.
+// link is the net.Conn below a tls.Conn. Read returns ErrWouldBlock, or waits as a coroutine
+// during the handshake. Write takes everything.
 type link struct {
 	sock *socket.Conn
-	wait func(struct{}) bool // during the handshake: gives control back until the next event
+	wait func(struct{}) bool // during the handshake: returns control until the next event
 
-	out     *buffer // what is to be sent; nil: nothing
-	blocked bool    // the socket did not take all of it: an event says when it does
+	out     *buffer // unsent bytes, or nil
+	blocked bool    // the socket did not accept all of them: a Writable event follows
 
 	records recordCounter
 
-	// What ended a direction. Kept here, because crypto/tls takes some errors of the system
-	// (ETIMEDOUT) for temporary and would read on, and the system tells an error once.
+	// The errors that ended a direction. They are kept here, because crypto/tls takes some
+	// errors of the system (ETIMEDOUT) for temporary and would read on, and the system reports
+	// an error only once.
 	readErr, writeErr error
 }
 
-// buffer is the bytes that wait to be sent.
+// buffer holds bytes to be sent.
 type buffer struct {
 	b    []byte
 	sent int // of b
 }
 
 const (
-	// eager is how much is gathered before it is sent in the middle of a Write.
+	// eager is the size at which a Write sends before it is complete.
 	eager = 64 << 10
-	// keep is the largest buffer that is used again.
+	// keep is the size of the largest buffer that is reused.
 	keep = 2 * eager
 )
 
@@ -55,28 +56,29 @@ func (l *link) Read(b []byte) (int, error) {
 			l.readErr = err
 			return n, err
 		case l.wait == nil:
-			l.records.whole = 0 // crypto/tls asks when it has none
+			l.records.whole = 0 // crypto/tls reads only if it holds none
 			return 0, err
-		case !l.wait(struct{}{}): // the handshake is given up
+		case !l.wait(struct{}{}): // Close ends the handshake
 			l.readErr = net.ErrClosed
 			return 0, l.readErr
 		}
 	}
 }
 
-// recordCounter follows the records in the stream that crypto/tls reads, to know whether it
-// holds a whole one.
+// recordCounter counts the records in the stream that crypto/tls reads, to know whether
+// crypto/tls holds a complete one.
 type recordCounter struct {
 	header [5]byte // type, version, length
-	have   int     // how many bytes of the header have passed
-	rest   int     // how many bytes of the record are still to come
-	whole  int     // records that have passed, and may not be used up
+	have   int     // bytes of the header that have passed
+	rest   int     // bytes of the record that are still to come
+	whole  int     // complete records that have passed and may not be used up
 }
 
-// unknown is more records than ever pass at once: it stands until crypto/tls has none.
+// unknown is more records than can pass at once. The count stays high until crypto/tls reads
+// from the socket and would block.
 const unknown = 1 << 30
 
-// pass takes note of bytes of the stream.
+// pass counts the records in b, the next bytes of the stream.
 func (r *recordCounter) pass(b []byte) {
 	for len(b) > 0 {
 		if r.have < len(r.header) {
@@ -98,15 +100,15 @@ func (r *recordCounter) pass(b []byte) {
 	}
 }
 
-// use notes that crypto/tls has used up a record, at least one, and reports whether it may
-// have another.
+// use is called when crypto/tls has used up at least one record. It reports whether crypto/tls
+// may hold another one.
 func (r *recordCounter) use() bool {
 	r.whole = max(r.whole-1, 0)
 	return r.whole > 0
 }
 
-// ended reports whether err, of crypto/tls, says that the socket's stream has ended. A
-// close_notify is io.EOF as well, but then the stream was not read up to its end.
+// ended reports whether err, from crypto/tls, means that the socket's stream has ended. After a
+// close_notify alert, crypto/tls returns io.EOF without reading to the end of the stream.
 func (l *link) ended(err error) bool {
 	return l.readErr == io.EOF && (err == io.EOF || err == io.ErrUnexpectedEOF)
 }
@@ -134,7 +136,7 @@ func (l *link) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// flush sends what there is to send.
+// flush sends the unsent bytes.
 func (l *link) flush() error {
 	if l.writeErr != nil || l.out == nil {
 		return l.writeErr
@@ -150,7 +152,7 @@ func (l *link) flush() error {
 	return err
 }
 
-// release gives the buffer back, with or without something in it.
+// release drops the unsent bytes, and returns their buffer for reuse.
 func (l *link) release() {
 	if o := l.out; o != nil && cap(o.b) <= keep {
 		o.b, o.sent = o.b[:0], 0
@@ -178,8 +180,8 @@ func (l *link) LocalAddr() net.Addr { return known(l.sock.LocalAddr()) }
 // RemoteAddr implements [net.Conn].
 func (l *link) RemoteAddr() net.Addr { return known(l.sock.RemoteAddr()) }
 
-// known replaces an address that the system does not know any more: crypto/tls asks for
-// its String without looking.
+// known replaces a nil address, which the system returns after the end of a connection:
+// crypto/tls calls String without a check.
 func known(a net.Addr) net.Addr {
 	if a == nil {
 		return noAddr{}
