@@ -142,7 +142,7 @@ func (l *Loop) expire() {
 		switch when := c.earliest(); {
 		case when == never:
 			l.due.remove(c)
-		case when > l.now:
+		case when > l.due[0].when: // even if it has passed, too: earlier ones come first
 			l.due.later(when)
 		default:
 			l.due.remove(c)

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/socket"
 	"github.com/epore/epore/tlsconn"
 )
@@ -256,13 +257,12 @@ func TestConn_PeerThatNeverReads(t *testing.T) {
 	eachVersion(t, "Write takes everything, and Buffered says how much was not sent", func(t *testing.T, version uint16) {
 		w := established(t, version)
 		data := random(1 << 20)
-		var sent int
-		for range 4 {
+		var sent, times int
+		for ; w.server.Buffered() < 3<<20; times++ {
 			n, err := w.server.Write(data)
 			require.NoError(t, err)
 			sent += n
 		}
-		require.Greater(t, w.server.Buffered(), 3<<20)
 		require.Equal(t, socket.ErrWouldBlock, w.server.Flush())
 		_, err := w.client.Write([]byte("still read"))
 		require.NoError(t, err)
@@ -271,7 +271,7 @@ func TestConn_PeerThatNeverReads(t *testing.T) {
 		require.Equal(t, "still read", string(got))
 		require.Equal(t, socket.ErrWouldBlock, err)
 
-		want := bytes.Repeat(data, 4)
+		want := bytes.Repeat(data, times)
 		got = nil
 		for len(got) < sent {
 			w.toClient(t, 64<<10)
@@ -404,7 +404,9 @@ func TestConn_HandshakeThatFails(t *testing.T) {
 			for err = socket.ErrWouldBlock; err == socket.ErrWouldBlock; err = c.Handshake() {
 				runtime.Gosched()
 			}
-			require.ErrorContains(t, err, "reset")
+			if !fixture.Wine { // which just ends the stream
+				require.ErrorContains(t, err, "reset")
+			}
 			require.NoError(t, c.Close())
 		})
 		t.Run("a refused connection", func(t *testing.T) {
@@ -477,6 +479,9 @@ func TestConn_EstablishedHasNoGoroutine(t *testing.T) {
 func TestConn_SteadyStateAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
+	}
+	if runtime.GOOS == "windows" {
+		t.Skip("the test itself allocates, where it waits for what is under way")
 	}
 	eachVersion(t, "reading and writing allocate nothing beyond crypto/tls", func(t *testing.T, version uint16) {
 		client, server := connected(t, version)
