@@ -185,20 +185,3 @@ func TestInterop_OpensslServer(t *testing.T) {
 		})
 	}
 }
-
-// files writes a certificate and its key where other programs can read them.
-func files(t testing.TB, c tls.Certificate) (cert, key, ca string) {
-	t.Helper()
-	dir := t.TempDir()
-	cert, key, ca = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "ca.pem")
-	der, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
-	require.NoError(t, err)
-	for name, block := range map[string]*pem.Block{
-		cert: {Type: "CERTIFICATE", Bytes: c.Certificate[0]},
-		key:  {Type: "PRIVATE KEY", Bytes: der},
-		ca:   {Type: "CERTIFICATE", Bytes: theAuthority().cert.Raw},
-	} {
-		require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(block), 0o600))
-	}
-	return cert, key, ca
-}
