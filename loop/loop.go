@@ -285,9 +285,14 @@ func (g *group) runLoop(i int, start func(*Loop) error, started chan<- error) (e
 		started <- err
 		return errors.Join(err, l.close())
 	}
-	if l.poll.Capabilities().OneThread { // the first one that polls
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+	if l.poll.Capabilities().OneThread {
+		// The first Poll locks the goroutine to its thread. That must happen before the
+		// first handshake begins, because a coroutine keeps the locks that it was made
+		// with. Nothing has an event yet.
+		if err := l.poll.Poll(epore.NewEvents(1), 0); err != nil {
+			started <- err
+			return errors.Join(err, l.close())
+		}
 	}
 	g.join(l)
 	finished := false

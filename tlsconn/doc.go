@@ -43,7 +43,9 @@
 // runtime ends the process if a coroutine is resumed on another locked thread than it was
 // created on. So one of these must hold for these calls:
 //
-//   - they come from one goroutine, locked to its thread or not;
+//   - they come from one goroutine, locked to its thread or not, that neither locks nor unlocks
+//     it in between. (On a queue that belongs to one thread, as an io_uring does, the first Poll
+//     locks the goroutine: call Poll once, with a timeout of zero, before the first Handshake);
 //   - they come from several goroutines, one at a time, and none is locked to its thread.
 //
 // The second way moves handshakes out of the loop. This is worth it for RSA keys, because one
