@@ -132,7 +132,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	}
 	p := &Poll{be: b, log: o.log}
 	p.timers.Init(&p.slots)
-	if err := open(b, backend.Config{Blocking: o.strategy == Block}); err != nil {
+	if err := open(b); err != nil {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
@@ -156,14 +156,14 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 // inUse holds the backends of open Polls. Backends rely on being opened once.
 var inUse sync.Map
 
-func open(b backend.Backend, c backend.Config) error {
+func open(b backend.Backend) error {
 	if !reflect.ValueOf(b).Comparable() {
-		return b.Open(c)
+		return b.Open()
 	}
 	if _, taken := inUse.LoadOrStore(b, nil); taken {
 		return fmt.Errorf("this backend already serves a Poll: create one for each Poll: %w", fs.ErrExist)
 	}
-	err := b.Open(c)
+	err := b.Open()
 	if err != nil {
 		inUse.Delete(b)
 	}

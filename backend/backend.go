@@ -30,7 +30,7 @@ type Backend interface {
 
 	// Open acquires the queue. If the system refuses, the error names the likely
 	// cause and what to do.
-	Open(Config) error
+	Open() error
 
 	// Capabilities returns what the queue supports on this system.
 	Capabilities() Capabilities
@@ -65,12 +65,6 @@ type Backend interface {
 
 	// Close releases the queue and every descriptor it owns.
 	Close() error
-}
-
-// Config tells a backend how it will be used.
-type Config struct {
-	// Blocking reports whether every Wait blocks in the kernel, on the same thread.
-	Blocking bool
 }
 
 // Pollable is implemented by a queue whose descriptor becomes readable when the

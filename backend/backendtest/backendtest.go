@@ -7,7 +7,7 @@
 //	func TestContract(t *testing.T) {
 //		backendtest.Run(t, func() (backend.Backend, error) {
 //			b := mine.New()
-//			return b, b.Open(backend.Config{})
+//			return b, b.Open()
 //		})
 //	}
 //

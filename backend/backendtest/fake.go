@@ -147,7 +147,7 @@ func (f *Fake) Violations() []string {
 func (f *Fake) Name() string { return "fake" }
 
 // Open implements [backend.Backend].
-func (f *Fake) Open(backend.Config) error {
+func (f *Fake) Open() error {
 	err := f.fail("Open")
 	next := int32(fakeOpen)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // The core is tested by what the Fake records, so the Fake must record it.
 func TestFake_Violations(t *testing.T) {
-	open := func(t *testing.T, f *Fake) { require.NoError(t, f.Open(backend.Config{})) }
+	open := func(t *testing.T, f *Fake) { require.NoError(t, f.Open()) }
 	calls := map[string]func(f *Fake){
 		"Capabilities": func(f *Fake) { f.Capabilities() },
 		"Add":          func(f *Fake) { _ = f.Add(5, 1, backend.Readable) },
@@ -31,7 +31,7 @@ func TestFake_Violations(t *testing.T) {
 
 			f = NewFake()
 			f.FailNext("Open", errors.New("refused"))
-			require.Error(t, f.Open(backend.Config{}))
+			require.Error(t, f.Open())
 			f.Name()
 			call(f)
 			require.Equal(t, []string{name + " after a failed Open"}, f.Violations())
@@ -49,7 +49,7 @@ func TestFake_Violations(t *testing.T) {
 		})
 	}
 	for want, broken := range map[string]func(f *Fake){
-		"second Open":                         func(f *Fake) { _ = f.Open(backend.Config{}) },
+		"second Open":                         func(f *Fake) { _ = f.Open() },
 		"zero Key":                            func(f *Fake) { _ = f.Add(5, 0, backend.Readable) },
 		"invalid Interest Edge":               func(f *Fake) { _ = f.Add(5, 1, backend.Edge) },
 		"invalid Interest Readable|Exclusive": func(f *Fake) { _ = f.Modify(5, 1, backend.Readable|backend.Exclusive) },

@@ -13,7 +13,7 @@ import (
 func TestContract(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		e := New()
-		return e, e.Open(backend.Config{})
+		return e, e.Open()
 	})
 }
 
@@ -22,7 +22,7 @@ func TestContract(t *testing.T) {
 func TestContract_WithoutPwait2(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		e := New()
-		err := e.Open(backend.Config{})
+		err := e.Open()
 		e.nanoseconds, e.resolution = false, time.Millisecond
 		return e, err
 	})

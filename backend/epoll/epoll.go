@@ -51,7 +51,7 @@ var (
 func (e *Epoll) Name() string { return "epoll" }
 
 // Open implements [backend.Backend].
-func (e *Epoll) Open(backend.Config) error {
+func (e *Epoll) Open() error {
 	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return linux.OpenError("epoll_create1", err)

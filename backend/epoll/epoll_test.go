@@ -15,7 +15,7 @@ import (
 
 func opened(t *testing.T) *Epoll {
 	e := New()
-	require.NoError(t, e.Open(backend.Config{}))
+	require.NoError(t, e.Open())
 	t.Cleanup(func() {
 		if e.epfd >= 0 {
 			require.NoError(t, e.Close())

@@ -17,7 +17,7 @@ var exceptions = []backendtest.Exception{{
 func TestContract(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()
-		return q, q.Open(backend.Config{})
+		return q, q.Open()
 	}, exceptions...)
 }
 
@@ -27,7 +27,7 @@ func TestContract_WithoutTimer(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()
 		q.timer.once.Do(func() {}) // never opened
-		return q, q.Open(backend.Config{})
+		return q, q.Open()
 	}, exceptions...)
 }
 
@@ -39,7 +39,7 @@ func TestContract_WithoutWaitPackets(t *testing.T) {
 	}
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()
-		err := q.Open(backend.Config{})
+		err := q.Open()
 		q.packets = nil
 		return q, err
 	}, exceptions...)

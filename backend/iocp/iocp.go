@@ -68,7 +68,7 @@ var (
 func (q *IOCP) Name() string { return "iocp" }
 
 // Open implements [backend.Backend].
-func (q *IOCP) Open(backend.Config) error {
+func (q *IOCP) Open() error {
 	if err := findProcs(); err != nil {
 		return err
 	}

@@ -8,14 +8,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/windows"
-
-	"github.com/epore/epore/backend"
 )
 
 func openQueue(t *testing.T) *IOCP {
 	t.Helper()
 	q := New()
-	require.NoError(t, q.Open(backend.Config{}))
+	require.NoError(t, q.Open())
 	t.Cleanup(func() {
 		if q.port != 0 {
 			require.NoError(t, q.Close())

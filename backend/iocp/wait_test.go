@@ -85,7 +85,7 @@ func TestContract_EmulatedWaitPackets(t *testing.T) {
 	packets := emulatedPackets(t)
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()
-		err := q.Open(backend.Config{})
+		err := q.Open()
 		q.packets = packets
 		return q, err
 	}, exceptions...)

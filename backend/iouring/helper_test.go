@@ -44,7 +44,7 @@ func (k kind) open() (*Uring, error) {
 	if k.flags != nil {
 		u.flags = k.flags
 	}
-	err := u.Open(backend.Config{})
+	err := u.Open()
 	if k.noisy {
 		u.quiet = 0
 	}

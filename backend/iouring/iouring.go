@@ -111,7 +111,7 @@ var _ backend.Backend = (*Uring)(nil)
 func (u *Uring) Name() string { return "io_uring" }
 
 // Open implements [backend.Backend].
-func (u *Uring) Open(backend.Config) error {
+func (u *Uring) Open() error {
 	if u.entries < 1 || u.entries > maxEntries {
 		return fmt.Errorf("%d entries: create the io_uring with New, and WithEntries between 1 and %d: %w", u.entries, maxEntries, fs.ErrInvalid)
 	}

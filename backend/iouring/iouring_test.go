@@ -63,7 +63,7 @@ func TestAdd_InternalDescriptors(t *testing.T) {
 
 func TestOpen_EntriesOutOfRange(t *testing.T) {
 	for _, n := range []uint32{0, maxEntries + 1, 1<<32 - 1} {
-		err := New(WithEntries(n), nil).Open(backend.Config{})
+		err := New(WithEntries(n), nil).Open()
 		require.ErrorIs(t, err, fs.ErrInvalid)
 		require.ErrorContains(t, err, "WithEntries")
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
 )
 
@@ -80,14 +79,14 @@ func TestOpen_ErrorOfARefusal(t *testing.T) {
 	if !ok {
 		t.Skip("for processes that are refused")
 	}
-	err := New().Open(backend.Config{})
+	err := New().Open()
 	require.ErrorIs(t, err, want)
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	for _, text := range []string{"io_uring_setup", "seccomp", `import "github.com/epore/epore/backend/epoll"`, "epore.NewWith(epoll.New())"} {
 		require.ErrorContains(t, err, text)
 	}
 	t.Log(err)
-	require.ErrorIs(t, New().Open(backend.Config{}), want, "again, and no descriptor was lost")
+	require.ErrorIs(t, New().Open(), want, "again, and no descriptor was lost")
 }
 
 // Without io_uring the suite skips, and says why.
@@ -111,7 +110,7 @@ func TestOpen_ErrorOfLittleMemory(t *testing.T) {
 		t.Skip("for processes that may lock no memory")
 	}
 	u := New()
-	err := u.Open(backend.Config{})
+	err := u.Open()
 	if err == nil {
 		t.Log("it does not matter on this kernel")
 		require.NoError(t, u.Close())

@@ -97,7 +97,7 @@ func TestBrokenPipe_BreaksLater(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			q := NewOn(&finalizing{kernel()})
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			for _, mode := range []backend.Interest{0, backend.OneShot, backend.Edge} {
 				r, w := fixture.Pipe(t)

@@ -19,7 +19,7 @@ func each(t *testing.T, run func(t *testing.T, q *Kqueue)) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			q := NewOn(kernel())
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			t.Cleanup(func() { _ = q.Close() })
 			run(t, q)
 		})
@@ -68,7 +68,7 @@ func eachHooked(t *testing.T, run func(t *testing.T, k *hooked, q *Kqueue)) {
 		t.Run(name, func(t *testing.T) {
 			k := &hooked{Kernel: kernel()}
 			q := NewOn(k)
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			t.Cleanup(func() { k.before, k.after = nil, nil; _ = q.Close() })
 			run(t, k, q)
 		})

@@ -68,7 +68,7 @@ var _ backend.Backend = (*Kqueue)(nil)
 func (q *Kqueue) Name() string { return "kqueue" }
 
 // Open implements [backend.Backend].
-func (q *Kqueue) Open(backend.Config) error {
+func (q *Kqueue) Open() error {
 	if q.kernel == nil {
 		return fmt.Errorf("%s has no kqueue: %w", runtime.GOOS, errors.ErrUnsupported)
 	}

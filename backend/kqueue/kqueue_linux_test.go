@@ -16,7 +16,7 @@ func TestContract_Simulated(t *testing.T) {
 			}
 			backendtest.Run(t, func() (backend.Backend, error) {
 				q := NewOn(kqsim.New(profile))
-				return q, q.Open(backend.Config{})
+				return q, q.Open()
 			}, exceptions...)
 		})
 	}

@@ -17,7 +17,7 @@ func TestContract(t *testing.T) {
 	}
 	backendtest.Run(t, func() (backend.Backend, error) {
 		q := New()
-		return q, q.Open(backend.Config{})
+		return q, q.Open()
 	}, exceptions...)
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 func TestOpen_WithoutKernel(t *testing.T) {
-	require.ErrorIs(t, new(Kqueue).Open(backend.Config{}), errors.ErrUnsupported)
+	require.ErrorIs(t, new(Kqueue).Open(), errors.ErrUnsupported)
 }
 
 func TestOpen_DescriptorLimit(t *testing.T) {
@@ -24,7 +24,7 @@ func TestOpen_DescriptorLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := kernel()
 			restore := fixture.LowerDescriptorLimit(t)
-			err := NewOn(k).Open(backend.Config{})
+			err := NewOn(k).Open()
 			restore()
 			require.ErrorIs(t, err, unix.EMFILE)
 			require.ErrorContains(t, err, "kqueue")
@@ -40,7 +40,7 @@ func TestOpen_FailureLeaksNothing(t *testing.T) {
 			before := fixture.OpenDescriptors(limit)
 			k := &hooked{Kernel: kernel(), before: func([]kq.Event, []kq.Event) error { return unix.ENOMEM }}
 			for range 20 {
-				require.ErrorIs(t, NewOn(k).Open(backend.Config{}), unix.ENOMEM)
+				require.ErrorIs(t, NewOn(k).Open(), unix.ENOMEM)
 			}
 			require.Less(t, fixture.OpenDescriptors(limit), before+20)
 		})
@@ -53,7 +53,7 @@ func TestClose_LeaksNothing(t *testing.T) {
 		before := fixture.OpenDescriptors(limit)
 		for range 20 {
 			p := NewOn(q.kernel)
-			require.NoError(t, p.Open(backend.Config{}))
+			require.NoError(t, p.Open())
 			require.NoError(t, p.Close())
 		}
 		require.Less(t, fixture.OpenDescriptors(limit), before+20)
@@ -90,7 +90,7 @@ func TestWaker_KernelOlderThanHeaders(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			q := NewOn(&withoutUser{Kernel: kernel()})
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			require.IsType(t, &pipeWaker{}, q.waker)
 			for range 3 {
@@ -119,7 +119,7 @@ func (k *withoutUser) System() kq.System {
 func TestAllocations(t *testing.T) {
 	k := new(idleKernel)
 	q := NewOn(k)
-	require.NoError(t, q.Open(backend.Config{}))
+	require.NoError(t, q.Open())
 	a, _ := fixture.Pair(t)
 	h := a.Handle()
 	dst := make([]backend.Event, 4)

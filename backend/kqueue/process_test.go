@@ -41,7 +41,7 @@ func TestProcess_PIDEqualsDescriptor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := &renamed{Kernel: kernel()}
 			q := NewOn(k)
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			r, w := fixture.Pipe(t)
 			numbers := []int{q.fd, r.FD}
@@ -96,7 +96,7 @@ func TestProcess_NextProcessWithPID(t *testing.T) {
 			h := &hooked{Kernel: kernel()}
 			k := &renamed{Kernel: h, as: 7}
 			q := NewOn(k)
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			first, p := fixture.NewChild(t)
 			second, s := fixture.NewChild(t)
@@ -126,7 +126,7 @@ func TestProcess_LateUnwatch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := &renamed{Kernel: kernel(), as: 7}
 			q := NewOn(k)
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			for key := backend.Key(1); key < 4; key++ {
 				child, p := fixture.NewChild(t)

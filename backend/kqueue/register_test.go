@@ -57,7 +57,7 @@ func TestAdd_RegisteredAfterOneShot(t *testing.T) {
 func TestAdd_AllKnotesOrNone(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		p := NewOn(q.kernel)
-		require.NoError(t, p.Open(backend.Config{}))
+		require.NoError(t, p.Open())
 		defer p.Close()
 		h := backend.Handle(p.fd) // it can be watched for reading only
 		require.ErrorIs(t, q.Add(h, 1, backend.Readable|backend.Writable), backend.ErrNotPollable)

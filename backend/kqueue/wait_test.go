@@ -80,7 +80,7 @@ func TestWait_EventOlderThanRegistration(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			k := &between{Kernel: kernel()}
 			q := NewOn(k)
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			a, b := fixture.Pair(t)
 			b.Write("x")

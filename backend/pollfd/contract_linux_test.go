@@ -41,7 +41,7 @@ func TestContract_Simulated(t *testing.T) {
 			t.Setenv(backendtest.EnvLong, "") // the long run of the real system is enough
 			backendtest.Run(t, func() (backend.Backend, error) {
 				p := &Pollfd{system: profile.system()}
-				return p, p.Open(backend.Config{})
+				return p, p.Open()
 			}, exceptionsOn(profile.name)...)
 		})
 	}

@@ -15,7 +15,7 @@ import (
 // opened returns an open queue that is closed when the test ends.
 func opened(t *testing.T) *Pollfd {
 	p := New()
-	require.NoError(t, p.Open(backend.Config{}))
+	require.NoError(t, p.Open())
 	t.Cleanup(func() { _ = p.Close() })
 	return p
 }

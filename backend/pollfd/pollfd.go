@@ -99,7 +99,7 @@ var _ backend.Backend = (*Pollfd)(nil)
 func (p *Pollfd) Name() string { return "pollfd" }
 
 // Open implements [backend.Backend].
-func (p *Pollfd) Open(backend.Config) error {
+func (p *Pollfd) Open() error {
 	if p.newCaller == nil {
 		return fmt.Errorf("zero Pollfd: create it with New: %w", unix.EINVAL)
 	}

@@ -68,7 +68,7 @@ func TestAdd_OpenButNotPollable(t *testing.T) {
 	require.NoError(t, err)
 	defer unix.Close(fd)
 	p := &Pollfd{system: posixSystem}
-	require.NoError(t, p.Open(backend.Config{}))
+	require.NoError(t, p.Open())
 	defer p.Close()
 	require.ErrorIs(t, p.Add(backend.Handle(fd), 1, backend.Readable), backend.ErrNotPollable)
 	require.Equal(t, time.Millisecond, p.Capabilities().Resolution)

@@ -17,7 +17,7 @@ import (
 func TestContract(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		p := New()
-		return p, p.Open(backend.Config{})
+		return p, p.Open()
 	}, exceptionsOn(runtime.GOOS)...)
 }
 
@@ -40,7 +40,7 @@ func exceptionsOn(goos string) []backendtest.Exception {
 func TestContract_POSIX(t *testing.T) {
 	backendtest.Run(t, func() (backend.Backend, error) {
 		p := &Pollfd{system: posixSystem}
-		return p, p.Open(backend.Config{})
+		return p, p.Open()
 	}, backendtest.Exception{
 		Case: "an eventfd's number goes to another eventfd",
 		Why:  "fstat(2) returns the same for all eventfds",
@@ -49,7 +49,7 @@ func TestContract_POSIX(t *testing.T) {
 
 func TestOpen_DescriptorLimit(t *testing.T) {
 	restore := fixture.LowerDescriptorLimit(t)
-	err := New().Open(backend.Config{})
+	err := New().Open()
 	restore()
 	require.ErrorIs(t, err, unix.EMFILE)
 	require.ErrorContains(t, err, "pipe")
@@ -61,7 +61,7 @@ func TestClose_LeaksNothing(t *testing.T) {
 	before := fixture.OpenDescriptors(limit)
 	for range 20 {
 		p := New()
-		require.NoError(t, p.Open(backend.Config{}))
+		require.NoError(t, p.Open())
 		require.NoError(t, p.Add(r.Handle(), 1, backend.Readable)) // which opens a descriptor for identities
 		require.NoError(t, p.Close())
 	}

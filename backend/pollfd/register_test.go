@@ -53,7 +53,7 @@ func TestAdd_NumberOfClosedRefused(t *testing.T) {
 func TestChanges_ClosedDescriptor(t *testing.T) {
 	for _, s := range []system{native, posixSystem} {
 		p := &Pollfd{system: s}
-		require.NoError(t, p.Open(backend.Config{}))
+		require.NoError(t, p.Open())
 		a, _ := fixture.Pair(t)
 		require.NoError(t, p.Add(a.Handle(), 1, backend.Readable))
 		a.Close()

@@ -138,7 +138,7 @@ func eachSystem(t *testing.T, run func(t *testing.T, p *Pollfd)) {
 	for name, s := range systems {
 		t.Run(name, func(t *testing.T) {
 			p := &Pollfd{system: s}
-			require.NoError(t, p.Open(backend.Config{}))
+			require.NoError(t, p.Open())
 			t.Cleanup(func() { _ = p.Close() })
 			run(t, p)
 		})
@@ -186,7 +186,7 @@ func TestChanges_IndependentOfWaiter(t *testing.T) {
 	ids := &hooked{identities: statIdentities{identify}}
 	s.newIdentities = func() identities { return ids }
 	p := &Pollfd{system: s}
-	require.NoError(t, p.Open(backend.Config{}))
+	require.NoError(t, p.Open())
 	t.Cleanup(func() { _ = p.Close() })
 	always, peer := fixture.Pair(t)
 	peer.Write("x")
@@ -251,7 +251,7 @@ func TestWait_ChangedDuringCheck(t *testing.T) {
 			ids := &hooked{identities: native.newIdentities()}
 			s.newIdentities = func() identities { return ids }
 			p := &Pollfd{system: s}
-			require.NoError(t, p.Open(backend.Config{}))
+			require.NoError(t, p.Open())
 			defer p.Close()
 			a, b := fixture.Pair(t)
 			b.Write("x")
@@ -284,7 +284,7 @@ func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
 	ids := &hooked{identities: statIdentities{identify}}
 	s.newIdentities = func() identities { return ids }
 	p := &Pollfd{system: s}
-	require.NoError(t, p.Open(backend.Config{}))
+	require.NoError(t, p.Open())
 	defer p.Close()
 	require.NoError(t, p.Add(a.Handle(), 1, backend.Priority))
 	ids.during = func() {
@@ -334,7 +334,7 @@ func TestAdd_ReportedOnce(t *testing.T) {
 	})
 	s.reportsOnce = func(backend.Handle) bool { return true }
 	p := &Pollfd{system: s}
-	require.NoError(t, p.Open(backend.Config{}))
+	require.NoError(t, p.Open())
 	defer p.Close()
 	a, b := fixture.Pair(t)
 	report := func(change func() error) func() {

@@ -83,9 +83,9 @@ type pollAsBackend struct {
 	processes map[backend.Key]*epore.Process
 }
 
-func (p *pollAsBackend) Name() string              { return p.Backend() }
-func (p *pollAsBackend) Open(backend.Config) error { return nil }
-func (p *pollAsBackend) Wake() error               { return p.waker.Wake() }
+func (p *pollAsBackend) Name() string { return p.Backend() }
+func (p *pollAsBackend) Open() error  { return nil }
+func (p *pollAsBackend) Wake() error  { return p.waker.Wake() }
 
 func (p *pollAsBackend) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	return p.Registry().Register(epore.FD(int(h)), epore.Token(k), in)

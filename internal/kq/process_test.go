@@ -49,7 +49,7 @@ func TestOpenProcess_WatchedByQueue(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
 			q := kqueue.NewOn(kernel)
-			require.NoError(t, q.Open(backend.Config{}))
+			require.NoError(t, q.Open())
 			defer q.Close()
 			child, p := fixture.NewChild(t)
 			fd, err := kq.OpenProcessOn(kernel, p.Pid)

@@ -53,8 +53,8 @@ func (o *oneThread) Capabilities() backend.Capabilities {
 	return c
 }
 
-func (o *oneThread) Open(c backend.Config) error {
-	if err := o.Uring.Open(c); err != nil {
+func (o *oneThread) Open() error {
+	if err := o.Uring.Open(); err != nil {
 		return err
 	}
 	o.waits, o.results = make(chan waitCall), make(chan waitResult)
