@@ -18,10 +18,10 @@
 // operate once or more for each event. With edge-triggered interest, continue until
 // ErrWouldBlock: only then is the next event certain. Operations never return EINTR.
 //
-// On Unix this holds even if another program that shares the socket, such as a child process,
-// makes it blocking (O_NONBLOCK belongs to the open file). Two operations may then wait, and
-// only their own goroutine: an Accept, if another process takes the same connection; and on
-// macOS a write that finds no room.
+// On Unix this holds even if another program that shares the socket, such as a child
+// process, makes it blocking (O_NONBLOCK belongs to the open file). Two operations may then
+// wait, but they block only their own goroutine: an Accept, if another process takes the
+// same connection; and on macOS a write that finds no room.
 //
 // # Closing
 //

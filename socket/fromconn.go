@@ -20,11 +20,11 @@ func Pair() (a, b *Conn, err error) {
 }
 
 // FromConn takes over a connection of package net: a *net.TCPConn, or a *net.UnixConn of
-// network "unix". On success it closes c, as c.Close does: do not use c any more. Goroutines
-// that still read or write c get net.ErrClosed, and its deadlines are gone. The connection
-// itself stays open under a new descriptor number, with the data that the system has buffered
-// and the options that were set. Therefore deregister c from every Poll first. On failure c
-// is unchanged.
+// network "unix". On success it closes c, as c.Close does: do not use c any more.
+// Goroutines that still read or write c get net.ErrClosed, and its deadlines no longer
+// apply. The connection itself stays open under a new descriptor number, with the data that
+// the system has buffered and the options that were set. Therefore deregister c from every
+// Poll first. On failure c is unchanged.
 //
 // Other kinds of net.Conn fail with errors.ErrUnsupported. A type that wraps a connection,
 // such as tls.Conn, may have buffered data, or may encrypt. Take over the wrapped connection,

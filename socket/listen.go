@@ -167,8 +167,8 @@ func (l *Listener) Close() error {
 	return l.base.Close()
 }
 
-// SetUnlinkOnClose sets whether Close removes the file of a Unix socket. The default is that
-// it does. After Close it has no effect.
+// SetUnlinkOnClose sets whether Close removes the file of a Unix socket. By default Close
+// removes it. After Close, SetUnlinkOnClose has no effect.
 func (l *Listener) SetUnlinkOnClose(unlink bool) { l.unlink.Store(unlink && l.path != "") }
 
 // Addr returns the address that the Listener listens on, a *net.TCPAddr or *net.UnixAddr. It

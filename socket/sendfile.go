@@ -16,10 +16,10 @@ import (
 // io.ErrUnexpectedEOF if the file is shorter. SendFile neither uses nor changes the position
 // of f.
 //
-// On Linux the data does not pass through the program (sendfile(2)). If the peer is gone, the
-// kernel then sends SIGPIPE, which only a program that has subscribed to it (os/signal)
+// On Linux the data does not pass through the program (sendfile(2)). If the peer is gone,
+// the kernel then sends SIGPIPE, which only a program that has subscribed to it (os/signal)
 // notices. On other systems, and for files that sendfile does not support, the data is
-// copied. Reading the file may wait for its disk, and only the calling goroutine waits.
+// copied. Reading the file may wait for its disk, which blocks only the calling goroutine.
 func (c *Conn) SendFile(f *os.File, off, n int64) (written int64, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {

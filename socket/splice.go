@@ -17,15 +17,15 @@ import (
 //   - ErrWouldBlock while SplicePending is not zero: c has no room. Continue when c is
 //     writable.
 //   - io.EOF: src has ended, and c has written all its data.
-//   - Any other error is that of src or of c, and has its address.
+//   - Any other error comes from src or from c, and contains the address of that Conn.
 //
 // To move everything until src ends, pass math.MaxInt64. SpliceFrom then returns only when
 // one of the two would block.
 //
 // Bytes that were read from src and that c has no room for stay with c, at most 1 MiB. The
-// next SpliceFrom to c writes them first, also from another src. Until then do not call
-// Write, or its bytes come before them. Close drops them. Only one goroutine at a time may
-// splice to a Conn.
+// next SpliceFrom to c writes them first, even if it has another src. Until then do not
+// call Write, or its bytes come before them. Close drops them. Only one goroutine at a time
+// may splice to a Conn.
 //
 // On Linux the data passes through a pipe, and not through the program (splice(2)). If the
 // peer is gone, the kernel then sends SIGPIPE, which only a program that has subscribed to it
@@ -94,9 +94,9 @@ func (c *Conn) SplicePending() int {
 }
 
 // Close deregisters the Conn from every Poll and closes it: no event of it is delivered any
-// more, not even one in the current batch. Operations that other goroutines have begun end
-// first, and Close does not wait for them. Later ones fail with net.ErrClosed, and so does a
-// second Close.
+// more, not even one in the current batch. Close does not wait for operations that other
+// goroutines have begun: they complete first, and then the descriptor is closed. Later
+// operations fail with net.ErrClosed, and so does a second Close.
 func (c *Conn) Close() error {
 	err := c.base.Close()
 	if r := pendings.take(c); r != nil {

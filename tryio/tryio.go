@@ -1,6 +1,6 @@
-// Package tryio reads, writes and accepts without waiting, on anything that a Poll watches
-// and that waits by itself: the connections and listeners of package net, an *os.File of a
-// pipe, a terminal or a device, an [epore.FD].
+// Package tryio reads, writes and accepts without waiting, on sources that would otherwise
+// wait: the connections and listeners of package net, an *os.File of a pipe, a terminal or
+// a device, and an [epore.FD].
 //
 // A loop must not call the Read, Write and Accept methods of these sources. An event may be
 // spurious, or another goroutine may have read the data first. Then the Read of a
@@ -17,12 +17,12 @@
 //
 // # What never waits
 //
-// Operations on sockets never wait, even if O_NONBLOCK is cleared. Only Accept, and on macOS
-// Write, depend on the flag. Operations on other files never wait if the file is non-blocking, as pollable
-// files of package os are. For a blocking file, such as os.Stdin, and for a blocking
-// listener, they ask first whether it is ready. If another process takes the data or the
-// connection in between, the operation waits, and only the calling goroutine with it. A
-// regular file is always ready, and may wait for its disk.
+// Operations on sockets never wait, even if O_NONBLOCK is cleared. Only Accept, and on
+// macOS Write, depend on the flag. Operations on other files never wait if the file is
+// non-blocking, as pollable files of package os are. For a blocking file, such as os.Stdin,
+// and for a blocking listener, they ask first whether it is ready. If another process takes
+// the data or the connection in between, the operation waits, which blocks only the calling
+// goroutine. A regular file is always ready, and may wait for its disk.
 //
 // # Systems
 //
@@ -70,12 +70,12 @@ func Read(c syscall.Conn, b []byte) (int, error) {
 
 // Write writes as much of b as the system has room for. If that is less than len(b), it
 // returns the number of bytes written and ErrWouldBlock: write the rest when the source is
-// writable again. To a datagram socket it writes b as one datagram, which may be empty, or
+// writable again. To a datagram socket it writes b, which may be empty, as one datagram, or
 // writes nothing.
 //
-// Writing to a peer that is gone returns an error. It raises no signal, with one exception: a
-// program that has subscribed to SIGPIPE (os/signal) receives it for a pipe, and where the
-// system cannot suppress it for a socket.
+// Writing to a peer that is gone returns an error. It raises no signal, with one exception:
+// a program that has subscribed to SIGPIPE (os/signal) receives it for a pipe and, where
+// the system cannot suppress it, for a socket.
 func Write(c syscall.Conn, b []byte) (int, error) {
 	switch c := c.(type) {
 	case *socket.Conn:
