@@ -71,17 +71,18 @@ const (
 	eager = 64 << 10
 )
 
-// Write sends b. It takes all of b or fails, and takes nothing: with [ErrFull] if more than
-// MaxOut bytes would be unsent, or because the connection has ended. If no data is unsent,
-// Write takes b whatever its length. The caller may reuse b when Write has returned.
+// Write sends b. It either takes all of b, or fails and takes nothing. It fails with
+// [ErrFull] if more than MaxOut bytes would be unsent, and with another error if the
+// connection has ended. If no data is unsent, Write takes b whatever its length. The caller
+// may reuse b when Write has returned.
 //
-// Data that one event makes a handler write is sent together when the handler has returned.
-// Data for other connections, and data written in other functions, is sent at the end of the
-// batch of events. Large data is sent at once.
+// The data that a handler writes because of one event is sent together when the handler has
+// returned. Data for other connections, and data written in other functions, is sent at the
+// end of the batch of events. Large data is sent at once.
 //
 // A handler that only answers requests does not see ErrFull as long as the answers to the
-// requests that arrive together (64 KiB, and the bytes left unused) are smaller than MaxOut by
-// 16 KiB, because the loop does not read while more than that is unsent.
+// requests that arrive together (64 KiB, and the bytes left unused) are smaller than MaxOut
+// minus 16 KiB, because the loop does not read while more than that is unsent.
 func (c *Conn) Write(b []byte) (int, error) {
 	l := c.loop
 	switch {
@@ -132,8 +133,9 @@ func (c *Conn) Buffered() (n int) {
 // more. A reset still ends the connection.
 func (c *Conn) Pause() { c.paused = true; c.touch() }
 
-// Resume continues reading after Pause. If Data has left bytes unused, the loop passes them
-// again first, without new bytes, after the handler that calls Resume has returned.
+// Resume continues reading after Pause. If Data has left bytes unused, the loop first
+// passes these again, without new bytes. It does so after the handler that calls Resume has
+// returned.
 func (c *Conn) Resume() {
 	if c.paused {
 		c.paused, c.again, c.deaf = false, true, false
@@ -147,10 +149,10 @@ func (c *Conn) Resume() {
 func (c *Conn) CloseWrite() { c.shut = true; c.touch() }
 
 // Close closes the connection in order. The loop sends the written data, closes this half,
-// discards what the peer sends until it closes its half, and then calls the handler's Close,
-// with nil unless something fails. This takes at most Grace; unsent data is then lost, the
-// peer gets a reset, and the error matches os.ErrDeadlineExceeded. The loop does not call
-// Data and EOF any more. Before Open, Close is like Abort.
+// discards what the peer sends until it closes its half, and then calls the handler's
+// Close, with nil unless something fails. This takes at most Grace; unsent data is then
+// lost, the peer gets a reset, and the error matches os.ErrDeadlineExceeded. The loop does
+// not call Data or EOF any more. Before Open, Close is like Abort.
 func (c *Conn) Close() {
 	if c.state > open {
 		return
@@ -177,9 +179,10 @@ func (c *Conn) Abort() {
 }
 
 // SetDeadline ends the connection at time t, even if data arrives until then. The error
-// matches os.ErrDeadlineExceeded with errors.Is. The zero time means no deadline. Before Open,
-// the deadline replaces the limit of Dial or of the handshake, and stays in force after Open.
-// SetDeadline is cheap: it allocates nothing and sets no timer in most cases.
+// matches os.ErrDeadlineExceeded with errors.Is. The zero time means no deadline. Before
+// Open, the deadline replaces the limit of Dial or of the handshake, and stays in force
+// after Open. SetDeadline is cheap: it allocates nothing, and in most cases it sets no
+// timer.
 func (c *Conn) SetDeadline(t time.Time) {
 	if c.state > open {
 		return
@@ -216,8 +219,8 @@ func (c *Conn) TLS() *tls.ConnectionState {
 // end of the connection.
 func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
 
-// RemoteAddr returns the address of the peer, as LocalAddr does. In the handler's Close it is
-// nil; a handler that needs it there keeps it in Open.
+// RemoteAddr returns the address of the peer, as LocalAddr does. In the handler's Close it
+// is nil; a handler that needs it there stores it in Open.
 func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 
 // Detach removes the connection from the loop and returns its socket, which then belongs to

@@ -20,17 +20,17 @@
 // # Messages
 //
 // Data receives bytes, not messages, and returns how many it has used. The loop passes the
-// others again, together with the bytes that arrive next. So a handler needs no buffer of its
-// own: it handles the complete messages in b, and returns the offset of the first incomplete
-// one. See the examples.
+// others again, together with the bytes that arrive next. So a handler needs no buffer: it
+// handles the complete messages in b, and returns the offset of the first incomplete one.
+// See the examples.
 //
 // # Back-pressure
 //
-// The loop keeps data that the system does not accept, and sends it later. While more than 16 KiB
-// are unsent on a connection, the loop does not read from it. So a handler that answers
-// requests needs no limit of its own. A handler that writes to other connections,
-// as a chat or a proxy does, decides what to do when Write returns [ErrFull]: drop the message,
-// abort the connection, or Pause the source until Drained.
+// The loop keeps data that the system does not accept, and sends it later. While more than
+// 16 KiB are unsent on a connection, the loop does not read from it. So a handler that only
+// answers requests needs no limit. A handler that writes to other connections, as a chat or
+// a proxy does, decides what to do when Write returns [ErrFull]: drop the message, abort
+// the connection, or Pause the source until Drained.
 //
 // The two directions of one connection depend on each other in this way: two peers that both
 // write more than the system's buffers hold, before they read, wait for each other.
@@ -43,7 +43,7 @@
 //
 // # Time
 //
-// Idle, Handshake, Grace and [Conn.SetDeadline] limit the time of connections. They need no
-// timer each. A peer that sends one byte per second is not idle: set a deadline when a message
-// begins, and clear it when the message is complete.
+// Idle, Handshake, Grace and [Conn.SetDeadline] limit the time of connections. They do not
+// need a timer for each connection. A peer that sends one byte per second is not idle: set
+// a deadline when a message begins, and clear it when the message is complete.
 package loop

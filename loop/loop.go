@@ -31,8 +31,8 @@ type Config struct {
 	// MaxOut limits the unsent bytes of a connection: see [Conn.Write]. 0 means 1 MiB.
 	MaxOut int
 
-	// Idle is the time after which a connection ends that neither received nor sent data.
-	// It does not apply to paused connections. 0 means no limit.
+	// Idle limits how long a connection may neither receive nor send data. It does not
+	// apply to paused connections. 0 means no limit.
 	Idle time.Duration
 	// Handshake limits the TLS handshake of accepted and adopted connections. 0 means 10 s.
 	Handshake time.Duration
@@ -195,7 +195,7 @@ const (
 	readSize = 64 << 10
 )
 
-// Run runs the given number of loops, each with a goroutine and a Poll of its own, and returns
+// Run runs the given number of loops, each with a separate goroutine and Poll, and returns
 // when all of them have ended. If loops is below 1, it is GOMAXPROCS.
 //
 // Each loop first calls start, which listens, dials, and prepares the loop. The calls come one
@@ -518,8 +518,8 @@ func (l *Loop) Handle(f func(epore.Event)) epore.Token {
 	return token
 }
 
-// Unhandle ends the calls that Handle began. Deregister the source first. No later Handle
-// returns the same token.
+// Unhandle makes the loop stop calling the function that was passed to Handle. Deregister
+// the source first. No later Handle returns the same token.
 func (l *Loop) Unhandle(token epore.Token) { delete(l.handlers, token) }
 
 // Poll returns the Poll of the loop, to register other sources: see [Loop.Handle]. The program
