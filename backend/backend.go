@@ -75,15 +75,15 @@ type Pollable interface {
 	// backend keeps ownership.
 	Descriptor() int
 
-	// SetWatched tells the queue whether the runtime watches the descriptor. While
-	// it does, a change may have to wait for a lock of the kernel.
+	// SetWatched tells the queue whether the runtime watches the descriptor. While the
+	// runtime watches it, a change may have to wait for a lock in the kernel.
 	SetWatched(watched bool)
 }
 
-// Inspector is implemented by a queue that loses what a file reports only once. Polling
-// such a file takes the report away, so whoever polls it next is told nothing: a perf
-// event and /proc/self/mounts are such files. The queue loses a report if changing a
-// registration polls the file, or if anything else polls the queue.
+// Inspector is implemented by a queue that may lose a report that a file makes only once.
+// Polling such a file takes the report away, so the next poll finds nothing: a perf event
+// and /proc/self/mounts are such files. The queue loses a report if changing a registration
+// polls the file, or if anything else polls the queue.
 type Inspector interface {
 	// Inspect returns whether h may be such a file and, if so, which conditions of in
 	// it reports now. It returns false if h is not what is registered under k. It is
@@ -98,7 +98,7 @@ type Inspector interface {
 // sources that report when an operation would have blocked, such as those of
 // package socket. For these sources, Add and Modify accept Edge.
 type EdgeEmulator interface {
-	// Rearm makes the conditions in of h be reported again when they hold. It is
+	// Rearm makes the queue report the conditions in of h again when they hold. It is
 	// called like Modify. It does nothing if h is not watched, or not with Edge.
 	Rearm(h Handle, in Interest)
 }
@@ -112,11 +112,11 @@ type ProcessWatcher interface {
 	// this PID at the time of the call, never one that is given the PID later. The
 	// PID is positive and fits in 31 bits.
 	//
-	// It returns os.ErrProcessDone if there is no such process, or if the process
-	// has ended and the system no longer watches it; the core finds out which.
-	// (Windows still watches an ended process while a handle to it is open.) It
-	// returns fs.ErrExist if the queue already watches this PID and cannot watch it
-	// twice. After fs.ErrExist or errors.ErrUnsupported, the core uses another way.
+	// It returns os.ErrProcessDone if there is no such process, or if the process has ended
+	// and the system no longer watches it; the core finds out which. (Windows still watches
+	// an ended process while a handle to it is open.) It returns fs.ErrExist if the queue
+	// already watches this PID and cannot watch it twice. After fs.ErrExist or
+	// errors.ErrUnsupported, the core watches the process in another way.
 	//
 	// WatchProcess and UnwatchProcess are called like Add and Delete.
 	WatchProcess(pid int, k Key) error

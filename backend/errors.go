@@ -2,9 +2,9 @@ package backend
 
 import "errors"
 
-// ErrNotPollable is returned by Add for something that the system reports no
-// readiness for: a regular file, a directory or a device that is always ready,
-// which never block; on Windows also a pipe or a console, which do block.
+// ErrNotPollable is returned by Add for something that the system reports no readiness for:
+// a regular file, a directory or a device that is always ready, none of which blocks. On
+// Windows it is also returned for a pipe or a console, which do block.
 var ErrNotPollable = errors.New("not pollable: the system reports no readiness for this kind of file; use it directly, or in a goroutine that sends to a Mailbox")
 
 // ErrLost is returned by Modify when the handle is no longer watched: the old

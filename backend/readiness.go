@@ -72,12 +72,11 @@ const (
 // always are the bits that are reported whether or not they were requested.
 const always = ReadyError | ReadyReadClosed | ReadyWriteClosed
 
-// For returns the part of r that a registration with interest in reports: the
-// requested conditions, plus the error and closed bits. With an error or closed
-// bit, it adds ReadyReadable and ReadyWritable if they were requested and are
-// concerned, so that a program that ignores the other bits finds out by reading
-// or writing. The core applies For to the events of every backend, so a backend
-// may report what its kernel reports.
+// For returns the part of r that a registration with interest in reports: the requested
+// conditions, plus the error and closed bits. With an error or closed bit, it adds
+// ReadyReadable and ReadyWritable if they were requested and are affected, so that a
+// program that ignores the other bits finds out by reading or writing. The core applies For
+// to the events of every backend, so a backend may report what its kernel reports.
 func (r Readiness) For(in Interest) Readiness {
 	if r&always != 0 {
 		if r&(ReadyError|ReadyReadClosed) != 0 {

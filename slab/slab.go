@@ -14,9 +14,9 @@ import (
 	"github.com/epore/epore"
 )
 
-// Slab is a map from tokens to values. It makes the tokens. The zero Slab is empty and ready
-// to use. Insert, Get, Set and Remove take constant time. They allocate only when the Slab
-// holds more values than ever before; this memory stays allocated.
+// Slab is a map from tokens to values. It makes the tokens. The zero Slab is empty and
+// ready to use. Insert, Get, Set and Remove take constant time. They allocate only when the
+// Slab holds more values than ever before, and that memory stays allocated.
 //
 // A Slab never makes a token twice, and makes none below 1<<32. Use smaller tokens for
 // sources that are not in the Slab, such as a listener or a Waker.
