@@ -24,14 +24,14 @@
 //	}
 //
 // One goroutine polls. All other goroutines may register, deregister and wake ([Waker]) at
-// any time, also while the first one waits.
+// any time, even while the first one waits.
 //
 // # More than descriptors
 //
-// A [Mailbox] carries values from other goroutines to the loop. A [Timer] gives an event at a
-// point in time. They are created on the Registry and give events with a Token, as every
-// source does. They need neither a descriptor nor a goroutine, and work the same on every
-// queue. A [Signal] makes events of signals, and a [Process] of the end of a process.
+// A [Mailbox] carries values from other goroutines to the loop. A [Timer] gives an event at
+// a point in time. They are created with the Registry and give events with a Token, as
+// every source does. They need neither a descriptor nor a goroutine, and work the same on
+// every queue. A [Signal] makes events of signals, and a [Process] of the end of a process.
 //
 // # What is promised
 //
@@ -58,10 +58,12 @@
 //
 // # Reading and writing
 //
-// Epore says when to read and write. The caller does it, and must not wait. The methods of a
-// connection or listener of package net wait: an event may be spurious, or another goroutine
-// may have read the data first, and then the whole loop stops. Package tryio reads, writes and
-// accepts on any source without waiting:
+// Epore says when to read and write. The caller does it, and should not block. With a
+// connection of package net, the simple way is a level-triggered registration and one Read
+// for each event. There is something to read then, so the Read does not wait. A second Read
+// might wait, and it would wait in the runtime's poller instead of in Poll. The same
+// applies to Accept of a listener, unless several Polls watch it and another one may be
+// faster.
 //
 //	n, err := tryio.Read(conn, buf)
 //	if err == tryio.ErrWouldBlock {

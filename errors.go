@@ -29,8 +29,8 @@ var (
 	ErrNotPollable = backend.ErrNotPollable
 
 	// ErrWrongThread is returned by Poll on a queue that belongs to one thread
-	// (Capabilities().OneThread), as an io_uring does, if another goroutine calls it than
-	// the one that called the first Poll.
+	// (Capabilities().OneThread), as an io_uring does, if it is called by a goroutine other
+	// than the one that called the first Poll.
 	ErrWrongThread = backend.ErrWrongThread
 )
 
@@ -51,7 +51,7 @@ func (closedError) Unwrap() error { return net.ErrClosed }
 //   - [net.ErrClosed]: the source, the Registry or the Poll is closed;
 //   - [ErrNotPollable]: the source has no readiness to wait for;
 //   - [os.ErrProcessDone]: the process was waited for, or does not exist;
-//   - [ErrWrongThread]: the call comes from another goroutine than the first Poll;
+//   - [ErrWrongThread]: the call comes from a goroutine other than that of the first Poll;
 //   - [errors.ErrUnsupported]: the queue does not support what was asked for;
 //   - [fs.ErrInvalid]: the arguments make no sense, and the text says which.
 type OpError struct {

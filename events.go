@@ -136,7 +136,7 @@ func (e *Events) Cap() int { return len(e.buf) }
 func (e *Events) Len() int { return e.n }
 
 // All yields the events of the last Poll. It leaves out events whose registration has been
-// deregistered or reregistered since, also by an earlier iteration of the same loop. So a
+// deregistered or reregistered since, even by an earlier iteration of the same loop. So a
 // handler that closes other connections never sees an event of one that it has closed, even
 // if the descriptor number is in use again.
 //

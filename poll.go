@@ -224,7 +224,7 @@ func (p *Poll) Strategy() Strategy {
 // so that no source starves.
 //
 // While one goroutine is in Poll, a call from another fails with ErrBusy. When the Poll is
-// closed, also during the wait, Poll fails with ErrClosed. After an error events is empty,
+// closed, even during the wait, Poll fails with ErrClosed. After an error events is empty,
 // except that ErrBusy leaves it as it was.
 //
 // Some queues belong to one thread (Capabilities().OneThread). There the first Poll locks
@@ -234,7 +234,7 @@ func (p *Poll) Strategy() Strategy {
 // goroutine ends first, its thread ends with it, and no goroutine can poll any more.
 //
 // In a testing/synctest bubble, time on a real queue stands still while Poll waits, because
-// the wait is not durable there. A Poll on backendtest.NewFake lives on virtual time.
+// the wait is not durable there. A Poll on backendtest.NewFake uses virtual time.
 func (p *Poll) Poll(events *Events, timeout time.Duration) error {
 	return p.poll(context.Background(), events, timeout)
 }
@@ -520,11 +520,11 @@ func (p *Poll) unwatch() {
 }
 
 // Close closes the queue and releases its descriptors. If another goroutine waits in Poll,
-// that Poll returns ErrClosed first, and Close waits for it. Afterwards every method fails
-// with ErrClosed, including those of clones of the Registry, of Wakers, Timers and
-// Mailboxes (except that what is in a Mailbox can still be received). Signals and Processes
-// are closed with the Poll. Sources stay open, because they belong to the caller; so do the
-// events that a loop has in hand. Closing again does nothing.
+// Close waits until that Poll has returned ErrClosed. Afterwards every method fails with
+// ErrClosed, including those of clones of the Registry, of Wakers, Timers and Mailboxes
+// (except that what is in a Mailbox can still be received). Signals and Processes are
+// closed with the Poll. Sources stay open, because they belong to the caller. The events
+// that a loop has in hand belong to the caller, too. Closing again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
 		return &OpError{"close", "a Poll", errZeroValue}

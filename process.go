@@ -29,15 +29,15 @@ type Process struct {
 }
 
 // NewProcess returns a Process of the Poll of r. When p has ended there is one event, which
-// is Readable and carries token, also if p ended before this call. NewProcess does not wait
+// is Readable and carries token, even if p ended before this call. NewProcess does not wait
 // for the process in the sense of [os.Process.Wait]: after the event, Wait returns at once
-// (or a moment later, because the kernels of the BSDs and macOS report the end just before),
-// and so does [os/exec.Cmd.Wait] if it has no output to copy.
+// (or a moment later, because the kernels of the BSDs and macOS report the end just
+// before), and so does [os/exec.Cmd.Wait] if it has no output to copy.
 //
 // Call NewProcess before, or concurrently with, Wait: once a process has been waited for,
 // its PID may be reused. NewProcess then fails with os.ErrProcessDone; it never watches
-// another process with the same PID. A Wait after NewProcess, also before the event, does no
-// harm. A process may be watched any number of times; each time gives an event.
+// another process with the same PID. A Wait after NewProcess, even before the event, does
+// no harm. A process may be watched any number of times; each time gives an event.
 //
 // For a bare PID, use [os.FindProcess]. It means the process that has the PID at the time of
 // that call or, on systems without handles for processes, at the time of NewProcess.

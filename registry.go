@@ -15,9 +15,9 @@ import (
 	"github.com/epore/epore/internal/slots"
 )
 
-// Registry registers sources with a Poll. All its methods may be called from any
-// goroutine at any time, also while the Poll waits: when a source that is registered
-// meanwhile becomes ready, the waiting Poll returns.
+// Registry registers sources with a Poll. All its methods may be called from any goroutine
+// at any time, even while the Poll waits: when a source that is registered meanwhile
+// becomes ready, the waiting Poll returns.
 //
 // [Poll.Registry] lends the Poll's Registry. [Registry.TryClone] returns one that the
 // caller owns.
@@ -61,12 +61,12 @@ func (r *Registry) Reregister(s Source, token Token, interest Interest) error {
 //
 // Deregister a source before closing it. A source that was closed first can no longer be
 // deregistered (fs.ErrNotExist and net.ErrClosed). Its number may be reused and registered
-// again, and then only the new token is delivered. But where a kernel keeps the closed
-// file alive, it keeps watching it. epoll does so for as long as a duplicate of the
-// descriptor is open somewhere. If the registration was level-triggered, a Poll with
-// [Block] then no longer sleeps: it returns no event, but spins. So does a parked Poll
-// when such events fill all of events. An io_uring keeps the file open by itself, until
-// its number is registered or deregistered again.
+// again, and then only the new token is delivered. But a kernel that keeps the closed file
+// alive also keeps watching it. epoll does so for as long as a duplicate of the descriptor
+// is open somewhere. If the registration was level-triggered, a Poll with [Block] then no
+// longer sleeps: it spins without returning an event. A parked Poll does so, too, when such
+// events fill its whole batch. An io_uring keeps the file open by itself, until its number
+// is registered or deregistered again.
 func (r *Registry) Deregister(s Source) error {
 	return r.change(opDeregister, s, 0, 0)
 }

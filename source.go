@@ -11,9 +11,9 @@ import (
 // Source is what can be registered: anything that gives access to a descriptor.
 //
 // *net.TCPConn, *net.TCPListener, *net.UDPConn, *net.UnixConn and *os.File are Sources as
-// they are and stay usable: registering takes nothing over. (The interface net.Conn is not
-// a Source; assert that its value is one.) The descriptor is asked for at each call and
-// used only during the call. For a raw descriptor, use [FD].
+// they are and stay usable: registering does not take them over. (The interface net.Conn is
+// not a Source; assert that its value is one.) Each call of the Registry asks for the
+// descriptor, and uses it only during the call. For a raw descriptor, use [FD].
 //
 // Deregister a Source before closing it. The consequences of closing it first are limited:
 // see [Registry.Deregister]. The sockets of package socket deregister themselves.

@@ -13,15 +13,15 @@ import (
 // needs neither a descriptor nor a goroutine. A Poll may have any number of Timers;
 // hundreds of thousands are no burden. All methods may be called from any goroutine.
 //
-// Time is that of the monotonic clock of package time. Setting the wall clock has no
-// effect, and on most systems time stands still while the machine is suspended. An event
-// is never early. It may be late by as much as a Poll with a timeout may return late.
+// A Timer uses the monotonic clock of package time. Setting the wall clock has no effect,
+// and on most systems time stands still while the machine is suspended. An event is never
+// early. It may be late by as much as a Poll with a timeout may return late.
 //
 // In a testing/synctest bubble a Timer uses the bubble's clock. Create the Poll, set its
 // Timers and call Poll in the same bubble.
 //
 // Expired timers come in the order of their deadlines. Timers that expire while no
-// goroutine polls come with the next Poll, also if that has a timeout of zero.
+// goroutine polls come with the next Poll, even if that has a timeout of zero.
 type Timer struct {
 	poll  *Poll
 	timer timerheap.Timer
@@ -44,9 +44,9 @@ func NewTimer(r *Registry, token Token) (*Timer, error) {
 	return nil, &OpError{"register", "a Timer", err}
 }
 
-// Reset sets the timer to give one event, readable, after d. If d is zero or negative,
-// the event comes with the next Poll. Reset replaces what the timer was set to before.
-// An event of that is no longer delivered, not even one that is in the batch in hand.
+// Reset sets the timer to give one event, readable, after d. If d is zero or negative, the
+// event comes with the next Poll. Reset replaces the earlier setting. An event of the
+// earlier setting is no longer delivered, not even one that is in the batch in hand.
 //
 // Reset wakes a waiting Poll that would sleep beyond the new time. It fails with
 // ErrClosed when the Timer or its Poll is closed.
@@ -99,12 +99,12 @@ func (t *Timer) trySet(when, period time.Duration) error {
 	return nil
 }
 
-// Stop stops the timer and reports whether that prevented an event (of Every: a further
-// one). After Stop has returned there is no event of what the timer was set to: neither
-// from a later Poll nor from the batch in hand. So true means that the event was not
-// delivered and never will be. False means that the loop has already been given the
-// event, or the timer was not set, or the Timer or its Poll is closed. (An event that
-// was left in a batch when the next Poll began counts as not delivered.)
+// Stop stops the timer and reports whether that prevented an event (for Every, a further
+// one). Once Stop has returned, no event of the earlier setting is delivered: neither by a
+// later Poll nor from the batch in hand. So true means that the event was not delivered and
+// never will be. False means that the loop has already been given the event, or the timer
+// was not set, or the Timer or its Poll is closed. (An event that was left in a batch when
+// the next Poll began counts as not delivered.)
 func (t *Timer) Stop() bool {
 	if t.poll == nil {
 		return false
