@@ -80,9 +80,9 @@ func failed(err error) error { return fmt.Errorf("tlsconn: handshake: %w", err) 
 // not trusted, or an error of the socket. An alert for the peer has then been sent as far
 // as the socket took it.
 //
-// If the peer closes the stream before the end of the handshake, the error matches
-// [io.ErrUnexpectedEOF] with errors.Is. If the Config allows renegotiation, it matches
-// [errors.ErrUnsupported].
+// If the peer ends the stream in the middle of the handshake, the error matches
+// [io.ErrUnexpectedEOF]. If the Renegotiation of the Config is not RenegotiateNever, it
+// matches [errors.ErrUnsupported].
 //
 // When Handshake has returned nil, Buffered may be above zero, and data of the peer may have
 // arrived for which no event comes: call Read.
