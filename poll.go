@@ -523,8 +523,8 @@ func (p *Poll) unwatch() {
 // Close waits until that Poll has returned ErrClosed. Afterwards every method fails with
 // ErrClosed, including those of clones of the Registry, of Wakers, Timers and Mailboxes
 // (except that what is in a Mailbox can still be received). Signals and Processes are
-// closed with the Poll. Sources stay open, because they belong to the caller. The events
-// that a loop has in hand belong to the caller, too. Closing again does nothing.
+// closed with the Poll. Sources stay open, because they belong to the caller. A loop over
+// the current batch still gets its events. Closing again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
 		return &OpError{"close", "a Poll", errZeroValue}
