@@ -260,6 +260,6 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return c.tls.ConnectionState()
 }
 
-// Socket returns the socket below crypto/tls. Use it to register with a Poll, and for its
-// addresses and options.
+// Socket returns the socket below crypto/tls. Use it to register the connection with a
+// Poll, and for addresses and options.
 func (c *Conn) Socket() *socket.Conn { return c.link.sock }

@@ -35,8 +35,8 @@
 //
 // # Goroutines
 //
-// One goroutine at a time may use a Conn. An established connection has no goroutine, and an
-// idle one has no buffers except those of crypto/tls (about 7 KiB).
+// A Conn belongs to one goroutine at a time. An established connection has no goroutine.
+// While it is idle, it has no buffers except those of crypto/tls.
 //
 // The handshake runs as a coroutine (see [iter.Pull]) that waits whenever the socket would
 // block. The calls that may resume it are Handshake and, before Handshake has returned nil,
