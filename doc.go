@@ -38,7 +38,7 @@
 //   - A source is reported while it is ready (the default), or when it becomes ready
 //     ([Edge]), or once ([OneShot]); see [Interest].
 //   - After Deregister or Reregister has returned, no event of the old registration is
-//     delivered: not from the kernel, not from the batch in hand, and not when the
+//     delivered: not from the kernel, not from the current batch, and not when the
 //     descriptor number is in use again.
 //   - Whether a source is registered is known exactly: a second Register fails with
 //     fs.ErrExist and changes nothing.

@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	// ErrClosed is returned by every operation on a Poll, Registry, Waker, Mailbox or
-	// Timer that is closed. It is also net.ErrClosed.
+	// ErrClosed is returned by every operation on a Poll, Registry, Waker, Mailbox or Timer
+	// that is closed. It matches net.ErrClosed with errors.Is.
 	ErrClosed error = closedError{}
 
 	// ErrBusy is returned by a Poll that finds another goroutine polling the same queue.

@@ -71,7 +71,7 @@ const (
 // [Poll.Capabilities].
 type Capabilities = backend.Capabilities
 
-// Event says that the source registered under Token is ready.
+// Event reports that the source registered under Token is ready.
 //
 // Readable, Writable and Priority are reported only if they were asked for. Error,
 // ReadClosed and WriteClosed are always reported, and always together with those of

@@ -212,7 +212,7 @@ func (m *Mailbox[T]) CloseSend() error {
 }
 
 // Close removes the Mailbox. Its events are no longer delivered, not even one that is in
-// the batch in hand, and Send fails with ErrClosed. Receive and All still return what is
+// the current batch, and Send fails with ErrClosed. Receive and All still return what is
 // left; nothing is added to it once Close has returned. Closing again does nothing.
 func (m *Mailbox[T]) Close() error {
 	if m.poll == nil {

@@ -193,10 +193,10 @@ func (p *Poll) postEnd(token Token) (end func() error, err error) {
 	return w.Close, nil
 }
 
-// Close ends the Process. Its event is no longer delivered, not even if it is in the batch
-// in hand, and its descriptor, if it has one, is closed. The process itself is not affected.
-// Closing again returns what the first Close returned. The Poll's Close closes the Process,
-// too.
+// Close ends the Process. Its event is no longer delivered, not even if it is in the
+// current batch, and its descriptor, if it has one, is closed. The process itself is not
+// affected. Closing again returns what the first Close returned. The Poll's Close closes
+// the Process, too.
 func (p *Process) Close() error {
 	if p.poll == nil {
 		return &OpError{"close", "a Process", errZeroValue}

@@ -158,9 +158,9 @@ func (s *Signal) Received() iter.Seq[os.Signal] {
 }
 
 // Close ends the Signal. Its events are no longer delivered, not even one that is in the
-// batch in hand, and its signals have their previous effect again, unless something else is
-// subscribed to them (see [signal.Stop]). Its goroutine has ended when Close returns. Closing
-// again does nothing. The Poll's Close closes the Signal, too.
+// current batch, and its signals have their previous effect again, unless something else is
+// subscribed to them (see [signal.Stop]). Its goroutine has ended when Close returns.
+// Closing again does nothing. The Poll's Close closes the Signal, too.
 func (s *Signal) Close() error {
 	if s.waker == nil {
 		return &OpError{"close", "a Signal", errZeroValue}

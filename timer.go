@@ -46,7 +46,7 @@ func NewTimer(r *Registry, token Token) (*Timer, error) {
 
 // Reset sets the timer to give one event, readable, after d. If d is zero or negative, the
 // event comes with the next Poll. Reset replaces the earlier setting. An event of the
-// earlier setting is no longer delivered, not even one that is in the batch in hand.
+// earlier setting is no longer delivered, not even one that is in the current batch.
 //
 // Reset wakes a waiting Poll that would sleep beyond the new time. It fails with
 // ErrClosed when the Timer or its Poll is closed.
@@ -101,7 +101,7 @@ func (t *Timer) trySet(when, period time.Duration) error {
 
 // Stop stops the timer and reports whether that prevented an event (for Every, a further
 // one). Once Stop has returned, no event of the earlier setting is delivered: neither by a
-// later Poll nor from the batch in hand. So true means that the event was not delivered and
+// later Poll nor from the current batch. So true means that the event was not delivered and
 // never will be. False means that the loop has already been given the event, or the timer
 // was not set, or the Timer or its Poll is closed. (An event that was left in a batch when
 // the next Poll began counts as not delivered.)
@@ -124,7 +124,7 @@ func (t *Timer) Ticks() uint64 {
 }
 
 // Close removes the Timer. Its event is no longer delivered, not even one that is in the
-// batch in hand. Closing again does nothing.
+// current batch. Closing again does nothing.
 func (t *Timer) Close() error {
 	if t.poll == nil {
 		return &OpError{"close", "a Timer", errZeroValue}

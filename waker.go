@@ -59,8 +59,8 @@ func (w *Waker) Wake() error {
 	return nil
 }
 
-// Close removes the Waker. Its events are no longer delivered, not even one that is in
-// the batch in hand. Closing again does nothing.
+// Close removes the Waker. Its events are no longer delivered, not even one that is in the
+// current batch. Closing again does nothing.
 func (w *Waker) Close() error {
 	if w.poll == nil {
 		return &OpError{"close", "a Waker", errZeroValue}
