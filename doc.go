@@ -58,12 +58,10 @@
 //
 // # Reading and writing
 //
-// Epore says when to read and write. The caller does it, and should not block. With a
-// connection of package net, the simple way is a level-triggered registration and one Read
-// for each event. There is something to read then, so the Read does not wait. A second Read
-// might wait, and it would wait in the runtime's poller instead of in Poll. The same
-// applies to Accept of a listener, unless several Polls watch it and another one may be
-// faster.
+// Epore says when to read and write. The caller does it, and must not wait. The methods of a
+// connection or listener of package net wait: an event may be spurious, or another goroutine
+// may have read the data first, and then the whole loop stops. Package tryio reads, writes and
+// accepts on any source without waiting:
 //
 //	n, err := tryio.Read(conn, buf)
 //	if err == tryio.ErrWouldBlock {

@@ -14,9 +14,8 @@ import (
 
 // Conn is a TLS connection above a socket that never blocks. [Server] and [Client] make it.
 //
-// A Conn belongs to one goroutine at a time; the package comment has the rules for the
-// goroutines that run the handshake. Close it, or close its socket and then the Conn: a
-// handshake that was begun and is never ended holds a coroutine.
+// One goroutine at a time may use a Conn. The package comment has the rules for goroutines that
+// shake hands. Close every Conn: a handshake that has not ended holds a coroutine.
 type Conn struct {
 	tls  *tls.Conn
 	link link
@@ -46,11 +45,11 @@ func (truncatedError) Error() string {
 }
 func (truncatedError) Unwrap() error { return io.ErrUnexpectedEOF }
 
-// Server returns the server side of a TLS connection on sock. config needs a certificate,
-// as for [tls.Server]. From now on sock belongs to the Conn: the caller may register and
-// deregister it, but must not read, write or close it.
+// Server returns the server side of a TLS connection on sock. The config needs a certificate,
+// as for [tls.Server]. The Conn owns sock: the program registers it with Polls, but does not
+// read, write or close it.
 //
-// Server does not fail: if an argument is invalid, [Conn.Handshake] returns the error.
+// Server does not fail. [Conn.Handshake] returns the error if an argument is invalid.
 func Server(sock *socket.Conn, config *tls.Config) *Conn { return newConn(sock, config, tls.Server) }
 
 // Client returns the client side of a TLS connection on sock, as Server does. The socket may
@@ -73,22 +72,21 @@ func newConn(sock *socket.Conn, config *tls.Config, side func(net.Conn, *tls.Con
 // failed is the error of a handshake.
 func failed(err error) error { return fmt.Errorf("tlsconn: handshake: %w", err) }
 
-// Handshake runs the handshake as far as possible without waiting. It returns
-// [socket.ErrWouldBlock] when it would have to wait: call it again at the next event of the
-// socket. It returns nil once the connection is established, and at every later call. Any
-// other error is final, and the same at each call: the peer's alert, a certificate that is
-// not trusted, or an error of the socket. An alert for the peer has then been sent as far
-// as the socket took it.
+// Handshake continues the handshake until it would have to wait. Then it returns
+// [socket.ErrWouldBlock]: call it again at the next event of the socket. It returns nil once
+// the connection is established. Any other error is final, and later calls return it again: an
+// alert of the peer, a certificate that is not trusted, an error of the socket. Handshake has
+// then sent its alert to the peer, if the socket accepted it.
 //
-// If the peer ends the stream in the middle of the handshake, the error matches
-// [io.ErrUnexpectedEOF]. If the Renegotiation of the Config is not RenegotiateNever, it
-// matches [errors.ErrUnsupported].
+// If the peer closes the stream before the end of the handshake, the error matches
+// [io.ErrUnexpectedEOF] with errors.Is. If the Config allows renegotiation, it matches
+// [errors.ErrUnsupported].
 //
 // When Handshake has returned nil, Buffered may be above zero, and data of the peer may have
 // arrived for which no event comes: call Read.
 //
-// Handshake has no time limit. A program that serves peers that it does not trust sets a
-// Timer, and closes the Conn when the Timer expires.
+// Handshake has no time limit. Servers on public networks set a Timer, and close the Conn when
+// it fires.
 func (c *Conn) Handshake() error {
 	switch {
 	case c.established:
@@ -146,10 +144,10 @@ func (c *Conn) abandon() {
 	}
 }
 
-// Read reads what the peer has sent, at most len(b) bytes, and runs the handshake first if
-// that is not complete. It returns [socket.ErrWouldBlock] when there is nothing to read
-// now, and [io.EOF] after the peer's close_notify. If the stream ends without one, because
-// the peer or something in between cut it off, the error matches [io.ErrUnexpectedEOF].
+// Read reads up to len(b) bytes, after the handshake, which it continues if necessary. It
+// returns [socket.ErrWouldBlock] if no data is available now, and [io.EOF] after the peer's
+// close_notify alert. If the stream ends without that alert, it may have been cut off; the
+// error then matches [io.ErrUnexpectedEOF] with errors.Is.
 //
 // After a Read that returned data, the Conn may hold more, for which no event comes: see
 // [Conn.Pending].
@@ -175,15 +173,14 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return 0, err
 }
 
-// Pending reports whether a Read may find something although no event comes, because
-// crypto/tls may hold bytes of the peer that no Read has returned. A loop that leaves a
-// Conn in this state must read it again without waiting for an event. A level-triggered
-// loop need not read once more when Pending is false; an edge-triggered one reads until
-// [socket.ErrWouldBlock].
+// Pending reports whether crypto/tls may hold data that no Read has returned. No event comes
+// for that data, so a loop that stops reading while Pending is true must return to the Conn by
+// itself. A level-triggered loop may stop reading when Pending is false. An edge-triggered loop
+// reads until [socket.ErrWouldBlock].
 func (c *Conn) Pending() bool { return c.pending }
 
-// Write encrypts b, sends what the socket takes at once, and keeps the rest: it takes all
-// of b or fails. [Conn.Buffered] returns how much is kept, and [Conn.Flush] sends it.
+// Write encrypts b and sends it. It takes all of b or fails: data that the socket does not
+// accept stays in the Conn. [Conn.Buffered] returns how much that is, and [Conn.Flush] sends it.
 //
 // Before the end of the handshake, Write takes nothing and returns [socket.ErrWouldBlock]. It
 // fails after CloseWrite and after an error.
@@ -200,19 +197,18 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Buffered returns the number of bytes that wait to be sent. It counts encrypted bytes,
-// including the headers of records. While it is above zero, wait for Writable, and call
-// Flush.
+// Buffered returns the number of unsent bytes, encrypted and with the headers of records. While
+// it is above zero, wait for Writable and call Flush.
 func (c *Conn) Buffered() int { return c.link.buffered() }
 
-// Flush sends what is buffered. It returns nil when nothing is left, and
-// [socket.ErrWouldBlock] otherwise: call it again when the socket is Writable. Any other
-// error is final, and the buffered data is lost.
+// Flush sends the unsent bytes. It returns nil if none are left. If the socket does not accept
+// all of them, Flush returns [socket.ErrWouldBlock]: call it again when the socket is Writable.
+// Any other error is final, and the unsent bytes are lost.
 func (c *Conn) Flush() error { return c.link.flush() }
 
-// CloseWrite tells the peer, by a close_notify alert, that nothing more will be written.
-// Reading continues. Buffered data is sent first: call Flush until it returns nil.
-// CloseWrite fails before the handshake has ended, and after an error of writing.
+// CloseWrite sends a close_notify alert, after the unsent bytes: the peer reads the end of the
+// stream. Reading continues. CloseWrite fails before the end of the handshake and after an
+// error of writing.
 //
 // The sending half of the socket stays open, because Read may have to answer a key update.
 // Some peers close the whole connection when they receive the alert, as RFC 5246, section
@@ -233,11 +229,10 @@ func (c *Conn) CloseWrite() error {
 	return err
 }
 
-// Close sends a close_notify alert if the socket takes it at once, and closes the socket,
-// which deregisters it. A handshake that is not complete is given up. Buffered data that
-// the socket does not take at once is lost. To lose nothing, call CloseWrite, then Flush
-// until it returns nil, then Read until it returns io.EOF, and then Close. Closing again
-// fails with [net.ErrClosed].
+// Close closes the socket, which deregisters it. It first sends the unsent bytes and a
+// close_notify alert, as far as the socket accepts them; the rest is lost. To lose nothing, call
+// CloseWrite, Flush until it returns nil, and Read until it returns io.EOF, and then Close.
+// Close ends a handshake in progress. A second Close fails with [net.ErrClosed].
 func (c *Conn) Close() error {
 	c.abandon()
 	c.pending = false
@@ -260,6 +255,6 @@ func (c *Conn) ConnectionState() tls.ConnectionState {
 	return c.tls.ConnectionState()
 }
 
-// Socket returns the socket below crypto/tls. Use it to register the connection with a
-// Poll, and for addresses and options.
+// Socket returns the socket of the connection, to register it with a Poll, and to ask for its
+// addresses and set its options.
 func (c *Conn) Socket() *socket.Conn { return c.link.sock }
