@@ -41,7 +41,7 @@ func TestOptions_Linger(t *testing.T) {
 		linger := option(t, a, windows.SOL_SOCKET, windows.SO_LINGER)
 		require.Equal(t, c[1] >= 0, linger&math.MaxUint16 != 0, "on")
 		if c[1] >= 0 {
-			require.Equal(t, c[1], linger>>16)
+			require.Equal(t, c[1], linger>>16&math.MaxUint16)
 		}
 	}
 }
