@@ -419,6 +419,9 @@ func (l *Loop) finish(c *Conn) {
 	if c.out != nil && !c.blocked {
 		l.flush(c)
 	}
+	if c.state == open && !c.full && !c.shut && !c.ended && !c.secure {
+		return // the rest is for what is rare
+	}
 	if c.full && c.state == open && c.Buffered() == 0 {
 		c.full = false
 		if h, ok := c.handler.(Drainer); ok {
