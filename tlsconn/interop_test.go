@@ -162,6 +162,7 @@ func TestInterop_OpensslServer(t *testing.T) {
 			}
 			p, err := epore.New()
 			require.NoError(t, err)
+			require.NoError(t, p.Poll(epore.NewEvents(1), 0)) // locks the goroutine, if it is an io_uring
 			defer p.Close()
 			sock, err := socket.Dial("tcp", strings.TrimSpace(addr))
 			require.NoError(t, err)
