@@ -22,11 +22,11 @@ lint:
 bench:
 	go -C bench run .
 
-# The benchmarks of the root package, to compare before and after a change.
+# The benchmarks of package epore, to compare before and after a change.
 micro:
-	go test -run '^$$' -bench 'Event|Register|Ready|PingPong|Wake/waiting' -benchtime 300x -count 5 -timeout 30m .
-	go test -run '^$$' -bench 'Wake/coalesced' -count 5 .
-	go test -run '^$$' -bench 'Overshoot' -benchtime 200x -count 5 .
+	go test -run '^$$' -bench 'Event|Register|Ready|PingPong|Wake/waiting' -benchtime 300x -count 5 -timeout 30m ./internal/micro
+	go test -run '^$$' -bench 'Wake/coalesced' -count 5 ./internal/micro
+	go test -run '^$$' -bench 'Overshoot' -benchtime 200x -count 5 ./internal/micro
 
 # Every pair of "go tool dist list", with the tags.
 cross:

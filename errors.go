@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/system"
 )
 
 var (
@@ -124,6 +125,6 @@ func (e *OpError) Is(target error) bool {
 // EBADF, an *os.File by fs.ErrClosed, a net.Conn by net.ErrClosed. A closed Poll or Registry,
 // which is net.ErrClosed too, does not count.
 func (e *OpError) sourceClosed() bool {
-	return errors.Is(e.Err, errBadDescriptor) || errors.Is(e.Err, fs.ErrClosed) ||
+	return errors.Is(e.Err, system.BadDescriptor) || errors.Is(e.Err, fs.ErrClosed) ||
 		errors.Is(e.Err, net.ErrClosed) && !errors.Is(e.Err, ErrClosed)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/epore/epore/internal/fdtable"
 	"github.com/epore/epore/internal/nilvalue"
 	"github.com/epore/epore/internal/slots"
+	"github.com/epore/epore/internal/system"
 	"github.com/epore/epore/internal/timerheap"
 )
 
@@ -294,14 +295,14 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 func (p *Poll) lockThread() {
 	if p.caps.OneThread && p.thread == 0 {
 		runtime.LockOSThread()
-		p.thread = threadID()
+		p.thread = system.ThreadID()
 	}
 }
 
 // unlockThread undoes lockThread if the calling goroutine is the one that is locked: no
 // other goroutine runs on its thread.
 func (p *Poll) unlockThread() {
-	if p.thread != 0 && p.thread == threadID() {
+	if p.thread != 0 && p.thread == system.ThreadID() {
 		p.thread = 0
 		runtime.UnlockOSThread()
 	}
@@ -349,7 +350,7 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 		p.inspectDue() // of a Poll that is never about to sleep
 	}
 	// On the wrong thread the queue goes first, and refuses: nothing is taken.
-	p.localFirst = !p.localFirst && timeout == 0 && (p.thread == 0 || p.thread == threadID())
+	p.localFirst = !p.localFirst && timeout == 0 && (p.thread == 0 || p.thread == system.ThreadID())
 	if p.localFirst {
 		n = p.takeLocal(room)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/epore/epore/internal/nilvalue"
 	"github.com/epore/epore/internal/sharedfd"
 	"github.com/epore/epore/internal/slots"
+	"github.com/epore/epore/internal/system"
 )
 
 // Registry registers sources with a Poll. All its methods may be called from any goroutine
@@ -383,7 +384,7 @@ func (p *Poll) keepAlive(i uint32, s Source) {
 // it was closed, and its number may by now belong to something else, even to something
 // that cannot be watched.
 func gone(err error) bool {
-	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errBadDescriptor) || errors.Is(err, backend.ErrNotPollable)
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, system.BadDescriptor) || errors.Is(err, backend.ErrNotPollable)
 }
 
 // goneError returns the error for a handle that is gone: whatever cannot be watched is,

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/epore/epore/internal/system"
 )
 
 // Signal makes signals to this process events of a Poll. The Go runtime owns signal
@@ -86,7 +88,7 @@ const signalNumbers = 65
 // catchable returns an error if a program cannot subscribe to sig. signal.Notify would
 // silently do nothing.
 func catchable(sig os.Signal) error {
-	if slices.Contains(uncatchable, sig) {
+	if slices.Contains(system.Uncatchable, sig) {
 		return fmt.Errorf("%v cannot be caught by any program: %w", sig, fs.ErrInvalid)
 	}
 	v := reflect.ValueOf(sig)

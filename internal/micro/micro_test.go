@@ -1,4 +1,4 @@
-package epore_test
+package micro_test
 
 import (
 	"errors"

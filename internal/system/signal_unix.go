@@ -1,0 +1,11 @@
+//go:build unix
+
+package system
+
+import (
+	"os"
+	"syscall"
+)
+
+// Uncatchable holds the signals that no program can catch.
+var Uncatchable = []os.Signal{syscall.SIGKILL, syscall.SIGSTOP}

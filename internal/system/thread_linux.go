@@ -1,0 +1,6 @@
+package system
+
+import "golang.org/x/sys/unix"
+
+// ThreadID returns the number of the calling thread.
+func ThreadID() int { return unix.Gettid() }
