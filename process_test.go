@@ -201,7 +201,7 @@ func TestProcess_Many(t *testing.T) {
 		}
 		n := fixture.Affordable(t, wanted)
 		children := fixture.NewChildren(t, n)
-		threads := tasks()
+		threads := fixture.Threads()
 		goroutines := runtime.NumGoroutine()
 		token := make(map[epore.Token]int)
 		for pid, q := range children.Each {
@@ -226,7 +226,7 @@ func TestProcess_Many(t *testing.T) {
 			require.NoError(t, p.Poll(events, fixture.Soon))
 			require.NotZero(t, events.Len(), "%d are missing", len(token))
 		}
-		after := tasks()
+		after := fixture.Threads()
 		t.Logf("reached %d of %d children; %d threads before, %d after", n, wanted, threads, after)
 		require.LessOrEqual(t, after, threads+16)
 		require.Empty(t, tokens(t, p))

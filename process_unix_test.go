@@ -32,9 +32,3 @@ func TestProcess_StoppedAndContinued(t *testing.T) {
 		require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, next(t, p, events))
 	})
 }
-
-// tasks counts the threads of this process, where they can be counted.
-func tasks() int {
-	list, _ := os.ReadDir("/proc/self/task")
-	return len(list)
-}

@@ -1,6 +1,6 @@
 //go:build unix || windows
 
-package epore_test
+package conformance_test
 
 import (
 	"errors"
