@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/loop"
 )
 
@@ -26,7 +27,7 @@ func TestLoop_FloodOnEachQueue(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				h := new(echo)
 				s := serve(t, 1, loop.Config{NewPoll: open, MaxOut: 256 << 10, Idle: time.Minute}, conf, h)
-				clients := 200
+				clients := atMost(t, 200)
 				if isKqueue(t) || conf != nil {
 					clients = 40
 				}
@@ -60,7 +61,7 @@ func TestLoop_FloodOfSeveralLoops(t *testing.T) {
 				}
 				return err
 			})
-			const clients = 150
+			clients := atMost(t, 150)
 			floodOn(t, network, s.addr, clients, false)
 			require.NoError(t, s.end())
 			var sum int32
@@ -72,6 +73,17 @@ func TestLoop_FloodOfSeveralLoops(t *testing.T) {
 			require.EqualValues(t, clients, sum)
 		})
 	}
+}
+
+// atMost returns n, or as many connections as the descriptors of this process suffice for, both
+// ends of each.
+func atMost(t *testing.T, n int) int {
+	t.Helper()
+	if limit := (fixture.DescriptorLimit(t) - 120) / 2; limit < n {
+		t.Logf("reached %d of %d connections", limit, n)
+		return limit
+	}
+	return n
 }
 
 func flood(t *testing.T, addr string, n int, secure bool) { floodOn(t, "tcp", addr, n, secure) }

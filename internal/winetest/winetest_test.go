@@ -141,6 +141,9 @@ func TestFindWine_WithoutPreloader(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(folder, program), nil, 0o700))
 	}
 	_, err := findWine()
+	if err != nil && strings.Contains(err.Error(), "raise the hard limit") {
+		t.Skip(err)
+	}
 	require.ErrorContains(t, err, "install the package wine64-preloader")
 	require.NoError(t, os.WriteFile(filepath.Join(folder, "wine64-preloader"), nil, 0o700))
 	w, err := findWine()
