@@ -127,9 +127,6 @@ func (p *Poll) deliver(i uint32, key backend.Key, in Interest, ready Readiness) 
 
 // takeInspected moves events of inspected sources to room. The waiter calls it.
 func (p *Poll) takeInspected(room []backend.Event) int {
-	if p.inspection.once.Load() > 0 && p.parker != nil {
-		p.parker.detach() // before the loop looks at the sources
-	}
 	p.slots.Lock()
 	defer p.slots.Unlock()
 	q := &p.inspection

@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/internal/fixture"
 )
 
@@ -177,4 +179,38 @@ func TestReportedOnce_PerfEvent(t *testing.T) {
 		}
 		require.NoError(t, p.Registry().Deregister(epore.FD(fd)))
 	})
+}
+
+// registering is an epoll that lets a source be registered while the Poll looks for events.
+type registering struct {
+	*epoll.Epoll
+	looks    int
+	register func()
+}
+
+func (r *registering) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+	if r.looks++; r.looks == 2 { // the first is before the Poll parks, the second within
+		r.register()
+	}
+	return r.Epoll.Wait(dst, timeout)
+}
+
+// The look of a goroutine that is about to park delivers the event. Leaving the runtime's
+// poller must then wait until the look is over, or it would wait for itself.
+func TestReportedOnce_RegisteredDuringTheLook(t *testing.T) {
+	guard(t, onceRule)
+	fd, change := mounts(t)
+	b := &registering{Epoll: epoll.New()}
+	p, err := epore.NewWith(b)
+	require.NoError(t, err)
+	defer p.Close()
+	b.register = func() { require.NoError(t, p.Registry().Register(epore.FD(fd), 1, epore.Priority)) }
+	events := epore.NewEvents(4)
+	require.Equal(t, epore.Token(1), next(t, p, events)[0].Token)
+	require.Greater(t, b.looks, 1)
+	require.False(t, p.Attached())
+	polled := asleep(p, func() error { return p.Poll(events, fixture.Soon) })
+	change()
+	require.NoError(t, <-polled)
+	require.Len(t, all(events), 1)
 }

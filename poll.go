@@ -284,6 +284,9 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 	}
 	p.lockThread()
 	err := p.wait(events, timeout)
+	if p.parker != nil && p.inspection.once.Load() > 0 {
+		p.parker.detach() // before the loop looks at the sources; not while it is parked
+	}
 	if p.closed.Load() {
 		p.unlockThread()
 	}
