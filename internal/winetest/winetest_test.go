@@ -219,6 +219,7 @@ func TestWinetest_RunsPrograms(t *testing.T) {
 	// A soft limit that is too low is raised.
 	cmd.Args = append([]string{"sh", "-c", `ulimit -S -n 256 && exec "$0" "$@"`, cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
+	cmd.Env = append(cmd.Environ(), "GOARCH=amd64") // whatever this test is built for
 	out, err := cmd.CombinedOutput()
 	require.Error(t, err)
 	require.Equal(t, 7, cmd.ProcessState.ExitCode(), "%s", out)
