@@ -159,7 +159,7 @@ func TestPoll_GoroutineThatPolledHasEnded(t *testing.T) {
 	require.NoError(t, p.Close())
 }
 
-// An address is free again when the Close of what had it returns, beside a Poll that
+// An address is free again when the Close of what had it returns, while there is a Poll that
 // waits.
 func TestListener_RebindBesideAWaitingPoll(t *testing.T) {
 	guard(t, "R14: after Deregister, closing the source takes effect at once")

@@ -5,5 +5,5 @@ import (
 	"testing"
 )
 
-// sendUrgent does without: Wine does not tell of urgent data.
+// sendUrgent does without: Wine does not report urgent data.
 func sendUrgent(testing.TB, *net.TCPConn) {}

@@ -14,7 +14,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// gro is the size of the segments that control data tells of; 0: of none.
+// gro is the size of the segments that control data reports, or 0.
 func gro(t testing.TB, m *socket.Message) int {
 	t.Helper()
 	messages, err := unix.ParseSocketControlMessage(m.Control[:m.ControlN])

@@ -43,7 +43,7 @@ func TestEvent_LeftOverAndRegisteredAgain(t *testing.T) {
 	})
 }
 
-// A source that is asked about and has a new completion, beside a Wake, is in the
+// A source that is asked about and has a new completion, next to a Wake, is in the
 // batch once, however many there is room for.
 func TestEvent_OncePerBatch(t *testing.T) {
 	eachMode(t, "P6: the same bit never twice in a batch", func(t *testing.T, u *Uring, mode backend.Interest) {

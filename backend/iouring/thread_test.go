@@ -135,7 +135,7 @@ func (w *waiter) sleep() {
 func TestDelete_WhileTheOwnerSleeps(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
-			stop := backendtest.Watchdog(t, "R14: Deregister beside a waiting Poll")
+			stop := backendtest.Watchdog(t, "R14: Deregister while a Poll waits")
 			defer stop()
 			u, _ := opened(t, k)
 			w := newWaiter(t, u)
