@@ -48,10 +48,13 @@ func started(t *testing.T) (addr string) {
 	line, err := out.ReadString('\n')
 	require.NoError(t, err)
 	addr = line[strings.LastIndex(line, " ")+1 : len(line)-1]
-	t.Cleanup(func() { // the last one ends, and with it all output
-		pid, err := ask(addr)
-		require.NoError(t, err)
-		require.NoError(t, syscall.Kill(pid, syscall.SIGTERM))
+	// All that still accept are told to end. The output ends with the last process.
+	t.Cleanup(func() {
+		for pid, err := ask(addr); err == nil; pid, err = ask(addr) {
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && err != syscall.ESRCH {
+				require.NoError(t, err)
+			}
+		}
 		for err == nil {
 			_, err = out.ReadString('\n')
 		}
@@ -98,23 +101,20 @@ func TestRestart_UnderLoad(t *testing.T) {
 			}
 		})
 	}
-	seen := make(map[int]bool)
 	pid, err := ask(addr)
 	require.NoError(t, err)
+	seen := map[int]bool{pid: true}
 	for range 3 {
-		require.False(t, seen[pid])
-		seen[pid] = true
 		require.NoError(t, syscall.Kill(pid, syscall.SIGHUP))
-		for next := pid; ; {
-			// Both accept for a while; then the old one does not any more.
-			if next, err = ask(addr); err != nil {
-				break
-			}
-			if next != pid {
-				pid = next
-				break
-			}
+		// The predecessors accept for a while too, and may answer after the new process did.
+		for seen[pid] {
+			pid, err = ask(addr)
+			require.NoError(t, err)
 		}
+		seen[pid] = true
+	}
+	for asked.Load() < 100 && len(errs) == 0 {
+		_, err := ask(addr)
 		require.NoError(t, err)
 	}
 	stopped.Store(true)
@@ -123,8 +123,7 @@ func TestRestart_UnderLoad(t *testing.T) {
 	for err := range errs {
 		require.NoError(t, err)
 	}
-	t.Logf("%d connections, %d processes", asked.Load(), len(seen)+1)
-	require.Greater(t, asked.Load(), int64(100))
+	t.Logf("%d connections, %d processes", asked.Load(), len(seen))
 }
 
 // A connection that is open stays with its process until its client closes it.
