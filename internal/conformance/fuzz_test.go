@@ -601,7 +601,9 @@ func (w *fuzzWorld) drain() {
 			missing[reg.token] = backend.ReadyReadable
 		}
 	}
-	for range 100 {
+	// A program of 512 bytes orders up to 512 early returns, and in a batch of one the queue
+	// has every other Poll.
+	for range 2048 {
 		if len(missing) == 0 {
 			return
 		}
