@@ -1,0 +1,100 @@
+// Proxy forwards TCP connections to one of several backends, on package loop.
+//
+//	$ go run github.com/epore/epore/examples/proxy -addr 127.0.0.1:8080 127.0.0.1:8001 127.0.0.1:8002
+//	listening on 127.0.0.1:8080; ^C stops it
+//
+// Backends take turns. One that cannot be reached is left out, and tried again later. On
+// Linux the data does not pass through the program (splice(2)). On SIGUSR1, and at its
+// end, the program prints what it has done.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/loop"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run runs the proxy until ctx is done, and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var s settings
+	flags := flag.NewFlagSet("proxy", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: proxy [flags] backend-address...")
+		flags.PrintDefaults()
+	}
+	addr := flags.String("addr", "127.0.0.1:0", "`address` to listen on: a literal IP address or nothing, and a port (0: a free one)")
+	loops := flags.Int("loops", 1, "number of `loops`, each with a goroutine (0: one for each processor)")
+	flags.DurationVar(&s.connect, "connect", 3*time.Second, "how long connecting to a backend may take")
+	flags.DurationVar(&s.retry, "retry", 2*time.Second, "how long a backend that failed is left out")
+	flags.DurationVar(&s.grace, "grace", 10*time.Second, "how long open connections may take to end when the program is told to")
+	flags.IntVar(&s.max, "max", 10_000, "number of `connections` of a loop; further ones are reset")
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err == nil && flags.NArg() == 0:
+		fmt.Fprintln(stderr, "proxy: no backend: name at least one address, such as 127.0.0.1:8001")
+		fallthrough
+	case err != nil:
+		return 2
+	}
+	s.backends = flags.Args()
+	s.log = stderr
+
+	// The loops end when no connection is left, or the grace is over.
+	ending, end := context.WithCancel(context.Background())
+	defer end()
+	var total statistics
+	var printed sync.Once
+	var left sync.WaitGroup // loops that have connections, or may get some
+	err := loop.Run(ending, *loops, loop.Config{}, func(l *loop.Loop) error {
+		left.Add(1)
+		p := newProxy(l, s, &total, left.Done)
+		context.AfterFunc(ctx, func() { _ = l.Post(p.drain) })
+		a, err := l.Listen("tcp", *addr, nil, client{p})
+		if err != nil {
+			return err
+		}
+		printed.Do(func() {
+			fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a)
+			go func() { <-ctx.Done(); left.Wait(); end() }()
+			if len(statisticsSignals) > 0 {
+				err = printOnSignal(l, &total, stdout)
+			}
+		})
+		return err
+	})
+	fmt.Fprintln(stdout, &total)
+	if err != nil {
+		fmt.Fprintln(stderr, "proxy:", err)
+		return 1
+	}
+	return 0
+}
+
+func printOnSignal(l *loop.Loop, total *statistics, stdout io.Writer) error {
+	var sig *epore.Signal
+	var err error
+	sig, err = epore.NewSignal(l.Poll().Registry(), l.Handle(func(epore.Event) {
+		for range sig.Received() {
+			fmt.Fprintln(stdout, total)
+		}
+	}), statisticsSignals...)
+	return err
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/loop"
+	"github.com/epore/epore/socket"
+)
+
+type settings struct {
+	backends              []string
+	connect, retry, grace time.Duration
+	max                   int
+	log                   io.Writer
+}
+
+// statistics count what all loops have done.
+type statistics struct {
+	open, accepted, refused, unreachable, cut atomic.Int64
+	up, down                                  atomic.Int64 // bytes, from clients and to them
+}
+
+func (s *statistics) String() string {
+	return fmt.Sprintf("%d connections, %d open; %d refused, %d without a backend, %d cut; %d bytes up, %d down",
+		s.accepted.Load(), s.open.Load(), s.refused.Load(), s.unreachable.Load(), s.cut.Load(), s.up.Load(), s.down.Load())
+}
+
+// proxy is the part of the program on one loop.
+type proxy struct {
+	settings
+	loop     *loop.Loop
+	total    *statistics
+	backends []*backend
+	turn     int
+	open     int
+	draining bool
+	drained  func()
+}
+
+type backend struct {
+	addr string
+	down bool
+}
+
+func newProxy(l *loop.Loop, s settings, total *statistics, drained func()) *proxy {
+	p := &proxy{settings: s, loop: l, total: total, drained: drained}
+	for _, addr := range s.backends {
+		p.backends = append(p.backends, &backend{addr: addr})
+	}
+	return p
+}
+
+// next returns the backend whose turn it is. If all are down, it tries one of them anyway.
+func (p *proxy) next() *backend {
+	for range p.backends {
+		if b := p.backends[p.turn%len(p.backends)]; !b.down {
+			p.turn++
+			return b
+		}
+		p.turn++
+	}
+	p.turn++
+	return p.backends[p.turn%len(p.backends)]
+}
+
+// leaveOut has no client sent to b until the time of a retry.
+func (p *proxy) leaveOut(b *backend, reason error) {
+	if b.down {
+		return
+	}
+	b.down = true
+	fmt.Fprintf(p.log, "proxy: %s is left out for %v: %v\n", b.addr, p.retry, reason)
+	p.loop.After(p.retry, func() { b.down = false })
+}
+
+// client is the handler of accepted connections. The value of such a connection is the
+// one to the backend.
+type client struct{ *proxy }
+
+func (p client) Open(c *loop.Conn) {
+	if p.open >= p.max || p.draining {
+		p.total.refused.Add(1)
+		c.Abort()
+		return
+	}
+	p.open++
+	p.total.open.Add(1)
+	p.total.accepted.Add(1)
+	c.Pause() // until a backend takes what it sends
+	p.dial(c, len(p.backends))
+}
+
+func (client) Data(*loop.Conn, []byte) int { return 0 }
+
+// Close is called if a client gives up before it has a backend.
+func (p client) Close(c *loop.Conn, _ error) {
+	if out, ok := c.Value().(*loop.Conn); ok {
+		out.SetValue(nil)
+		out.Abort()
+		p.closed()
+	}
+}
+
+// dial connects c to a backend, with at most that many attempts.
+func (p *proxy) dial(c *loop.Conn, attempts int) {
+	b := p.next()
+	out, err := p.loop.Dial("tcp", b.addr, p.connect, nil, &attempt{proxy: p, backend: b, left: attempts - 1})
+	if err != nil {
+		p.failed(c, b, attempts-1, err)
+		return
+	}
+	c.SetValue(out)
+	out.SetValue(c)
+}
+
+// failed tries the next backend. If this program is out of descriptors, or out of attempts,
+// it resets the client.
+func (p *proxy) failed(c *loop.Conn, b *backend, attempts int, err error) {
+	exhausted := errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	if !exhausted {
+		p.leaveOut(b, err)
+	}
+	if attempts > 0 && !exhausted {
+		p.dial(c, attempts)
+		return
+	}
+	p.total.unreachable.Add(1)
+	c.SetValue(nil)
+	c.Abort()
+	p.closed()
+}
+
+// attempt is the handler of a connection to a backend, until it is established. The
+// value of such a connection is that to the client, or nil if the client has gone.
+type attempt struct {
+	*proxy
+	backend *backend
+	left    int
+}
+
+func (a *attempt) Failed(out *loop.Conn, err error) {
+	if c, ok := out.Value().(*loop.Conn); ok {
+		a.failed(c, a.backend, a.left, err)
+	}
+}
+
+func (*attempt) Data(*loop.Conn, []byte) int { return 0 }
+
+func (*attempt) Close(*loop.Conn, error) {}
+
+// Open takes both connections out of the loop, and joins them.
+func (a *attempt) Open(out *loop.Conn) {
+	c, ok := out.Value().(*loop.Conn)
+	if !ok {
+		return // the loop is about to close it
+	}
+	// The client was paused from the start, so there is nothing to hand over.
+	in, _, _, err := c.Detach()
+	if err != nil { // it is being closed
+		out.Abort()
+		return
+	}
+	to, _, _, err := out.Detach()
+	if err == nil {
+		err = a.join(in, to)
+	}
+	if err != nil {
+		fmt.Fprintln(a.log, "proxy:", err)
+		_ = in.Close()
+		if to != nil {
+			_ = to.Close()
+		}
+		a.closed()
+	}
+}
+
+// pair is two connections that are joined.
+type pair struct {
+	*proxy
+	ends   [2]*socket.Conn // client, backend
+	tokens [2]epore.Token
+	ended  [2]bool // what ends[i] sends has ended, and was passed on
+	over   bool
+}
+
+// join moves data both ways until both have ended.
+func (p *proxy) join(in, out *socket.Conn) error {
+	j := &pair{proxy: p, ends: [2]*socket.Conn{in, out}}
+	for i, c := range j.ends {
+		j.tokens[i] = p.loop.Handle(func(epore.Event) { j.move() })
+		// With Edge, one that is not read, because the other is full, causes no events.
+		if err := p.loop.Poll().Registry().Register(c, j.tokens[i], epore.Readable|epore.Writable|epore.Edge); err != nil {
+			for _, token := range j.tokens[:i+1] {
+				p.loop.Unhandle(token)
+			}
+			return err
+		}
+	}
+	j.move()
+	return nil
+}
+
+// atOnce is how much a pair moves before others have their turn.
+const atOnce = 1 << 20
+
+// move moves what there is. The connections hold at most 1 MiB for an end that does not
+// read; then the other one is not read either.
+func (j *pair) move() {
+	if j.over {
+		return
+	}
+	again := false
+	for i := range j.ends {
+		from, to := j.ends[i], j.ends[1-i]
+		if j.ended[i] {
+			continue
+		}
+		n, err := to.SpliceFrom(from, atOnce)
+		[]*atomic.Int64{&j.total.up, &j.total.down}[i].Add(n)
+		if err == io.EOF {
+			j.ended[i] = true
+			err = to.CloseWrite()
+		}
+		switch {
+		case err == socket.ErrWouldBlock:
+		case err != nil:
+			j.cut()
+			return
+		case !j.ended[i]:
+			again = true
+		}
+	}
+	switch {
+	case j.ended[0] && j.ended[1]:
+		j.close()
+	case again:
+		_ = j.loop.Post(j.move) // fails if the loop has ended
+	}
+}
+
+// cut resets both, since one is broken: neither may take what it has for the whole.
+func (j *pair) cut() {
+	j.total.cut.Add(1)
+	for _, c := range j.ends {
+		_ = c.SetLinger(0)
+	}
+	j.close()
+}
+
+func (j *pair) close() {
+	j.over = true
+	for i, c := range j.ends {
+		_ = c.Close()
+		j.loop.Unhandle(j.tokens[i])
+	}
+	j.closed()
+}
+
+// closed counts that a client has gone.
+func (p *proxy) closed() {
+	p.open--
+	p.total.open.Add(-1)
+	if p.draining && p.open == 0 {
+		p.stop()
+	}
+}
+
+// drain takes no more clients, and lets those that are open end.
+func (p *proxy) drain() {
+	p.draining = true
+	if p.open == 0 {
+		p.stop()
+		return
+	}
+	p.loop.After(p.grace, p.stop)
+}
+
+func (p *proxy) stop() {
+	if p.drained != nil {
+		p.drained()
+		p.drained = nil
+	}
+}
