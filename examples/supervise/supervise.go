@@ -1,0 +1,248 @@
+//go:build unix
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/tryio"
+)
+
+const (
+	fromSignals epore.Token = iota
+	fromFiles
+	fromChild
+	fromOutput
+	fromQuiet
+	fromBackoff
+	fromKill
+)
+
+// supervisor is the program: everything that it waits for is a source of poll.
+type supervisor struct {
+	settings
+	stdout, stderr io.Writer
+	poll           *epore.Poll
+	signals        *epore.Signal
+	files          watcher
+	// quiet fires when files have not changed for a while, backoff when a command that
+	// failed is to run again, kill when a command did not end in time.
+	quiet, backoff, kill *epore.Timer
+
+	cmd     *exec.Cmd // nil while none runs
+	process *epore.Process
+	output  *os.File // the reading end; nil when the child's output has ended
+	exited  bool     // the child, whose output may not have ended
+	again   bool     // run the command again when this one has ended
+	ending  bool
+	failed  int // times in a row
+	status  int // of the last run
+}
+
+// A watcher makes fromFiles ready when files may have changed.
+type watcher interface {
+	// changed reports whether they have, since the last call.
+	changed() (bool, error)
+	Close() error
+}
+
+func supervise(s settings, stdout, stderr io.Writer) (status int, err error) {
+	v := &supervisor{settings: s, stdout: stdout, stderr: stderr}
+	if v.poll, err = epore.New(); err != nil {
+		return 0, err
+	}
+	defer v.poll.Close()
+	r := v.poll.Registry()
+	if v.signals, err = epore.NewSignal(r, fromSignals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2); err != nil {
+		return 0, err
+	}
+	for token, timer := range map[epore.Token]**epore.Timer{fromQuiet: &v.quiet, fromBackoff: &v.backoff, fromKill: &v.kill} {
+		if *timer, err = epore.NewTimer(r, token); err != nil {
+			return 0, err
+		}
+	}
+	if len(s.watch) > 0 {
+		if v.files, err = watch(r, s.watch, s.poll); err != nil {
+			return 0, err
+		}
+		defer v.files.Close()
+	}
+	if err := v.start(); err != nil {
+		return 0, err
+	}
+	events := epore.NewEvents(64)
+	for !v.over() {
+		if err := v.poll.Poll(events, epore.Forever); err != nil {
+			return 0, err
+		}
+		for ev := range events.All() {
+			if err := v.handle(ev.Token); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return v.status, nil
+}
+
+// over reports whether there is nothing left to do: no child, and none to come.
+func (v *supervisor) over() bool {
+	return v.cmd == nil && (v.ending || v.files == nil && (v.status == 0 || v.settings.backoff == 0))
+}
+
+func (v *supervisor) handle(token epore.Token) error {
+	switch token {
+	case fromSignals:
+		for sig := range v.signals.Received() {
+			v.signal(sig)
+		}
+	case fromFiles:
+		changed, err := v.files.changed()
+		if changed && err == nil {
+			err = v.quiet.Reset(v.settings.quiet) // a later change starts it anew
+		}
+		return err
+	case fromQuiet:
+		v.failed = 0
+		return v.restart()
+	case fromBackoff:
+		return v.restart()
+	case fromKill:
+		if v.cmd != nil && !v.exited {
+			_ = syscall.Kill(-v.cmd.Process.Pid, syscall.SIGKILL)
+		}
+	case fromOutput:
+		return v.copyOutput()
+	case fromChild:
+		v.exited = true
+		return v.finish()
+	}
+	return nil
+}
+
+// signal passes a signal on. After an interrupt, a hang-up and SIGTERM the program ends
+// with its child.
+func (v *supervisor) signal(sig os.Signal) {
+	if sig != syscall.SIGUSR1 && sig != syscall.SIGUSR2 {
+		v.ending = true
+		_ = v.kill.Reset(v.settings.kill)
+	}
+	if v.cmd != nil && !v.exited {
+		_ = syscall.Kill(-v.cmd.Process.Pid, sig.(syscall.Signal))
+	}
+}
+
+// restart ends the child that runs, if any, and starts the command again.
+func (v *supervisor) restart() error {
+	if v.ending {
+		return nil
+	}
+	if v.cmd == nil {
+		return v.start()
+	}
+	v.again = true
+	if !v.exited {
+		_ = syscall.Kill(-v.cmd.Process.Pid, syscall.SIGTERM)
+	}
+	return v.kill.Reset(v.settings.kill)
+}
+
+func (v *supervisor) start() error {
+	v.backoff.Stop()
+	v.again, v.exited = false, false
+	output, theirs, err := v.openOutput()
+	if err != nil {
+		return err
+	}
+	defer theirs.Close()
+	cmd := exec.Command(v.command[0], v.command[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, theirs, theirs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // signals are for its children, too
+	if err := cmd.Start(); err != nil {
+		return errors.Join(err, output.Close())
+	}
+	v.cmd, v.output = cmd, output
+	if v.process, err = epore.NewProcess(v.poll.Registry(), fromChild, cmd.Process); err != nil {
+		return err
+	}
+	return v.poll.Registry().Register(output, fromOutput, epore.Readable)
+}
+
+// openOutput returns the two ends of a pipe, or of a terminal.
+func (v *supervisor) openOutput() (ours, theirs *os.File, err error) {
+	if v.terminal {
+		return openTerminal()
+	}
+	return os.Pipe()
+}
+
+// copyOutput copies what the child has written, and notices the end.
+func (v *supervisor) copyOutput() error {
+	buf := make([]byte, 32<<10)
+	for v.output != nil {
+		n, err := tryio.Read(v.output, buf)
+		if _, err := v.stdout.Write(buf[:n]); err != nil {
+			return err
+		}
+		switch {
+		case err == tryio.ErrWouldBlock:
+			return nil
+		case err == io.EOF || errors.Is(err, syscall.EIO): // EIO: the terminal's child has gone
+			return v.endOutput()
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *supervisor) endOutput() error {
+	err := errors.Join(v.poll.Registry().Deregister(v.output), v.output.Close())
+	v.output = nil
+	return err
+}
+
+// finish is called when the child has ended. What it wrote is still in the pipe. What its
+// own children write later is not waited for: they may outlive it.
+func (v *supervisor) finish() error {
+	if err := v.copyOutput(); err != nil {
+		return err
+	}
+	if v.output != nil {
+		if err := v.endOutput(); err != nil {
+			return err
+		}
+	}
+	err := v.cmd.Wait()
+	v.status = v.cmd.ProcessState.ExitCode()
+	if v.status < 0 {
+		v.status = 128 + int(v.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal())
+	}
+	v.cmd = nil
+	v.kill.Stop()
+	if err := v.process.Close(); err != nil {
+		return err
+	}
+	switch {
+	case v.ending:
+		return nil
+	case v.again:
+		return v.start()
+	case err == nil:
+		v.failed = 0
+		return nil
+	}
+	fmt.Fprintf(v.stderr, "supervise: %s: %v\n", v.command[0], err)
+	if v.settings.backoff == 0 {
+		return nil
+	}
+	wait := min(v.settings.backoff<<min(v.failed, 20), 30*time.Second)
+	v.failed++
+	return v.backoff.Reset(wait)
+}
