@@ -49,6 +49,9 @@ type Poll struct {
 
 	// pollMu is held by the goroutine that polls: the single waiter.
 	pollMu sync.Mutex
+	// pollFree tells Close that pollMu is free. Waiting for a Cond is durable in a
+	// testing/synctest bubble, waiting for a Mutex is not.
+	pollFree sync.Cond
 	// closed is set once, under slots' lock. Then, once pollMu is free, the backend is
 	// closed and released is set, under slots' lock, too.
 	closed   atomic.Bool
@@ -72,6 +75,8 @@ type Poll struct {
 	// implements that.
 	parker       *parker
 	edgeEmulator backend.EdgeEmulator
+	// quiescer is the backend if it implements that.
+	quiescer backend.Quiescer
 	// inspection finds sources that report a thing only once.
 	inspection inspection
 
@@ -132,12 +137,14 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 		return nil, &OpError{"open", "the " + b.Name() + " queue", fmt.Errorf("unknown strategy %d: %w", o.strategy, fs.ErrInvalid)}
 	}
 	p := &Poll{be: b, log: o.log}
+	p.pollFree.L = new(sync.Mutex)
 	p.timers.Init(&p.slots)
 	if err := open(b); err != nil {
 		return nil, &OpError{"open", p.name(), err}
 	}
 	p.caps = b.Capabilities()
 	p.edgeEmulator, _ = b.(backend.EdgeEmulator)
+	p.quiescer, _ = b.(backend.Quiescer)
 	p.inspection.queue, _ = b.(backend.Inspector)
 	p.registry.poll = p
 	p.trace = p.log != nil && p.log.IsTrace()
@@ -268,7 +275,7 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 		}
 		return &OpError{"poll", p.name(), err}
 	}
-	defer p.pollMu.Unlock()
+	defer p.freePollMu()
 	events.n, events.slots = 0, &p.slots
 	events.batch++
 	if p.closed.Load() {
@@ -283,7 +290,12 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 		p.parker.detach()
 	}
 	p.lockThread()
-	err := p.wait(events, timeout)
+	var err error
+	if p.quiescer != nil {
+		err = p.waitQuiet(events, timeout)
+	} else {
+		err = p.wait(events, timeout)
+	}
 	if p.parker != nil && p.inspection.once.Load() > 0 {
 		p.parker.detach() // before the loop looks at the sources; not while it is parked
 	}
@@ -291,6 +303,26 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 		p.unlockThread()
 	}
 	return err
+}
+
+// freePollMu unlocks pollMu. Close sets closed before it tries to take pollMu, so either
+// Close takes it, or the holder sees closed here.
+func (p *Poll) freePollMu() {
+	p.pollMu.Unlock()
+	if p.closed.Load() {
+		p.pollFree.L.Lock()
+		p.pollFree.Broadcast()
+		p.pollFree.L.Unlock()
+	}
+}
+
+// takePollMu locks pollMu for Close: it waits for the waiter, and for another Close.
+func (p *Poll) takePollMu() {
+	p.pollFree.L.Lock()
+	defer p.pollFree.L.Unlock()
+	for !p.pollMu.TryLock() {
+		p.pollFree.Wait()
+	}
 }
 
 // lockThread locks the goroutine of the first Poll to its thread if the queue belongs to
@@ -327,6 +359,36 @@ func (p *Poll) wait(events *Events, timeout time.Duration) error {
 	for {
 		if err := p.sleep(events, deadline); err != nil || events.n > 0 {
 			return err
+		}
+		if p.closed.Load() {
+			return &OpError{"poll", p.name(), ErrClosed}
+		}
+		if err := p.ctx.Err(); err != nil {
+			return err
+		}
+		over := timeLeft(deadline) <= 0
+		if err := p.gather(events, 0); err != nil || events.n > 0 || over {
+			return err
+		}
+	}
+}
+
+// waitQuiet is wait for a queue that is a Quiescer. It looks at nothing before the queue
+// says that all others are at rest; otherwise the look would race with senders.
+func (p *Poll) waitQuiet(events *Events, timeout time.Duration) error {
+	deadline := deadlineAfter(timeout)
+	for {
+		until := min(deadline, p.timers.Earliest())
+		left := Forever
+		if until != never {
+			left = max(timeLeft(until), 0)
+		}
+		p.until.Store(int64(until))
+		p.sleeping.Store(blocked)
+		err := p.quiescer.WaitQuiet(left, p.mustStayAwake)
+		p.sleeping.Store(awake)
+		if err != nil {
+			return &OpError{"poll", p.name(), err}
 		}
 		if p.closed.Load() {
 			return &OpError{"poll", p.name(), ErrClosed}
@@ -538,11 +600,11 @@ func (p *Poll) Close() error {
 	p.slots.Unlock()
 	wakeErr := p.interrupt()
 
-	p.pollMu.Lock() // waits for the waiter, and for another Close
+	p.takePollMu()
 	released, err := p.release()
 	err = errors.Join(err, p.closeClosers())
 	p.unlockThread()
-	p.pollMu.Unlock()
+	p.freePollMu()
 	if !released {
 		return nil
 	}

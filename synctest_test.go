@@ -4,6 +4,7 @@ package epore_test
 
 import (
 	"context"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/backendtest"
 )
 
@@ -82,5 +84,125 @@ func TestVirtualTime_Wake(t *testing.T) {
 		require.NoError(t, p.Poll(events, time.Hour))
 		require.Equal(t, []epore.Event{{Token: 9, Ready: 1}}, all(events))
 		require.Equal(t, 2*time.Second, time.Since(begin))
+	})
+}
+
+// slowQueue is a Fake that needs virtual time to return from a Wait that may block.
+type slowQueue struct{ backend.Backend }
+
+func (q slowQueue) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
+	n, err := q.Backend.Wait(dst, timeout)
+	if timeout != 0 {
+		time.Sleep(time.Second)
+	}
+	return n, err
+}
+
+func TestVirtualTime_CloseIsDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := epore.NewWith(slowQueue{backendtest.NewFake()})
+		require.NoError(t, err)
+		polled := make(chan error, 1)
+		go func() { polled <- p.Poll(epore.NewEvents(4), epore.Forever) }()
+		synctest.Wait()
+		begin := time.Now()
+		closed := make(chan error, 2)
+		for range 2 {
+			go func() { closed <- p.Close() }()
+		}
+		require.NoError(t, <-closed)
+		require.NoError(t, <-closed)
+		require.Equal(t, time.Second, time.Since(begin))
+		require.ErrorIs(t, <-polled, epore.ErrClosed)
+	})
+}
+
+// quietQueue is a Fake that waits for everybody else in the bubble before the Poll looks.
+type quietQueue struct {
+	backend.Backend
+	woken chan struct{}
+	err   error
+}
+
+func (q *quietQueue) Wake() error {
+	select {
+	case q.woken <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (q *quietQueue) WaitQuiet(timeout time.Duration, awake func() bool) error {
+	synctest.Wait()
+	if q.err != nil || awake() {
+		return q.err
+	}
+	if timeout < 0 {
+		<-q.woken
+	} else {
+		timer := time.NewTimer(timeout)
+		defer timer.Stop()
+		select {
+		case <-q.woken:
+		case <-timer.C:
+		}
+	}
+	synctest.Wait()
+	return q.err
+}
+
+func quiet(t *testing.T, run func(t *testing.T, p *epore.Poll, q *quietQueue)) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &quietQueue{Backend: backendtest.NewFake(), woken: make(chan struct{}, 1)}
+		p, err := epore.NewWith(q)
+		require.NoError(t, err)
+		run(t, p, q)
+		require.NoError(t, p.Close())
+	})
+}
+
+// Whatever happens at one instant arrives in one batch, however goroutines are scheduled.
+func TestQuiescer_OneInstantIsOneBatch(t *testing.T) {
+	quiet(t, func(t *testing.T, p *epore.Poll, _ *quietQueue) {
+		events := epore.NewEvents(8)
+		timer := newTimer(t, p, 1)
+		wakers := []*epore.Waker{newWaker(t, p, 2), newWaker(t, p, 3), newWaker(t, p, 4)}
+		for range 200 {
+			require.NoError(t, timer.Reset(time.Second))
+			for _, w := range wakers {
+				go func() {
+					time.Sleep(time.Second)
+					_ = w.Wake()
+				}()
+			}
+			begin := time.Now()
+			require.NoError(t, p.Poll(events, epore.Forever))
+			require.Equal(t, 4, events.Len())
+			require.Equal(t, time.Second, time.Since(begin))
+		}
+	})
+}
+
+func TestQuiescer_PollEnds(t *testing.T) {
+	quiet(t, func(t *testing.T, p *epore.Poll, q *quietQueue) {
+		events := epore.NewEvents(1)
+		for _, timeout := range []time.Duration{0, 1, 5 * time.Second, 100 * 365 * 24 * time.Hour} {
+			begin := time.Now()
+			require.NoError(t, p.Poll(events, timeout))
+			require.Equal(t, timeout, time.Since(begin))
+			require.Zero(t, events.Len())
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		require.ErrorIs(t, p.PollContext(ctx, events), context.DeadlineExceeded)
+
+		q.err = io.ErrUnexpectedEOF
+		require.ErrorIs(t, p.Poll(events, epore.Forever), io.ErrUnexpectedEOF)
+		q.err = nil
+		go func() {
+			time.Sleep(time.Second)
+			_ = p.Close()
+		}()
+		require.ErrorIs(t, p.Poll(events, epore.Forever), epore.ErrClosed)
 	})
 }

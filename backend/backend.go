@@ -103,6 +103,22 @@ type EdgeEmulator interface {
 	Rearm(h Handle, in Interest)
 }
 
+// Quiescer is implemented by a queue of a simulated world, which lets a Poll look for
+// events only while everybody else is at rest. So the order of events does not depend on
+// how goroutines are scheduled. A Quiescer is not Pollable and not an Inspector.
+type Quiescer interface {
+	// WaitQuiet waits until the world is at rest and the queue has an event, timeout has
+	// passed, awake returns true, or Wake was called. A zero timeout waits only for the
+	// rest; a negative timeout waits indefinitely. WaitQuiet may return early. If it
+	// returns an error, Poll fails with it; otherwise the core then collects with a Wait
+	// of timeout zero, before which the world must not move.
+	//
+	// awake reports whether the core has a reason not to wait. WaitQuiet calls it at rest,
+	// before it waits, from any goroutine, but not after it has returned. The core calls
+	// WaitQuiet as it calls Wait.
+	WaitQuiet(timeout time.Duration, awake func() bool) error
+}
+
 // ProcessWatcher is implemented by a queue that can report the end of a process.
 // For other queues, the core uses what the system offers.
 type ProcessWatcher interface {
