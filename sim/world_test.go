@@ -65,7 +65,11 @@ func TestWorld_SeedRepeats(t *testing.T) {
 	different := 0
 	first := run(t, 0)
 	require.Greater(t, len(first), 300)
-	for seed := range uint64(50) {
+	seeds := uint64(50)
+	if os.Getenv("EPORE_LONG") != "" {
+		seeds = 1000
+	}
+	for seed := range seeds {
 		trace := run(t, seed)
 		require.Equal(t, trace, run(t, seed), "seed %d", seed)
 		if len(trace) != len(first) || trace[0] != first[0] || trace[4] != first[4] {
