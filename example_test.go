@@ -4,7 +4,9 @@ package epore_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"expvar"
 	"fmt"
 	"io/fs"
 	"net"
@@ -329,4 +331,51 @@ func ExampleTimer_Every() {
 	// Output:
 	// 1 event, true
 	// true false
+}
+
+// What a Poll has done, as a variable of package expvar, which serves it at /debug/vars.
+func ExamplePoll_Stats() {
+	p, err := epore.New()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	expvar.Publish("epore", expvar.Func(func() any { return p.Stats() }))
+
+	if err := p.Poll(epore.NewEvents(64), 0); err != nil {
+		fmt.Println(err)
+		return
+	}
+	var s epore.Stats
+	if err := json.Unmarshal([]byte(expvar.Get("epore").String()), &s); err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(s.Polls, s.Events, s.Registrations)
+	// Output: 1 0 0
+}
+
+// When a loop does not hear of a source: what is registered, and for what?
+func ExamplePoll_Sources() {
+	p, err := epore.New()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer p.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer l.Close()
+	if err := p.Registry().Register(l.(*net.TCPListener), 7, epore.Readable); err != nil {
+		fmt.Println(err)
+		return
+	}
+	for _, s := range p.Sources() {
+		fmt.Println(s.Token, s.Kind, s.Interest)
+	}
+	// Output: 7 *net.TCPListener Readable
 }

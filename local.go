@@ -125,13 +125,15 @@ func (s *localSource) ready(t *slots.Table) Readiness {
 }
 
 // newLocal makes a registration that has no handle.
-func (p *Poll) newLocal(token Token) (backend.Key, error) {
+func (p *Poll) newLocal(kind localKind, token Token) (backend.Key, error) {
 	p.slots.Lock()
 	defer p.slots.Unlock()
 	if p.closed.Load() {
 		return 0, ErrClosed
 	}
-	return p.slots.Insert(slots.NoHandle, uint64(token), Readable), nil
+	key := p.slots.Insert(slots.NoHandle, uint64(token), Readable)
+	p.setLocalKind(slots.Index(key), kind)
+	return key, nil
 }
 
 // post gives s its event, unless one is already pending. The pending event then covers

@@ -70,7 +70,7 @@ func newMailbox[T any](r *Registry, token Token, bound int) (*Mailbox[T], error)
 	if err == nil {
 		m := &Mailbox[T]{poll: r.poll, bound: bound}
 		m.local.level = m
-		if m.local.key, err = r.poll.newLocal(token); err == nil {
+		if m.local.key, err = r.poll.newLocal(localMailbox, token); err == nil {
 			return m, nil
 		}
 	}

@@ -79,6 +79,12 @@ type Poll struct {
 	quiescer backend.Quiescer
 	// inspection finds sources that report a thing only once.
 	inspection inspection
+	// localKinds says what the sources without a handle are, by slot. Under slots' lock.
+	localKinds []localKind
+	// counters are for Stats, as is wakeups, which counts the sleeps that another
+	// goroutine ended.
+	counters counters
+	wakeups  atomic.Uint64
 
 	// The fields below belong to the waiter, which holds pollMu.
 
@@ -147,6 +153,7 @@ func NewWith(b backend.Backend, opts ...Option) (*Poll, error) {
 	p.quiescer, _ = b.(backend.Quiescer)
 	p.inspection.queue, _ = b.(backend.Inspector)
 	p.registry.poll = p
+	p.counters.outside = now()
 	p.trace = p.log != nil && p.log.IsTrace()
 	if o.strategy == Park {
 		var err error
@@ -296,6 +303,7 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 	} else {
 		err = p.wait(events, timeout)
 	}
+	p.counters.polled(events.n, len(events.buf))
 	if p.parker != nil && p.inspection.once.Load() > 0 {
 		p.parker.detach() // before the loop looks at the sources; not while it is parked
 	}
@@ -357,7 +365,10 @@ func (p *Poll) wait(events *Events, timeout time.Duration) error {
 	}
 	deadline := deadlineAfter(timeout)
 	for {
-		if err := p.sleep(events, deadline); err != nil || events.n > 0 {
+		since := p.counters.asleep()
+		err := p.sleep(events, deadline)
+		p.counters.awake(since)
+		if err != nil || events.n > 0 {
 			return err
 		}
 		if p.closed.Load() {
@@ -432,6 +443,7 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 		n += p.takeLocal(room[n:])
 	}
 	events.n = p.slots.Keep(room[:n])
+	p.counters.stale += uint64(n - events.n)
 	return nil
 }
 
@@ -550,6 +562,7 @@ func (p *Poll) wakeParked() (isBlocked bool) {
 	if how == awake || !p.sleeping.CompareAndSwap(how, awake) {
 		return false // it will look by itself, or another goroutine is waking it
 	}
+	p.wakeups.Add(1)
 	if how == parked {
 		p.parker.wake()
 		return false

@@ -120,6 +120,7 @@ func (p *Poll) watchByQueue(token Token, pid int) (end func() error, err error) 
 		return nil, ErrClosed
 	}
 	key := p.slots.Insert(slots.NoHandle, uint64(token), Readable|slots.OnlyReadable)
+	p.setLocalKind(slots.Index(key), localProcess)
 	if err := w.WatchProcess(pid, key); err != nil {
 		p.slots.Remove(slots.Index(key))
 		return nil, err
@@ -167,7 +168,7 @@ func (p *Poll) watchByDescriptor(token Token, pid int) (end func() error, err er
 
 // watchBySignal posts the event when SIGCHLD says that the child has ended.
 func (p *Poll) watchBySignal(token Token, pid int) (end func() error, err error) {
-	w, err := newWaker(p, token)
+	w, err := newWaker(p, localProcess, token)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +184,7 @@ func (p *Poll) watchBySignal(token Token, pid int) (end func() error, err error)
 
 // postEnd is used for a process that has ended already.
 func (p *Poll) postEnd(token Token) (end func() error, err error) {
-	w, err := newWaker(p, token)
+	w, err := newWaker(p, localProcess, token)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func newSignal(r *Registry, token Token, sigs []os.Signal) (*Signal, error) {
 	}
 	s.arrived = make([]atomic.Bool, len(s.kinds))
 	var err error
-	if s.waker, err = newWaker(r.poll, token); err != nil {
+	if s.waker, err = newWaker(r.poll, localSignal, token); err != nil {
 		return nil, err
 	}
 	for i, sig := range s.kinds {

@@ -33,7 +33,7 @@ type Timer struct {
 func NewTimer(r *Registry, token Token) (*Timer, error) {
 	err := r.usable()
 	if err == nil {
-		key, keyErr := r.poll.newLocal(token)
+		key, keyErr := r.poll.newLocal(localTimer, token)
 		if keyErr == nil {
 			t := &Timer{poll: r.poll}
 			r.poll.timers.Add(&t.timer, key)

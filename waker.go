@@ -21,15 +21,15 @@ func NewWaker(r *Registry, token Token) (*Waker, error) {
 	err := r.usable()
 	if err == nil {
 		var w *Waker
-		if w, err = newWaker(r.poll, token); err == nil {
+		if w, err = newWaker(r.poll, localWaker, token); err == nil {
 			return w, nil
 		}
 	}
 	return nil, &OpError{"register", "a Waker", err}
 }
 
-func newWaker(p *Poll, token Token) (*Waker, error) {
-	key, err := p.newLocal(token)
+func newWaker(p *Poll, kind localKind, token Token) (*Waker, error) {
+	key, err := p.newLocal(kind, token)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,7 @@ import (
 // the kernel concurrently with any change.
 type Table struct {
 	sync.Mutex
+	live    uint32                // registrations
 	used    uint32                // indexes below it have been used
 	free    uint32                // head of the list of free slots, plus 1; 0 if there is none
 	handles fdtable.Table[uint32] // the slot of each registered handle, plus 1
@@ -76,6 +77,7 @@ func (t *Table) Insert(h backend.Handle, token uint64, in backend.Interest) back
 		s = t.pages.add(i)
 	}
 	generation := stateGeneration(s.state.Load()) + 1
+	t.live++
 	s.handle = h
 	s.token.Store(token)
 	s.state.Store(makeState(generation, in))
@@ -85,6 +87,7 @@ func (t *Table) Insert(h backend.Handle, token uint64, in backend.Interest) back
 // Remove ends the registration in slot i. From here on its events are stale. It
 // requires the lock.
 func (t *Table) Remove(i uint32) {
+	t.live--
 	s := t.pages.at(i)
 	s.state.Store(makeState(stateGeneration(s.state.Load())+1, 0))
 	s.handle = backend.Handle(t.free)
@@ -94,6 +97,19 @@ func (t *Table) Remove(i uint32) {
 // Used returns the number of slots that were ever in use at the same time. It requires
 // the lock.
 func (t *Table) Used() int { return int(t.used) }
+
+// Live returns the number of registrations. It requires the lock.
+func (t *Table) Live() int { return int(t.live) }
+
+// Registered returns what is registered in slot i: its handle, or NoHandle, its interest, and
+// whether that has OnlyReadable, which in lacks. It returns false if the slot is free. It
+// requires the lock.
+func (t *Table) Registered(i uint32) (h backend.Handle, in backend.Interest, onlyReadable, ok bool) {
+	s := t.pages.at(i)
+	state := s.state.Load()
+	in = stateInterest(state)
+	return s.handle, in &^ OnlyReadable, in.Has(OnlyReadable), stateGeneration(state)%2 == 1
+}
 
 // Lookup returns the slot of a registered handle. It requires the lock.
 func (t *Table) Lookup(h backend.Handle) (i uint32, registered bool) {

@@ -32,6 +32,8 @@ type Heap struct {
 	// belong to no timer. It may undercount slightly, where two entries of one timer
 	// are equal.
 	useless int
+	// set is the number of timers that are set.
+	set int
 	// need is how many entries were needed lately. large says that there is room for
 	// more than a few.
 	need  int
@@ -101,8 +103,11 @@ func (q *Heap) Set(t *Timer, when, period time.Duration) (earliest, ok bool) {
 	if t.fired {
 		q.renew(t)
 	}
-	if t.when == unset && t.queued != unset {
-		q.useless--
+	if t.when == unset {
+		q.set++
+		if t.queued != unset {
+			q.useless--
+		}
 	}
 	t.when, t.period, t.ticks = when, period, 0
 	if t.queued == unset || when < t.queued {
@@ -124,6 +129,7 @@ func (q *Heap) Stop(t *Timer) bool {
 	pending := t.when != unset
 	if pending {
 		t.when = unset
+		q.set--
 		q.useless++
 	}
 	if t.fired && !q.renew(t) {
@@ -143,6 +149,7 @@ func (q *Heap) Close(t *Timer) (key backend.Key, first bool) {
 	t.closed, t.fired = true, false
 	if t.when != unset {
 		t.when = unset
+		q.set--
 		q.useless++
 	}
 	return t.key, true
@@ -189,6 +196,13 @@ func (q *Heap) None() bool { return q.next.Load() == int64(Never) }
 // Before reports whether a timer may expire before t. It takes no lock.
 func (q *Heap) Before(t time.Duration) bool { return q.next.Load() < int64(t) }
 
+// Len returns the number of timers that are set.
+func (q *Heap) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.set
+}
+
 // Take moves events of timers that have expired by now to dst, as many as fit, in the
 // order of their deadlines. It returns their number.
 func (q *Heap) Take(dst []backend.Event, now time.Duration) int {
@@ -223,6 +237,7 @@ func (q *Heap) expire(now time.Duration) {
 	t.ticks++
 	if t.period == 0 {
 		t.when, t.queued = unset, unset
+		q.set--
 		q.pop()
 		return
 	}
