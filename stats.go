@@ -23,7 +23,8 @@ type Stats struct {
 	// or had not asked for them. If it grows while Polls does not, a source was probably
 	// closed without Deregister.
 	Stale uint64
-	// Sleeps is the number of times that the Poll had nothing to deliver and waited.
+	// Sleeps is the number of times that the Poll had nothing to deliver and began to wait.
+	// A source that becomes ready at that moment ends the wait at once.
 	Sleeps uint64
 	// Wakeups is the number of times that another goroutine ended such a wait.
 	Wakeups uint64
