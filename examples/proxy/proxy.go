@@ -167,17 +167,13 @@ func (a *attempt) Open(out *loop.Conn) {
 		return
 	}
 	to, _, _, err := out.Detach()
-	if err == nil {
-		err = a.join(in, to)
-	}
 	if err != nil {
 		fmt.Fprintln(a.log, "proxy:", err)
 		_ = in.Close()
-		if to != nil {
-			_ = to.Close()
-		}
 		a.closed()
+		return
 	}
+	a.join(in, to)
 }
 
 // pair is two connections that are joined.
@@ -185,39 +181,31 @@ type pair struct {
 	*proxy
 	ends   [2]*socket.Conn // client, backend
 	tokens [2]epore.Token
-	ended  [2]bool // what ends[i] sends has ended, and was passed on
+	waits  [2]epore.Interest // what each end is registered for; 0: it is not registered
+	ended  [2]bool           // what ends[i] sends has ended, and was passed on
 	over   bool
 }
 
 // join moves data both ways until both have ended.
-func (p *proxy) join(in, out *socket.Conn) error {
+func (p *proxy) join(in, out *socket.Conn) {
 	j := &pair{proxy: p, ends: [2]*socket.Conn{in, out}}
-	for i, c := range j.ends {
+	for i := range j.ends {
 		j.tokens[i] = p.loop.Handle(func(epore.Event) { j.move() })
-		// With Edge, one that is not read, because the other is full, causes no events.
-		if err := p.loop.Poll().Registry().Register(c, j.tokens[i], epore.Readable|epore.Writable|epore.Edge); err != nil {
-			for _, token := range j.tokens[:i+1] {
-				p.loop.Unhandle(token)
-			}
-			return err
-		}
 	}
 	j.move()
-	return nil
 }
 
 // atOnce is how much a pair moves before others have their turn.
 const atOnce = 1 << 20
 
-// move moves what there is. The connections hold at most 1 MiB for an end that does not
-// read; then the other one is not read either.
+// move moves what there is, and waits for more.
 func (j *pair) move() {
 	if j.over {
 		return
 	}
-	again := false
-	for i := range j.ends {
-		from, to := j.ends[i], j.ends[1-i]
+	var waits [2]epore.Interest
+	for i, from := range j.ends {
+		to := j.ends[1-i]
 		if j.ended[i] {
 			continue
 		}
@@ -225,23 +213,46 @@ func (j *pair) move() {
 		[]*atomic.Int64{&j.total.up, &j.total.down}[i].Add(n)
 		if err == io.EOF {
 			j.ended[i] = true
-			err = to.CloseWrite()
+			if err = to.CloseWrite(); err == nil {
+				continue
+			}
 		}
 		switch {
-		case err == socket.ErrWouldBlock:
-		case err != nil:
+		case err != nil && err != socket.ErrWouldBlock:
 			j.cut()
 			return
-		case !j.ended[i]:
-			again = true
+		case to.SplicePending() > 0: // it holds at most 1 MiB for an end that does not read
+			waits[1-i] |= epore.Writable
+		default:
+			waits[i] |= epore.Readable
 		}
 	}
-	switch {
-	case j.ended[0] && j.ended[1]:
+	if j.ended[0] && j.ended[1] {
 		j.close()
-	case again:
-		_ = j.loop.Post(j.move) // fails if the loop has ended
+		return
 	}
+	for i := range j.ends {
+		if err := j.wait(i, waits[i]); err != nil {
+			fmt.Fprintln(j.log, "proxy:", err)
+			j.cut()
+			return
+		}
+	}
+}
+
+// wait changes what ends[i] is registered for.
+func (j *pair) wait(i int, in epore.Interest) error {
+	r, before := j.loop.Poll().Registry(), j.waits[i]
+	j.waits[i] = in
+	switch {
+	case in == before:
+		return nil
+	case before == 0:
+		return r.Register(j.ends[i], j.tokens[i], in)
+	case in == 0: // it has ended, or the other end does not read
+		return r.Deregister(j.ends[i])
+	}
+	return r.Reregister(j.ends[i], j.tokens[i], in)
 }
 
 // cut resets both, since one is broken: neither may take what it has for the whole.
