@@ -21,6 +21,7 @@ lint:
 # The whole comparison with other libraries, into docs/benchmarks: see bench/README.md.
 bench:
 	go -C bench run .
+	go -C bench/programs run . -out ../../docs/benchmarks/programs.md
 
 # The benchmarks of package epore, to compare before and after a change.
 micro:
