@@ -4,6 +4,7 @@ package epore_test
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -46,13 +47,19 @@ func TestStats_CountWakeups(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
 		events := epore.NewEvents(4)
-		polled := asleep(p, func() error { return p.Poll(events, forever) })
-		require.NoError(t, w.Wake())
-		require.NoError(t, <-polled)
-		s := p.Stats()
-		assert.LessOrEqual(t, s.Wakeups, s.Sleeps)
-		assert.LessOrEqual(t, s.Wakeups, uint64(1), "the waiter may have found the event before it slept")
-		assert.EqualValues(t, 1, s.Events)
+		// A waiter may find the event before it sleeps. It does not do so each time.
+		for n := uint64(1); ; n++ {
+			polled := asleep(p, func() error { return p.Poll(events, forever) })
+			require.NoError(t, w.Wake())
+			require.NoError(t, <-polled)
+			s := p.Stats()
+			require.Equal(t, n, s.Events)
+			require.LessOrEqual(t, s.Wakeups, s.Sleeps)
+			if s.Wakeups > 0 {
+				break
+			}
+			require.Less(t, n, uint64(100_000))
+		}
 	})
 }
 
@@ -149,18 +156,19 @@ func TestStats_FromAnyGoroutine(t *testing.T) {
 					}
 					last = s
 					p.Sources()
+					runtime.Gosched() // on one processor the others have their turn
 				}
 			})
 		}
 		events := epore.NewEvents(4)
-		for range 200 {
+		for range 100 {
 			polled := asleep(p, func() error { return p.Poll(events, forever) })
 			assert.NoError(t, w.Wake())
 			assert.NoError(t, <-polled)
 		}
 		close(stop)
 		readers.Wait()
-		assert.EqualValues(t, 200, p.Stats().Polls)
+		assert.EqualValues(t, 100, p.Stats().Polls)
 	})
 }
 
