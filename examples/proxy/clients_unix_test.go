@@ -45,14 +45,6 @@ func server(t *testing.T, path string, args ...string) *bufio.Scanner {
 	return bufio.NewScanner(out)
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func TestProxy_CurlToNginx(t *testing.T) {
 	curl, nginx := program(t, "curl", "curl"), program(t, "nginx", "nginx-light")
 	dir, addr := t.TempDir(), freeAddr(t)
@@ -87,12 +79,12 @@ func TestProxy_Iperf3(t *testing.T) {
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
 	out := server(t, iperf, "--server", "--bind", "127.0.0.1", "--port", port, "--forceflush")
-	for out.Scan() && !strings.Contains(out.Text(), "Server listening") {
-	}
 	p := started(t, addr)
 	_, port, err = net.SplitHostPort(p.addr)
 	require.NoError(t, err)
 	for _, direction := range []string{"--reverse", "--bidir"} {
+		for out.Scan() && !strings.Contains(out.Text(), "Server listening") { // it says so before each client
+		}
 		out, err := exec.Command(iperf, "--client", "127.0.0.1", "--port", port, "--bytes", "64M", "--parallel", "4", direction).CombinedOutput()
 		require.NoError(t, err, string(out))
 		require.Contains(t, string(out), "iperf Done.")

@@ -301,7 +301,8 @@ func TestResp_RedisBenchmark(t *testing.T) {
 func TestResp_LikeRedisServer(t *testing.T) {
 	server := program(t, "redis-server")
 	ours := connect(t, started(t))
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// A port below those that systems choose by themselves, so that nobody has it a moment later.
+	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+rand.IntN(20_000)))
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
