@@ -232,6 +232,9 @@ func TestProxy_NoBackend(t *testing.T) {
 
 // If a backend dies in the middle of an answer, its client sees a reset.
 func TestProxy_BackendDies(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("Wine does not send the reset that this is about")
+	}
 	l := backendAt(t, "127.0.0.1:0", func(c *net.TCPConn) {
 		_, _ = c.Write([]byte("half an answ"))
 		_, _ = c.Read(make([]byte, 1))
