@@ -24,7 +24,8 @@ type Stats struct {
 	// closed without Deregister.
 	Stale uint64
 	// Sleeps is the number of times that the Poll had nothing to deliver and began to wait.
-	// A source that becomes ready at that moment ends the wait at once.
+	// A source that becomes ready at that moment ends the wait at once. The waits of a
+	// simulated queue (backend.Quiescer) are not counted, nor is their time.
 	Sleeps uint64
 	// Wakeups is the number of times that another goroutine ended such a wait.
 	Wakeups uint64

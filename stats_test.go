@@ -13,9 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
 )
 
-const statsRule = "Stats counts exactly what the Poll has done; Sources returns exactly what is registered; both may be called from any goroutine"
+const statsRule = "Stats counts what the Poll has done; Sources returns what is registered; both may be called from any goroutine"
 
 func TestStats_CountPolls(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
@@ -170,6 +172,23 @@ func TestStats_FromAnyGoroutine(t *testing.T) {
 		readers.Wait()
 		assert.EqualValues(t, 100, p.Stats().Polls)
 	})
+}
+
+// An event of a registration that has ended is dropped, and counted.
+func TestStats_CountStale(t *testing.T) {
+	fake := backendtest.NewFake()
+	p, err := epore.NewWith(fake)
+	require.NoError(t, err)
+	defer p.Close()
+	require.NoError(t, p.Registry().Register(epore.FD(1000), 1, epore.Readable))
+	key, registered := fake.KeyOf(1000)
+	require.True(t, registered)
+	require.NoError(t, p.Registry().Deregister(epore.FD(1000)))
+	fake.Inject(backend.Event{Key: key, Ready: epore.ReadyReadable})
+	events := epore.NewEvents(1)
+	require.NoError(t, p.Poll(events, 0))
+	require.Zero(t, events.Len())
+	require.EqualValues(t, 1, p.Stats().Stale)
 }
 
 func TestStats_ZeroPoll(t *testing.T) {

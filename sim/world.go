@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -40,7 +41,7 @@ type World struct {
 
 	mu     sync.Mutex
 	random *rand.Rand // used by the scheduler only
-	queues []*queue   // those that wait
+	queues []*queue   // those that are not closed
 	lines  []string
 	ended  bool
 }
@@ -247,4 +248,9 @@ func (q *queue) Wake() error {
 	return nil
 }
 
-func (q *queue) Close() error { return nil }
+func (q *queue) Close() error {
+	q.w.mu.Lock()
+	defer q.w.mu.Unlock()
+	q.w.queues = slices.DeleteFunc(q.w.queues, func(c *queue) bool { return c == q })
+	return nil
+}

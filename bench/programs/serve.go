@@ -21,7 +21,7 @@ func serve(id string) error {
 	switch id {
 	case "http-loop":
 		return loop.Run(context.Background(), 1, loop.Config{}, func(l *loop.Loop) error {
-			addr, err := l.Listen("tcp", "127.0.0.1:0", nil, hello{})
+			addr, err := l.Listen("tcp", "127.0.0.1:0", nil, new(hello))
 			if err == nil {
 				fmt.Println("listening on", addr)
 			}
@@ -95,15 +95,17 @@ func get(key []byte, out []byte) []byte {
 	return redcon.AppendNull(out)
 }
 
+var arguments [][]byte // of the request in progress, on the one event loop
+
 // replies does so for RESP.
 func replies(out, b []byte) (_ []byte, used int) {
 	rest := b
 	for {
-		complete, args, _, left, err := redcon.ReadNextCommand(rest, nil)
+		complete, args, _, left, err := redcon.ReadNextCommand(rest, arguments[:0])
 		if err != nil || !complete {
 			return out, len(b) - len(rest)
 		}
-		rest = left
+		rest, arguments = left, args
 		if len(args) == 2 && strings.EqualFold(string(args[0]), "get") {
 			out = get(args[1], out)
 		} else {
@@ -112,19 +114,18 @@ func replies(out, b []byte) (_ []byte, used int) {
 	}
 }
 
-// hello is the handler of package loop.
-type hello struct{}
+// hello is the handler of package loop. It reuses its buffer, as gnetServer does.
+type hello struct{ out []byte }
 
-func (hello) Open(*loop.Conn) {}
+func (*hello) Open(*loop.Conn) {}
 
-func (hello) Data(c *loop.Conn, b []byte) int {
-	var room [1024]byte
-	out, used := answers(room[:0], b)
-	_, _ = c.Write(out)
+func (h *hello) Data(c *loop.Conn, b []byte) (used int) {
+	h.out, used = answers(h.out[:0], b)
+	_, _ = c.Write(h.out)
 	return used
 }
 
-func (hello) Close(*loop.Conn, error) {}
+func (*hello) Close(*loop.Conn, error) {}
 
 type gnetServer struct {
 	gnet.BuiltinEventEngine

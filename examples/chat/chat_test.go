@@ -61,6 +61,17 @@ func (p *program) ends(t *testing.T) string {
 	return strings.TrimSpace(string(rest))
 }
 
+// client is a member, seen from the other side.
+type client struct {
+	conn net.Conn
+	in   io.Reader
+}
+
+func (c client) read(t *testing.T) string {
+	t.Helper()
+	return string(c.next(t).Payload)
+}
+
 // join connects, and waits until the room knows.
 func join(t *testing.T, url, room, name string) client {
 	t.Helper()
@@ -95,6 +106,19 @@ func (c client) next(t *testing.T) ws.Frame {
 }
 
 func text(s string) ws.Frame { return ws.NewTextFrame([]byte(s)) }
+
+func TestChat_TwoClientsTalk(t *testing.T) {
+	p := started(t)
+	a := join(t, "ws://"+p.plain, "r", "ann")
+	b := join(t, "ws://"+p.plain, "r", "bob")
+	require.Equal(t, "* bob joined", a.read(t))
+	a.write(t, text("hello"))
+	require.Equal(t, "ann: hello", a.read(t))
+	require.Equal(t, "ann: hello", b.read(t))
+	require.NoError(t, b.conn.Close())
+	require.Equal(t, "* bob left", a.read(t))
+	require.Equal(t, "2 members, 1 messages, 0 dropped", p.ends(t))
+}
 
 // Members of a room hear each other, over TLS and plain, and nobody else.
 func TestChat_RoomsAndTLS(t *testing.T) {

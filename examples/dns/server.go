@@ -1,9 +1,10 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/netip"
 	"strings"
 	"time"
@@ -144,7 +145,9 @@ func (s *server) forward(msg *dns.Msg, from netip.AddrPort) {
 		s.fail(q)
 		return
 	}
-	id := uint16(rand.Uint32())
+	var number [2]byte
+	_, _ = rand.Read(number[:]) // it does not fail
+	id := binary.NativeEndian.Uint16(number[:])
 	for s.queries[id] != nil {
 		id++
 	}

@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -54,6 +55,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return 2
 	}
+	if *loops == 0 {
+		*loops = runtime.GOMAXPROCS(0)
+	}
 	s.backends = flags.Args()
 	s.log = stderr
 
@@ -63,8 +67,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var total statistics
 	var printed sync.Once
 	var left sync.WaitGroup // loops that have connections, or may get some
+	left.Add(max(*loops, 0))
 	err := loop.Run(ending, *loops, loop.Config{}, func(l *loop.Loop) error {
-		left.Add(1)
 		p := newProxy(l, s, &total, left.Done)
 		context.AfterFunc(ctx, func() { _ = l.Post(p.drain) })
 		a, err := l.Listen("tcp", *addr, nil, client{p})

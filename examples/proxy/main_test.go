@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
 )
 
 // limit bounds every wait.
@@ -152,7 +152,7 @@ func requireResetBy(t *testing.T, err error) {
 	t.Helper()
 	require.Error(t, err)
 	require.NotErrorIs(t, err, os.ErrDeadlineExceeded)
-	if runtime.GOOS != "windows" {
+	if !fixture.Wine {
 		require.NotEqual(t, io.EOF, err)
 	}
 }
@@ -232,7 +232,7 @@ func TestProxy_NoBackend(t *testing.T) {
 
 // If a backend dies in the middle of an answer, its client sees a reset.
 func TestProxy_BackendDies(t *testing.T) {
-	if runtime.GOOS == "windows" {
+	if fixture.Wine {
 		t.Skip("Wine does not send the reset that this is about")
 	}
 	l := backendAt(t, "127.0.0.1:0", func(c *net.TCPConn) {

@@ -56,17 +56,15 @@ func newProxy(l *loop.Loop, s settings, total *statistics, drained func()) *prox
 	return p
 }
 
-// next returns the backend whose turn it is. If all are down, it tries one of them anyway.
-func (p *proxy) next() *backend {
+// next returns the backend whose turn it is. If all are down, it returns one of them anyway.
+func (p *proxy) next() (b *backend) {
 	for range p.backends {
-		if b := p.backends[p.turn%len(p.backends)]; !b.down {
-			p.turn++
-			return b
+		b = p.backends[p.turn%len(p.backends)]
+		if p.turn++; !b.down {
+			break
 		}
-		p.turn++
 	}
-	p.turn++
-	return p.backends[p.turn%len(p.backends)]
+	return b
 }
 
 // leaveOut has no client sent to b until the time of a retry.

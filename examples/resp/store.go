@@ -125,8 +125,8 @@ func init() { // refers to itself by COMMAND
 
 func (s *store) do(cl *client, args [][]byte) {
 	s.commands++
-	var lower [16]byte // not on the heap: the compiler sees that the map does not keep it
-	name := lower[:0]
+	var lower [16]byte
+	name := lower[:0] // not on the heap, as long as only copies of it leave this function
 	for _, b := range args[0] {
 		if len(name) == len(lower) {
 			break // no command has such a long name
@@ -141,9 +141,9 @@ func (s *store) do(cl *client, args [][]byte) {
 	case !ok:
 		s.unknown(args)
 	case cmd.n > 0 && len(args) != cmd.n || len(args) < -cmd.n:
-		s.fail(fmt.Sprintf("ERR wrong number of arguments for '%s' command", name))
+		s.fail(fmt.Sprintf("ERR wrong number of arguments for '%s' command", string(name)))
 	case len(cl.subscribed) > 0 && !allowedWhileSubscribed[string(name)]:
-		s.fail(fmt.Sprintf("ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", name))
+		s.fail(fmt.Sprintf("ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context", string(name)))
 	default:
 		cmd.run(s, cl, args)
 	}

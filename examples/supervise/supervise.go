@@ -162,8 +162,10 @@ func (v *supervisor) start() error {
 	}
 	defer theirs.Close()
 	cmd := exec.Command(v.command[0], v.command[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, theirs, theirs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // signals are for its children, too
+	cmd.Stdout, cmd.Stderr = theirs, theirs
+	// Signals are for its children, too. A group of its own may not read from the terminal, so
+	// the command has no input.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		return errors.Join(err, output.Close())
 	}
@@ -208,6 +210,8 @@ func (v *supervisor) endOutput() error {
 	return err
 }
 
+const maxBackoff = 30 * time.Second
+
 // finish is called when the child has ended. What it wrote is still in the pipe. What its
 // own children write later is not waited for: they may outlive it.
 func (v *supervisor) finish() error {
@@ -242,7 +246,10 @@ func (v *supervisor) finish() error {
 	if v.settings.backoff == 0 {
 		return nil
 	}
-	wait := min(v.settings.backoff<<min(v.failed, 20), 30*time.Second)
+	wait := v.settings.backoff
+	for n := 0; n < v.failed && wait < maxBackoff; n++ {
+		wait *= 2
+	}
 	v.failed++
-	return v.backoff.Reset(wait)
+	return v.backoff.Reset(min(wait, maxBackoff))
 }
