@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/epore/epore"
@@ -120,7 +118,7 @@ func (p *proxy) dial(c *loop.Conn, attempts int) {
 // failed tries the next backend. If this program is out of descriptors, or out of attempts,
 // it resets the client.
 func (p *proxy) failed(c *loop.Conn, b *backend, attempts int, err error) {
-	exhausted := errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	exhausted := outOfDescriptors(err)
 	if !exhausted {
 		p.leaveOut(b, err)
 	}
