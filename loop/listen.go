@@ -48,9 +48,12 @@ type sharedListener struct {
 	first *listener // where this one deals out the connections
 }
 
-// spreads reports whether the system spreads connections over listeners with SO_REUSEPORT.
+// spreads reports whether connections are spread over listeners with SO_REUSEPORT.
 // The other systems that have the option give all of them to one.
-func spreads(network string) bool {
+func (l *Loop) spreads(network string) bool {
+	if _, ok := l.cfg.Network.(system); !ok {
+		return false
+	}
 	switch runtime.GOOS {
 	case "linux", "android", "freebsd", "dragonfly":
 		return strings.HasPrefix(network, "tcp")
@@ -75,7 +78,7 @@ func (l *Loop) Listen(network, addr string, t *tls.Config, h Handler) (net.Addr,
 		return nil, err
 	}
 	if l.group.size == 1 {
-		sock, err := socket.Listen(network, addr)
+		sock, err := l.cfg.Network.Listen(network, addr)
 		if err != nil {
 			return nil, err
 		}
@@ -98,13 +101,13 @@ func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, er
 	}
 	var opts []socket.Option
 	addr := key.addr
-	if spreads(key.network) {
+	if l.spreads(key.network) {
 		opts = append(opts, socket.ReusePort())
 		if shared != nil { // the port was 0 perhaps, and this is the one that was found
 			addr = shared.addr.String()
 		}
 	}
-	sock, err := socket.Listen(key.network, addr, opts...)
+	sock, err := l.cfg.Network.Listen(key.network, addr, opts...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +116,7 @@ func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, er
 	}
 	if shared == nil {
 		shared = &sharedListener{addr: sock.Addr()}
-		if !spreads(key.network) {
+		if !l.spreads(key.network) {
 			shared.first = l.listeners[len(l.listeners)-1]
 		}
 		l.group.shared[key] = shared
@@ -267,7 +270,7 @@ func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h 
 			t.ServerName = host
 		}
 	}
-	sock, err := socket.Dial(network, addr)
+	sock, err := l.cfg.Network.Dial(network, addr)
 	if err != nil {
 		return nil, err
 	}

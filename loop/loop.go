@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/socket"
 )
 
 // Config holds the settings that all loops of a Run share. The zero Config is valid, and
@@ -21,6 +22,11 @@ type Config struct {
 	// NewPoll opens the Poll of a loop. The loop calls it on its goroutine, and only that
 	// goroutine polls. nil means epore.New.
 	NewPoll func() (*epore.Poll, error)
+
+	// Network makes the sockets of Listen and Dial, for example those of a simulated host
+	// (package sim). nil means package socket. With a Network, one loop accepts the
+	// connections of an address, and passes them to the others.
+	Network Network
 
 	// MaxConns is the number of connections at which a loop stops accepting. Connections
 	// from Dial and Adopt count, but are not refused. 0 means 65,536.
@@ -54,6 +60,23 @@ type Config struct {
 	Stall time.Duration
 }
 
+// Network makes sockets, as the functions of package socket with these names do.
+type Network interface {
+	Listen(network, address string, opts ...socket.Option) (*socket.Listener, error)
+	Dial(network, address string, opts ...socket.Option) (*socket.Conn, error)
+}
+
+// system is the Network of package socket.
+type system struct{}
+
+func (system) Listen(network, address string, opts ...socket.Option) (*socket.Listener, error) {
+	return socket.Listen(network, address, opts...)
+}
+
+func (system) Dial(network, address string, opts ...socket.Option) (*socket.Conn, error) {
+	return socket.Dial(network, address, opts...)
+}
+
 const (
 	defaultMaxConns  = 1 << 16
 	defaultMaxIn     = 1 << 20
@@ -74,6 +97,9 @@ func (c *Config) setDefaults() {
 	set(&c.MaxOut, defaultMaxOut)
 	if c.NewPoll == nil {
 		c.NewPoll = func() (*epore.Poll, error) { return epore.New() }
+	}
+	if c.Network == nil {
+		c.Network = system{}
 	}
 	if c.Handshake <= 0 {
 		c.Handshake = defaultHandshake

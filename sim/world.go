@@ -1,256 +1,354 @@
-// Package sim runs event loops in a simulated world, in virtual time and in an order drawn
-// from a seed. The same seed gives the same run.
-//
-// A World lives in a testing/synctest bubble. Its Hosts give queues for real Polls; one Poll
-// at a time runs, until it polls again. So far the world has a clock, Timers, Wakers and
-// Mailboxes. It has no network: a queue refuses every descriptor.
-//
-// A run repeats only if all that happens is done by goroutines that poll. Not repeatable are
-// other goroutines that act at one instant, what a goroutine does before its first Poll if
-// others see it, a select with several ready cases, the order of a map, and real input and
-// output. Only the World may call synctest.Wait.
 package sim
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/epore/epore/backend"
 )
 
 // ErrEnded is the error of a Poll whose World has ended.
 var ErrEnded = errors.New("the simulated world has ended")
 
-// SeedVariable is the environment variable that sets the seed of New.
+// SeedVariable is the environment variable that sets the seed of New and Explore.
 const SeedVariable = "EPORE_SIM_SEED"
 
 // World is a simulated world. Its methods may be called from any goroutine of its bubble.
 type World struct {
+	t     testing.TB
 	seed  uint64
 	begin time.Time
-	kick  chan struct{} // tells the scheduler that something changed
+	kick  chan struct{} // tells the scheduler, while it is idle, that something changed
 
-	mu     sync.Mutex
-	random *rand.Rand // used by the scheduler only
-	queues []*queue   // those that are not closed
-	lines  []string
-	ended  bool
+	mu         sync.Mutex
+	random     *rand.Rand // used by the scheduler only
+	hosts      []*Host
+	waiters    []*waiter // in the order in which they were made
+	events     eventHeap
+	defaults   link
+	links      map[[2]*Host]*link // of both directions, by the order of their numbers
+	rule       func(*Packet) Verdict
+	trace      trace
+	faultDraws uint64
+	idle       bool // the scheduler waits for kick
+	ended      bool
+	watched    watched
 }
 
 // New returns a World that ends with the test. Call it in a bubble. The seed is the value of
-// EPORE_SIM_SEED, or random. If the test fails, its log has the seed and the trace's end.
+// EPORE_SIM_SEED, or random. If the test fails, its log has the seed and the end of the trace.
 func New(t *testing.T) *World {
 	t.Helper()
-	seed := rand.Uint64()
-	if s := os.Getenv(SeedVariable); s != "" {
-		var err error
-		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
-			t.Fatalf("%s: %v", SeedVariable, err)
-		}
+	seed, given := seedFromEnvironment(t)
+	if !given {
+		seed = rand.Uint64()
 	}
 	return NewSeed(t, seed)
 }
 
+func seedFromEnvironment(t testing.TB) (seed uint64, given bool) {
+	t.Helper()
+	s := os.Getenv(SeedVariable)
+	if s == "" {
+		return 0, false
+	}
+	seed, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", SeedVariable, err)
+	}
+	return seed, true
+}
+
 // NewSeed is New with the given seed.
-func NewSeed(t *testing.T, seed uint64) *World {
-	w := &World{seed: seed, begin: time.Now(), kick: make(chan struct{}, 1), random: rand.New(rand.NewPCG(seed, 0))}
+func NewSeed(t testing.TB, seed uint64) *World {
+	w := &World{t: t, seed: seed, begin: time.Now(), kick: make(chan struct{}, 1), random: rand.New(rand.NewPCG(seed, 0)),
+		links: make(map[[2]*Host]*link)}
+	defaultLink(&w.defaults, nil)
+	w.trace.digest = fnvOffset
+	ended := make(chan struct{})
 	t.Cleanup(func() {
 		w.end()
+		<-ended
 		if t.Failed() {
-			lines := w.Trace()
-			t.Logf("to repeat: %s=%d go test -run '^%s$'\n%s", SeedVariable, seed, strings.ReplaceAll(t.Name(), "/", "$/^"),
-				strings.Join(lines[max(0, len(lines)-50):], "\n"))
+			t.Logf("to repeat: %s\n%s", w.repeat(), w.trace.last())
 		}
 	})
-	go w.schedule()
+	watchdog.add(w)
+	go func() {
+		defer close(ended)
+		defer watchdog.remove(w)
+		w.schedule()
+	}()
 	return w
 }
 
 // Seed returns the seed.
 func (w *World) Seed() uint64 { return w.seed }
 
-// Trace returns what has happened so far: one line for each turn of a queue and each Note,
-// with the virtual time since the World began.
-func (w *World) Trace() []string {
+// Trace has the World write each line of its trace to out from now on: what arrived where or
+// was lost, which events went to which queue, and the Notes, with the virtual time since the
+// World began. It writes from several goroutines, one at a time. Nil ends it.
+func (w *World) Trace(out io.Writer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]string(nil), w.lines...)
+	w.trace.out = out
 }
 
 // Note adds a line to the trace.
 func (w *World) Note(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.note(fmt.Sprintf(format, args...))
+	w.record(record{what: noted, text: text})
 }
 
-func (w *World) note(line string) {
-	w.lines = append(w.lines, time.Since(w.begin).String()+" "+line)
+// now returns the virtual time since the World began.
+func (w *World) now() time.Duration { return time.Since(w.begin) }
+
+// A waiter is what gets turns: a queue, a Task, or the goroutine of the test. Its fields are
+// under the World's lock.
+type waiter struct {
+	name    string
+	host    *Host      // nil: the test
+	turn    chan error // holds at most one: it is sent to when waiting ends
+	waiting bool
+	gone    bool
+	woken   bool
+	last    bool          // it gets its turn when nobody else can run
+	until   time.Duration // never: no timeout
+	awake   func() bool   // nil: never
+	ready   func() bool   // nil: never
 }
+
+const never = time.Duration(1<<63 - 1)
+
+// newWaiter adds a waiter. Called with the lock held.
+func (w *World) newWaiter(name string, host *Host) *waiter {
+	c := &waiter{name: name, host: host, turn: make(chan error, 1), until: never}
+	w.waiters = append(w.waiters, c)
+	return c
+}
+
+// remove removes a waiter. Called with the lock held.
+func (w *World) remove(c *waiter) {
+	c.gone = true
+	w.waiters = slices.DeleteFunc(w.waiters, func(other *waiter) bool { return other == c })
+}
+
+// wait waits for the next turn of c. Called without the lock.
+func (w *World) wait(c *waiter, timeout time.Duration, awake func() bool) error {
+	w.mu.Lock()
+	if err := w.refusal(c); err != nil {
+		w.mu.Unlock()
+		return err
+	}
+	c.waiting, c.awake, c.until = true, awake, never
+	if timeout >= 0 {
+		if c.until = w.now() + timeout; c.until < 0 {
+			c.until = never
+		}
+	}
+	w.changed()
+	w.mu.Unlock()
+	return <-c.turn
+}
+
+// refusal returns why c gets no turn any more.
+func (w *World) refusal(c *waiter) error {
+	switch {
+	case w.ended:
+		return ErrEnded
+	case c.gone:
+		return ErrCrashed
+	}
+	return nil
+}
+
+// stop makes a wait in progress fail. Called with the lock held.
+func (c *waiter) stop(err error) {
+	if c.waiting {
+		c.waiting, c.awake = false, nil
+		c.turn <- err
+	}
+}
+
+// Settle waits until nobody in the World can do anything before the time moves on. Call it
+// instead of synctest.Wait, from a goroutine that is not a Task.
+func (w *World) Settle() {
+	w.mu.Lock()
+	c := w.newWaiter("settle", nil)
+	c.last = true
+	w.mu.Unlock()
+	_ = w.wait(c, 0, nil)
+	w.leave(c)
+}
+
+// Sleep lets the virtual time d pass. Unlike after time.Sleep, what the caller does next
+// happens while everybody else is at rest, so that it repeats. With d zero or less, the others
+// that can run at this instant may come first.
+func (w *World) Sleep(d time.Duration) {
+	w.mu.Lock()
+	c := w.newWaiter("test", nil)
+	w.mu.Unlock()
+	_ = w.wait(c, max(d, 0), nil)
+	w.leave(c)
+}
+
+func (w *World) leave(c *waiter) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.remove(c)
+}
+
+const (
+	// turnsPerInstant is how many turns are given before the virtual time moves on by a
+	// creep. Otherwise it would stand still while somebody always has something to do.
+	turnsPerInstant = 100
+	creep           = time.Microsecond
+	// deadlock is how long nothing may happen. Only Polls without a timeout, and goroutines
+	// that wait for them, wait longer.
+	deadlock = 50 * 365 * 24 * time.Hour
+)
 
 // schedule gives turns. A turn ends when everybody is at rest again.
 func (w *World) schedule() {
+	turns := 0
+	var instant time.Duration
 	for {
 		synctest.Wait()
-		q, next, ended := w.pick()
+		w.watched.turns.Add(1)
+		c, next, ended := w.pick()
 		switch {
 		case ended:
 			return
-		case q != nil:
-			q.turn <- nil
-		case next.IsZero():
-			<-w.kick
-		default:
-			timer := time.NewTimer(time.Until(next))
-			select {
-			case <-timer.C:
-			case <-w.kick:
+		case c != nil:
+			if now := w.now(); now != instant {
+				turns, instant = 0, now
 			}
-			timer.Stop()
+			if turns++; turns%turnsPerInstant == 0 {
+				time.Sleep(creep)
+				instant = w.now()
+				synctest.Wait() // goroutines of the program that slept, too
+			}
+			c.turn <- nil
+		default:
+			w.sleep(next)
 		}
 	}
 }
 
-// pick removes a queue that may run from those that wait. If none may, it returns when the
-// first one may. It is called at rest.
-func (w *World) pick() (q *queue, next time.Time, ended bool) {
+// sleep waits until next, or for a kick.
+func (w *World) sleep(next time.Duration) {
+	patience := deadlock
+	if next != never {
+		patience = next - w.now()
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		if next == never {
+			w.fail("nothing happens any more: %s", w.whoWaits())
+		}
+	case <-w.kick:
+	}
+	w.mu.Lock()
+	w.idle = false
+	w.mu.Unlock()
+}
+
+// fail fails the test and ends the World.
+func (w *World) fail(format string, args ...any) {
+	w.t.Errorf("sim: "+format, args...)
+	w.end()
+}
+
+// whoWaits describes those who wait for a turn.
+func (w *World) whoWaits() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	text := ""
+	for _, c := range w.waiters {
+		if c.waiting {
+			text += c.name + " waits; "
+		}
+	}
+	if text == "" {
+		return "nobody polls, and all goroutines are blocked"
+	}
+	return text + "nobody has anything to tell them"
+}
+
+// pick applies what is due, and removes a waiter that may run from those that wait. If none
+// may, it returns when the first one may. It is called at rest.
+func (w *World) pick() (c *waiter, next time.Duration, ended bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ended {
-		return nil, next, true
+		return nil, 0, true
 	}
-	var ready *queue
+	now := w.now()
+	w.events.apply(now)
+	next = w.events.earliest()
+	var chosen, last *waiter
 	n := 0
-	for _, c := range w.queues {
+	for _, c := range w.waiters {
 		if !c.waiting {
 			continue
 		}
-		if c.woken || c.awake() || !c.until.IsZero() && !c.until.After(time.Now()) {
-			if n++; w.random.IntN(n) == 0 {
-				ready = c
+		if c.woken || c.until <= now || c.ready != nil && c.ready() || c.awake != nil && c.awake() {
+			if c.last {
+				last = c
+			} else if n++; w.random.IntN(n) == 0 {
+				chosen = c
 			}
-		} else if !c.until.IsZero() && (next.IsZero() || c.until.Before(next)) {
-			next = c.until
+		} else {
+			next = min(next, c.until)
 		}
 	}
-	if ready != nil {
-		ready.waiting, ready.woken, ready.awake = false, false, nil
-		w.note(ready.name)
+	if chosen == nil {
+		chosen = last
 	}
-	return ready, next, false
+	if chosen == nil {
+		w.idle = true
+		select { // an old one
+		case <-w.kick:
+		default:
+		}
+		return nil, next, false
+	}
+	chosen.waiting, chosen.woken, chosen.awake = false, false, nil
+	w.record(record{what: turned, queue: chosen.name})
+	return chosen, 0, false
 }
 
 // end makes every Poll of the World fail, now and later.
 func (w *World) end() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.ended {
+		return
+	}
 	w.ended = true
-	for _, q := range w.queues {
-		if q.waiting {
-			q.waiting, q.awake = false, nil
-			q.turn <- ErrEnded
+	for _, c := range w.waiters {
+		c.stop(ErrEnded)
+	}
+	w.changed()
+}
+
+// changed tells the scheduler to look again. Called with the lock held.
+func (w *World) changed() {
+	if w.idle {
+		select {
+		case w.kick <- struct{}{}:
+		default:
 		}
 	}
-	w.changed()
-}
-
-func (w *World) changed() {
-	select {
-	case w.kick <- struct{}{}:
-	default:
-	}
-}
-
-// Host is a machine of a World.
-type Host struct {
-	w      *World
-	name   string
-	queues int
-}
-
-// Host returns a new Host. The name is for the trace.
-func (w *World) Host(name string) *Host { return &Host{w: w, name: name} }
-
-// Backend returns a new queue of the Host, for one Poll. Create the queues of a World in an
-// order that does not vary, because the draws go by it.
-func (h *Host) Backend() backend.Backend {
-	h.w.mu.Lock()
-	defer h.w.mu.Unlock()
-	h.queues++
-	q := &queue{w: h.w, name: fmt.Sprintf("%s/%d", h.name, h.queues), turn: make(chan error, 1)}
-	h.w.queues = append(h.w.queues, q)
-	return q
-}
-
-// queue is a backend and a backend.Quiescer. Its fields are under the World's lock.
-type queue struct {
-	w       *World
-	name    string
-	turn    chan error // holds at most one: it is sent to when waiting ends
-	waiting bool
-	woken   bool
-	until   time.Time // zero: no timeout
-	awake   func() bool
-}
-
-var _ backend.Quiescer = (*queue)(nil)
-
-func (q *queue) Name() string { return "sim" }
-func (q *queue) Open() error  { return nil }
-
-func (q *queue) Capabilities() backend.Capabilities {
-	return backend.Capabilities{Interests: backend.Readable | backend.Writable, Resolution: 1}
-}
-
-func (q *queue) Add(backend.Handle, backend.Key, backend.Interest) error {
-	return backend.ErrNotPollable
-}
-
-func (q *queue) Modify(backend.Handle, backend.Key, backend.Interest) error {
-	return backend.ErrNotPollable
-}
-
-func (q *queue) Delete(backend.Handle) error { return backend.ErrNotPollable }
-
-// Wait finds nothing, because nothing is watched. The core calls it with timeout zero.
-func (q *queue) Wait([]backend.Event, time.Duration) (int, error) { return 0, nil }
-
-func (q *queue) WaitQuiet(timeout time.Duration, awake func() bool) error {
-	w := q.w
-	w.mu.Lock()
-	if w.ended {
-		w.mu.Unlock()
-		return ErrEnded
-	}
-	q.waiting, q.awake, q.until = true, awake, time.Time{}
-	if timeout >= 0 {
-		q.until = time.Now().Add(timeout)
-	}
-	w.changed()
-	w.mu.Unlock()
-	return <-q.turn
-}
-
-func (q *queue) Wake() error {
-	q.w.mu.Lock()
-	defer q.w.mu.Unlock()
-	q.woken = true
-	q.w.changed()
-	return nil
-}
-
-func (q *queue) Close() error {
-	q.w.mu.Lock()
-	defer q.w.mu.Unlock()
-	q.w.queues = slices.DeleteFunc(q.w.queues, func(c *queue) bool { return c == q })
-	return nil
 }

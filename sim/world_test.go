@@ -3,6 +3,7 @@ package sim_test
 import (
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,8 @@ func run(t *testing.T, seed uint64) (trace []string) {
 	synctest.Test(t, func(t *testing.T) {
 		const loops = 5
 		w := sim.NewSeed(t, seed)
+		var out strings.Builder
+		w.Trace(&out)
 		var polls [loops]*epore.Poll
 		var timers [loops]*epore.Timer
 		var wakers [loops]*epore.Waker
@@ -52,7 +55,8 @@ func run(t *testing.T, seed uint64) (trace []string) {
 			}()
 		}
 		time.Sleep(time.Second + time.Millisecond)
-		trace = w.Trace()
+		w.Trace(nil)
+		trace = strings.Split(out.String(), "\n")
 		for _, p := range polls {
 			require.NoError(t, p.Close())
 			require.ErrorIs(t, <-ended, epore.ErrClosed)
@@ -103,7 +107,7 @@ func TestWorld_FailurePrintsSeed(t *testing.T) {
 		t.Run("inner", func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := sim.New(t)
-				time.Sleep(3 * time.Second)
+				w.Sleep(3 * time.Second)
 				w.Note("the last line")
 				t.Fail()
 			})

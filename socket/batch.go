@@ -55,7 +55,7 @@ func (c *PacketConn) ReadBatch(ms []Message) (n int, err error) {
 	if !d.Acquire() {
 		return 0, c.closed("read")
 	}
-	if n, err = sysReadBatch(d.Handle(), c.proto, ms); err == ErrWouldBlock && n > 0 {
+	if n, err = readBatch(d.Handle(), c.proto, ms); err == ErrWouldBlock && n > 0 {
 		err = nil
 	}
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *PacketConn) WriteBatch(ms []Message) (n int, err error) {
 	if !d.Acquire() {
 		return 0, c.closed("write")
 	}
-	if n, err = sysWriteBatch(d.Handle(), c, ms); err != nil {
+	if n, err = writeBatch(d.Handle(), c, ms); err != nil {
 		err = c.transferError("write", backend.Writable, err)
 	}
 	d.Release()
@@ -113,7 +113,7 @@ func (c *Conn) ReadMsg(b, control []byte) (n, controlN int, err error) {
 	if len(b) == 0 {
 		return 0, 0, nil
 	}
-	n, controlN, err = sysReadMsg(d.Handle(), b[:min(len(b), maxTransfer)], control)
+	n, controlN, err = readMsg(d.Handle(), b[:min(len(b), maxTransfer)], control)
 	switch {
 	case err == ErrControlTruncated:
 		c.noteTransfer()
@@ -141,7 +141,7 @@ func (c *Conn) WriteMsg(b, control []byte) (n int, err error) {
 	if len(b) == 0 && len(control) > 0 {
 		return 0, c.failed("write", errNoByte)
 	}
-	if n, err = sysWriteMsg(d.Handle(), b[:min(len(b), maxTransfer)], control); err != nil {
+	if n, err = writeMsg(d.Handle(), b[:min(len(b), maxTransfer)], control); err != nil {
 		return n, c.transferError("write", backend.Writable, err)
 	}
 	if c.noteTransfer(); n < len(b) {

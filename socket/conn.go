@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/simfd"
 )
 
 // Conn is a stream socket, TCP or Unix, that is connected or connecting. It never blocks. It
@@ -53,7 +54,12 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	n, err := 0, error(nil)
 	if len(b) > 0 {
-		if n, err = sysRead(d.Handle(), b[:min(len(b), maxTransfer)]); n == 0 && err == nil {
+		if simfd.Is(d.Handle()) {
+			n, err = simfd.Get(d.Handle()).Read(b)
+		} else {
+			n, err = sysRead(d.Handle(), b[:min(len(b), maxTransfer)])
+		}
+		if n == 0 && err == nil {
 			err = c.endOfStream()
 		} else if err != nil {
 			err = c.transferError("read", backend.Readable, err)
@@ -79,7 +85,11 @@ func (c *Conn) Write(b []byte) (n int, err error) {
 	}
 	for n < len(b) && err == nil {
 		var m int
-		m, err = sysWrite(d.Handle(), b[n:min(len(b), n+maxWrite)])
+		if simfd.Is(d.Handle()) {
+			m, err = simfd.Get(d.Handle()).Write(b[n:])
+		} else {
+			m, err = sysWrite(d.Handle(), b[n:min(len(b), n+maxWrite)])
+		}
 		n += m
 	}
 	if n > 0 {
@@ -102,7 +112,7 @@ func (c *Conn) ReadBuffers(bufs [][]byte) (int, error) {
 		return 0, c.closed("read")
 	}
 	defer d.Release()
-	n, hasRoom, err := sysReadBuffers(d.Handle(), bufs)
+	n, hasRoom, err := readBuffers(d.Handle(), bufs)
 	if err != nil {
 		return n, c.transferError("read", backend.Readable, err)
 	}
@@ -130,7 +140,7 @@ func (c *Conn) WriteBuffers(bufs *net.Buffers) (written int64, err error) {
 	}
 	for consume(bufs, 0); len(*bufs) > 0 && err == nil; {
 		var n int
-		n, err = sysWriteBuffers(d.Handle(), *bufs)
+		n, err = writeBuffers(d.Handle(), *bufs)
 		written += int64(n)
 		consume(bufs, n)
 	}
@@ -168,7 +178,7 @@ func (c *Conn) noteTransfer() {
 
 // noteConnected records that the attempt to connect that was in progress has succeeded.
 func (c *Conn) noteConnected(was *connectState) {
-	if c.connect.CompareAndSwap(was, nil) {
+	if c.connect.CompareAndSwap(was, nil) && !simfd.Is(c.descriptor().Handle()) {
 		dropQueuedErrors(c.descriptor().Handle())
 	}
 }
@@ -179,7 +189,7 @@ func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 	if state := c.connect.Load(); state.inProgress() {
 		if err != ErrWouldBlock {
 			err = c.connectResult(state, err)
-		} else if isConnected(c.descriptor().Handle()) {
+		} else if connected(c.descriptor().Handle()) {
 			c.noteConnected(state)
 		}
 	}
@@ -194,9 +204,9 @@ func (c *Conn) transferError(op string, in backend.Interest, err error) error {
 // goes on.
 func (c *Conn) connectResult(was *connectState, err error) error {
 	h := c.descriptor().Handle()
-	if why := pendingError(h); why != nil { // Windows reports it only here
+	if why := connectError(h); why != nil { // Windows reports it only here
 		err = why
-	} else if isConnected(h) {
+	} else if connected(h) {
 		c.noteConnected(was)
 		return err // of the connection, such as EPIPE after CloseWrite
 	} else if isNotConnected(err) { // Windows and the BSDs: the attempt goes on
@@ -233,21 +243,21 @@ func (c *Conn) failed(op string, err error) error {
 // CloseRead shuts down the reading side: later reads return io.EOF. (On Linux, data that
 // arrives later is still read first.)
 func (c *Conn) CloseRead() error {
-	return c.do("close", func(h handle) error { return shutdownRead(h) })
+	return c.do("close", func(h handle) error { return shutdown(h, true) })
 }
 
 // CloseWrite shuts down the writing side. The peer reads all that was written, and then the
 // end of the stream. Reading on this side still works.
 func (c *Conn) CloseWrite() error {
-	return c.do("close", func(h handle) error { return shutdownWrite(h) })
+	return c.do("close", func(h handle) error { return shutdown(h, false) })
 }
 
 // LocalAddr returns the local address, a *net.TCPAddr or *net.UnixAddr. It asks the system
 // each time. It returns nil if the Conn is closed, and on some systems (NetBSD, DragonFly) if
 // the connection was reset. Unlike in package net, check for nil before you call a method.
-func (c *Conn) LocalAddr() net.Addr { return c.address(localName) }
+func (c *Conn) LocalAddr() net.Addr { return c.address(localAddress) }
 
 // RemoteAddr returns the address of the peer, as LocalAddr does. It also returns nil if the
 // connection is not established yet, or was reset, even before Accept returned it. Unlike in
 // package net, check for nil before you call a method.
-func (c *Conn) RemoteAddr() net.Addr { return c.address(remoteName) }
+func (c *Conn) RemoteAddr() net.Addr { return c.address(remoteAddress) }

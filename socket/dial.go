@@ -100,9 +100,9 @@ func (c *Conn) ConnectError() error {
 // updateConnectState asks the system about an attempt that was in progress, and records its
 // end.
 func (c *Conn) updateConnectState(h handle, was *connectState) *connectState {
-	if err := pendingError(h); err != nil {
+	if err := connectError(h); err != nil {
 		c.connect.CompareAndSwap(was, &connectState{err, was.to})
-	} else if isConnected(h) {
+	} else if connected(h) {
 		c.noteConnected(was)
 	}
 	return c.connect.Load() // a concurrent Read or Write may have recorded the end first

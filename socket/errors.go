@@ -37,7 +37,7 @@ var ErrTruncated = fmt.Errorf("socket: datagram longer than the buffer, its rest
 // Called between Acquire and Release.
 func (b *base) failed(op string, err error) error {
 	h := b.descriptor().Handle()
-	e := &net.OpError{Op: op, Net: b.proto.String(), Source: localName(h, b.proto), Addr: remoteName(h, b.proto), Err: err}
+	e := &net.OpError{Op: op, Net: b.proto.String(), Source: localAddress(h, b.proto), Addr: remoteAddress(h, b.proto), Err: err}
 	if e.Addr == nil { // as in package net: the address that it listens on
 		e.Source, e.Addr = nil, e.Source
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/epore/epore/internal/nilvalue"
+	"github.com/epore/epore/internal/simfd"
 )
 
 // Socket is what a *Conn, a *Listener and a *PacketConn have in common.
@@ -209,6 +210,9 @@ func (b *base) File() (*os.File, error) {
 	var h handle
 	var name string
 	err := b.do("file", func(of handle) (err error) {
+		if simfd.Is(of) {
+			return fmt.Errorf("the descriptor of a simulated socket: %w", errors.ErrUnsupported)
+		}
 		if addr := localName(of, b.proto); addr != nil {
 			name = addr.String()
 		}

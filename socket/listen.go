@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/simfd"
 )
 
 // Listener accepts connections, and never blocks. It is an epore.Source that is readable
@@ -108,7 +109,7 @@ func (l *Listener) Accept() (*Conn, error) {
 		return nil, l.closed("accept")
 	}
 	defer d.Release()
-	h, err := sysAccept(d.Handle())
+	h, err := accept(d.Handle())
 	if err == ErrWouldBlock {
 		return nil, l.wouldBlock(backend.Readable)
 	}
@@ -116,7 +117,7 @@ func (l *Listener) Accept() (*Conn, error) {
 		return nil, l.failed("accept", err)
 	}
 	c := newConn(h, l.proto, l.family)
-	if l.proto == tcp {
+	if l.proto == tcp && !simfd.Is(h) {
 		acceptedNoDelay.ensure(h)
 	}
 	return c, nil
@@ -173,4 +174,4 @@ func (l *Listener) SetUnlinkOnClose(unlink bool) { l.unlink.Store(unlink && l.pa
 
 // Addr returns the address that the Listener listens on, a *net.TCPAddr or *net.UnixAddr. It
 // asks the system each time. It returns nil if the Listener is closed.
-func (l *Listener) Addr() net.Addr { return l.address(localName) }
+func (l *Listener) Addr() net.Addr { return l.address(localAddress) }

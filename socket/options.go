@@ -7,6 +7,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"github.com/epore/epore/internal/simfd"
 )
 
 // Option is an optional setting of Listen, ListenPacket, Dial and DialPacket.
@@ -62,13 +64,13 @@ func apply(opts []Option) options {
 // SetReadBuffer sets the size of the system's receive buffer in bytes (SO_RCVBUF). Linux
 // doubles the size, and limits it to net.core.rmem_max.
 func (b *base) SetReadBuffer(bytes int) error {
-	return b.do("set", func(h handle) error { return setReadBuffer(h, bytes) })
+	return b.option(func(h handle) error { return setReadBuffer(h, bytes) })
 }
 
 // SetWriteBuffer sets the size of the system's send buffer in bytes (SO_SNDBUF). Linux
 // doubles the size, and limits it to net.core.wmem_max.
 func (b *base) SetWriteBuffer(bytes int) error {
-	return b.do("set", func(h handle) error { return setWriteBuffer(h, bytes) })
+	return b.option(func(h handle) error { return setWriteBuffer(h, bytes) })
 }
 
 // SetNoDelay sets whether data is sent at once, or delayed for a moment to send fewer packets
@@ -82,6 +84,13 @@ func (c *Conn) SetNoDelay(noDelay bool) error {
 // data is discarded and the connection reset. Above 0, Close waits until it is delivered, at
 // most that many seconds (on some systems in the background).
 func (c *Conn) SetLinger(seconds int) error {
+	if d := c.descriptor(); d.Acquire() {
+		defer d.Release()
+		if simfd.Is(d.Handle()) {
+			simfd.Get(d.Handle()).SetLinger(seconds)
+			return nil
+		}
+	}
 	return c.tcpOption(func(h handle) error { return setLinger(h, seconds) })
 }
 
@@ -140,9 +149,19 @@ func errOptionRange(value int) error {
 
 // tcpOption sets an option that exists only for TCP.
 func (c *Conn) tcpOption(set func(h handle) error) error {
-	return c.do("set", func(h handle) error {
+	return c.option(func(h handle) error {
 		if c.proto != tcp {
 			return fmt.Errorf("option only for TCP: %w", fs.ErrInvalid)
+		}
+		return set(h)
+	})
+}
+
+// option calls set with the descriptor of b, unless it is simulated: then nothing happens.
+func (b *base) option(set func(h handle) error) error {
+	return b.do("set", func(h handle) error {
+		if simfd.Is(h) {
+			return nil
 		}
 		return set(h)
 	})

@@ -112,7 +112,7 @@ func (c *PacketConn) Read(b []byte) (int, error) {
 	if !d.Acquire() {
 		return 0, c.closed("read")
 	}
-	n, err := sysReceive(d.Handle(), b)
+	n, err := receiveDatagram(d.Handle(), b)
 	if err != nil {
 		err = c.transferError("read", backend.Readable, err)
 	}
@@ -129,7 +129,7 @@ func (c *PacketConn) Write(b []byte) (int, error) {
 	if !d.Acquire() {
 		return 0, c.closed("write")
 	}
-	n, err := sysSend(d.Handle(), b)
+	n, err := sendDatagram(d.Handle(), b)
 	if err != nil {
 		n, err = 0, c.transferError("write", backend.Writable, err)
 	}
@@ -145,7 +145,7 @@ func (c *PacketConn) ReadFromAddrPort(b []byte) (n int, from netip.AddrPort, err
 	if !d.Acquire() {
 		return 0, from, c.closed("read")
 	}
-	n, from, err = sysReceiveFrom(d.Handle(), b)
+	n, from, err = receiveFrom(d.Handle(), b)
 	if err != nil {
 		err = c.transferError("read", backend.Readable, err)
 	}
@@ -164,7 +164,7 @@ func (c *PacketConn) WriteToAddrPort(b []byte, to netip.AddrPort) (int, error) {
 	err := c.checkDestination(to)
 	n := 0
 	if err == nil {
-		n, err = sysSendTo(d.Handle(), c.family, b, to)
+		n, err = sendTo(d.Handle(), c.family, b, to)
 	}
 	if err != nil {
 		n, err = 0, c.transferError("write", backend.Writable, err)
@@ -253,8 +253,8 @@ func (c *PacketConn) transferError(op string, in backend.Interest, err error) er
 
 // LocalAddr returns the local address, a *net.UDPAddr or *net.UnixAddr. It asks the system
 // each time. It returns nil if the PacketConn is closed.
-func (c *PacketConn) LocalAddr() net.Addr { return c.address(localName) }
+func (c *PacketConn) LocalAddr() net.Addr { return c.address(localAddress) }
 
 // RemoteAddr returns the address that the PacketConn is connected to, as LocalAddr does. It
 // returns nil if the PacketConn is not connected.
-func (c *PacketConn) RemoteAddr() net.Addr { return c.address(remoteName) }
+func (c *PacketConn) RemoteAddr() net.Addr { return c.address(remoteAddress) }

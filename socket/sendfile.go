@@ -63,7 +63,7 @@ func copyFile(h handle, f *os.File, off, n int64) (written int64, err error) {
 			return written, err
 		}
 		for rest := buf[:m]; len(rest) > 0; {
-			k, err := sysWrite(h, rest)
+			k, err := write(h, rest)
 			written += int64(k)
 			if err != nil {
 				return written, err

@@ -122,14 +122,14 @@ func (r *relay) fillCopy(src handle, most int64) (int, error) {
 	if r.buf == nil {
 		r.buf = copyBuffers.Get().(*[copySize]byte)
 	}
-	n, err := sysRead(src, r.buf[:min(most, copySize)])
+	n, err := read(src, r.buf[:min(most, copySize)])
 	r.begins, r.ends = 0, n
 	return n, err
 }
 
 // drainCopy writes from the buffer.
 func (r *relay) drainCopy(dst handle, most int64) (int, error) {
-	n, err := sysWrite(dst, r.buf[r.begins:][:min(most, int64(r.ends-r.begins))])
+	n, err := write(dst, r.buf[r.begins:][:min(most, int64(r.ends-r.begins))])
 	if r.begins += n; r.begins == r.ends {
 		copyBuffers.Put(r.buf)
 		r.buf, r.begins, r.ends = nil, 0, 0

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/simfd"
 )
 
 // Poll has the methods of a Poll of package epore that a Descriptor needs.
@@ -72,7 +73,7 @@ func (d *Descriptor) Acquire() bool {
 // Release undoes an Acquire. After Close, the last Release closes the descriptor.
 func (d *Descriptor) Release() {
 	if d.state.Add(^uint32(holder-1)) == 0 {
-		_ = closeHandle(d.handle)
+		_ = d.closeHandle()
 	}
 }
 
@@ -103,9 +104,16 @@ func (d *Descriptor) Close() (closed bool, err error) {
 		}
 	}
 	if d.state.Add(^uint32(holder-1)) == 0 {
-		err = errors.Join(err, closeHandle(d.handle))
+		err = errors.Join(err, d.closeHandle())
 	}
 	return true, err
+}
+
+func (d *Descriptor) closeHandle() error {
+	if simfd.Is(d.handle) {
+		return simfd.Close(d.handle)
+	}
+	return closeHandle(d.handle)
 }
 
 // Lock keeps Close from returning until Unlock, and reports whether d is open. A Poll calls it

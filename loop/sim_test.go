@@ -1,0 +1,158 @@
+package loop_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/loop"
+	"github.com/epore/epore/sim"
+)
+
+// simSeeds is the number of seeds: a few in a plain test, many in a long run.
+func simSeeds(few int) int {
+	if n, err := strconv.Atoi(os.Getenv("EPORE_SIM_SEEDS")); err == nil {
+		return n
+	}
+	if os.Getenv("EPORE_LONG") != "" {
+		return 1000
+	}
+	return few
+}
+
+// simConfig is a Config for a simulated host.
+func simConfig(h *sim.Host) loop.Config {
+	return loop.Config{
+		NewPoll: func() (*epore.Poll, error) { return epore.NewWith(h.Backend()) },
+		Network: h,
+	}
+}
+
+// onHost runs loops on a host until the World or stop ends them.
+func onHost(t *testing.T, h *sim.Host, loops int, cfg loop.Config, running *sync.WaitGroup, start func(*loop.Loop) error) (stop context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	running.Add(1)
+	h.Go(func(*sim.Task) {
+		defer running.Done()
+		if err := loop.Run(ctx, loops, cfg, start); !errors.Is(err, sim.ErrEnded) && !errors.Is(err, sim.ErrCrashed) {
+			assert.NoError(t, err)
+		}
+	})
+	return cancel
+}
+
+// simClient sends what it has to send in pieces, and compares what comes back.
+type simClient struct {
+	t     *testing.T
+	name  string
+	rest  []byte // not written yet
+	want  []byte // not received yet
+	left  *int   // clients that have not ended
+	delay time.Duration
+}
+
+func (c *simClient) Open(conn *loop.Conn) { c.send(conn) }
+
+// send writes a part now and then.
+func (c *simClient) send(conn *loop.Conn) {
+	n := min(len(c.rest), 1+len(c.rest)/3)
+	_, _ = conn.Write(c.rest[:n])
+	if c.rest = c.rest[n:]; len(c.rest) == 0 {
+		conn.CloseWrite()
+		return
+	}
+	conn.Loop().After(c.delay, func() {
+		if conn.Value() == nil {
+			c.send(conn)
+		}
+	})
+}
+
+func (c *simClient) Data(conn *loop.Conn, in []byte) int {
+	require.LessOrEqual(c.t, len(in), len(c.want))
+	require.True(c.t, bytes.Equal(in, c.want[:len(in)]), "bytes that come back are the bytes that were sent")
+	c.want = c.want[len(in):]
+	return len(in)
+}
+
+func (c *simClient) Close(conn *loop.Conn, err error) {
+	conn.SetValue("closed")
+	assert.NoError(c.t, err, c.name)
+	assert.Empty(c.t, c.want, c.name)
+	*c.left--
+}
+
+func (c *simClient) Failed(_ *loop.Conn, err error) {
+	assert.NoError(c.t, err, c.name)
+	*c.left--
+}
+
+// simEcho echoes until the end of the stream.
+type simEcho struct{ open int }
+
+func (e *simEcho) Open(*loop.Conn)         { e.open++ }
+func (e *simEcho) Close(*loop.Conn, error) { e.open-- }
+func (e *simEcho) Data(c *loop.Conn, in []byte) int {
+	_, _ = c.Write(in)
+	return len(in)
+}
+
+// Whatever the world does that it may do, short of resets: each client gets back its bytes,
+// in order, and the end; and when it is over nothing is left.
+func TestSim_Echo(t *testing.T) {
+	sim.Explore(t, simSeeds(50), func(t *testing.T, w *sim.World) {
+		server, clients := w.Host("server"), w.Host("clients")
+		w.Faults(sim.Swarm())
+		var running sync.WaitGroup
+		echo := &simEcho{}
+		cfg := simConfig(server)
+		cfg.Grace = time.Hour
+		stopServer := onHost(t, server, 1, cfg, &running, func(l *loop.Loop) error {
+			_, err := l.Listen("tcp", ":7", nil, echo)
+			return err
+		})
+		w.Settle()
+		r := rand.New(rand.NewPCG(w.Seed(), 1))
+		left := 1 + r.IntN(8)
+		cfg = simConfig(clients)
+		cfg.Grace = time.Hour
+		stopClients := onHost(t, clients, 1, cfg, &running, func(l *loop.Loop) error {
+			for i := range left {
+				data := make([]byte, 1+r.IntN(1<<r.IntN(15)))
+				for i := range data {
+					data[i] = byte(r.Uint32())
+				}
+				c := &simClient{t: t, name: fmt.Sprint("client ", i), rest: data, want: data, left: &left, delay: time.Duration(r.Int64N(int64(time.Second)))}
+				if _, err := l.Dial("tcp", "server:7", 0, nil, c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		w.Sleep(time.Minute)
+		if r.IntN(2) == 0 {
+			w.Partition(server, clients)
+			w.Sleep(time.Duration(r.Int64N(int64(10 * time.Minute))))
+			w.Heal()
+		}
+		w.Faults()
+		w.Sleep(time.Hour)
+		assert.Zero(t, left, "every client has ended")
+		assert.Zero(t, echo.open, "the server has closed every connection")
+		stopServer()
+		stopClients()
+		w.Sleep(time.Minute)
+		running.Wait()
+	})
+}

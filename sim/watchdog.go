@@ -1,0 +1,73 @@
+package sim
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// watched is how a watchdog sees a World.
+type watched struct {
+	turns atomic.Uint64
+	seen  uint64
+	since time.Time
+	told  bool
+}
+
+// watchdog looks, in real time, for Worlds that hang: a goroutine of the bubble computes for
+// ever, waits for a mutex that nobody unlocks, or for something outside of the bubble. Such a
+// World never is at rest, and testing/synctest says nothing about it. The goroutine is started
+// here because one that is started in a bubble has only virtual time.
+var watchdog = newDog()
+
+// hanging is how long a World may take for a turn.
+const hanging = 20 * time.Second
+
+type dog struct {
+	mu     sync.Mutex
+	worlds map[*World]struct{}
+}
+
+func newDog() *dog {
+	d := &dog{worlds: make(map[*World]struct{})}
+	go func() {
+		for now := range time.Tick(hanging / 20) {
+			d.look(now)
+		}
+	}()
+	return d
+}
+
+func (d *dog) add(w *World) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.worlds[w] = struct{}{}
+}
+
+func (d *dog) remove(w *World) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.worlds, w)
+}
+
+// look prints all goroutines, once, when a World hangs.
+func (d *dog) look(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.worlds {
+		s := &w.watched
+		if turns := s.turns.Load(); s.since.IsZero() || turns != s.seen {
+			s.seen, s.since = turns, now
+		} else if !s.told && now.Sub(s.since) > hanging {
+			s.told = true
+			stacks := make([]byte, 1<<20)
+			stacks = stacks[:runtime.Stack(stacks, true)]
+			fmt.Fprintf(os.Stderr, "sim: the World of seed %d in %s hangs: in %v of real time it was never at rest. "+
+				"A goroutine computes, or waits for a mutex, for real input or output, or for something outside of the bubble:\n%s\n",
+				w.seed, w.t.Name(), hanging, stacks)
+		}
+	}
+}
