@@ -108,51 +108,59 @@ func (e *simEcho) Data(c *loop.Conn, in []byte) int {
 	return len(in)
 }
 
-// Whatever the world does that it may do, short of resets: each client gets back its bytes,
-// in order, and the end; and when it is over nothing is left.
-func TestSim_Echo(t *testing.T) {
-	sim.Explore(t, simSeeds(50), func(t *testing.T, w *sim.World) {
-		server, clients := w.Host("server"), w.Host("clients")
-		w.Faults(sim.Swarm())
-		var running sync.WaitGroup
-		echo := &simEcho{}
-		cfg := simConfig(server)
-		cfg.Grace = time.Hour
-		stopServer := onHost(t, server, 1, cfg, &running, func(l *loop.Loop) error {
-			_, err := l.Listen("tcp", ":7", nil, echo)
-			return err
-		})
-		w.Settle()
-		r := rand.New(rand.NewPCG(w.Seed(), 1))
-		left := 1 + r.IntN(8)
-		cfg = simConfig(clients)
-		cfg.Grace = time.Hour
-		stopClients := onHost(t, clients, 1, cfg, &running, func(l *loop.Loop) error {
-			for i := range left {
-				data := make([]byte, 1+r.IntN(1<<r.IntN(15)))
-				for i := range data {
-					data[i] = byte(r.Uint32())
-				}
-				c := &simClient{t: t, name: fmt.Sprint("client ", i), rest: data, want: data, left: &left, delay: time.Duration(r.Int64N(int64(time.Second)))}
-				if _, err := l.Dial("tcp", "server:7", 0, nil, c); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		w.Sleep(time.Minute)
-		if r.IntN(2) == 0 {
-			w.Partition(server, clients)
-			w.Sleep(time.Duration(r.Int64N(int64(10 * time.Minute))))
-			w.Heal()
-		}
-		w.Faults()
-		w.Sleep(time.Hour)
-		assert.Zero(t, left, "every client has ended")
-		assert.Zero(t, echo.open, "the server has closed every connection")
-		stopServer()
-		stopClients()
-		w.Sleep(time.Minute)
-		running.Wait()
+// echoWorld has clients send what a server echoes. Whatever the world does that it may do,
+// short of resets: each client gets back its bytes, in order, and the end; and when it is over
+// nothing is left.
+func echoWorld(t *testing.T, w *sim.World) {
+	server, clients := w.Host("server"), w.Host("clients")
+	w.Faults(sim.Swarm())
+	var running sync.WaitGroup
+	echo := &simEcho{}
+	cfg := simConfig(server)
+	cfg.Grace = time.Hour
+	stopServer := onHost(t, server, 1, cfg, &running, func(l *loop.Loop) error {
+		_, err := l.Listen("tcp", ":7", nil, echo)
+		return err
 	})
+	w.Settle()
+	r := rand.New(rand.NewPCG(w.Seed(), 1))
+	left := 1 + r.IntN(8)
+	cfg = simConfig(clients)
+	cfg.Grace = time.Hour
+	stopClients := onHost(t, clients, 1, cfg, &running, func(l *loop.Loop) error {
+		for i := range left {
+			data := make([]byte, 1+r.IntN(1<<r.IntN(15)))
+			for i := range data {
+				data[i] = byte(r.Uint32())
+			}
+			c := &simClient{t: t, name: fmt.Sprint("client ", i), rest: data, want: data, left: &left, delay: time.Duration(r.Int64N(int64(time.Second)))}
+			if _, err := l.Dial("tcp", "server:7", 0, nil, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w.Sleep(time.Minute)
+	if r.IntN(2) == 0 {
+		w.Partition(server, clients)
+		w.Sleep(time.Duration(r.Int64N(int64(10 * time.Minute))))
+		w.Heal()
+	}
+	w.Faults()
+	w.Sleep(time.Hour)
+	assert.Zero(t, left, "every client has ended")
+	assert.Zero(t, echo.open, "the server has closed every connection")
+	stopServer()
+	stopClients()
+	w.Sleep(time.Minute)
+	running.Wait()
+}
+
+func TestSim_Echo(t *testing.T) { sim.Explore(t, simSeeds(50), echoWorld) }
+
+// The same seed gives the same run.
+func TestSim_SeedRepeats(t *testing.T) {
+	for seed := range simSeeds(10) {
+		sim.Check(t, uint64(seed), echoWorld)
+	}
 }

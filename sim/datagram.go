@@ -3,7 +3,6 @@ package sim
 import (
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/epore/epore/backend"
@@ -43,10 +42,19 @@ func (d *datagrams) readiness() backend.Readiness {
 	return r
 }
 
+func (d *datagrams) PendingError() error {
+	d.w.mu.Lock()
+	defer d.w.mu.Unlock()
+	return d.takeError("send")
+}
+
 func (d *datagrams) Names() (local, remote netip.AddrPort) { return d.local(), d.remote }
 
 func (d *datagrams) takeError(call string) error {
 	err := d.err
+	if err == nil {
+		return nil
+	}
 	d.err = nil
 	d.progress()
 	return os.NewSyscallError(call, err)
@@ -83,14 +91,14 @@ func (d *datagrams) Send(b []byte, to netip.AddrPort) (int, error) {
 	case d.err != nil:
 		return 0, d.takeError("send")
 	case !to.IsValid():
-		return 0, os.NewSyscallError("send", syscall.EDESTADDRREQ)
+		return 0, os.NewSyscallError("send", errNoDestination)
 	case len(b) > maxDatagram:
-		return 0, os.NewSyscallError("send", syscall.EMSGSIZE)
+		return 0, os.NewSyscallError("send", errMessageSize)
 	}
 	to = d.host.resolve(netip.AddrPortFrom(to.Addr().Unmap(), to.Port()))
 	h := d.w.host(to.Addr())
 	if h == nil {
-		return 0, os.NewSyscallError("send", syscall.EHOSTUNREACH)
+		return 0, os.NewSyscallError("send", errHostUnreachable)
 	}
 	d.progress()
 	f := &d.w.link(d.host, h).faults
@@ -129,7 +137,7 @@ func (h *Host) receiveDatagram(p *Packet, from *datagrams) {
 		back := &Packet{From: h, To: p.From, FromPort: p.ToPort, ToPort: p.FromPort, Kind: Unreachable}
 		h.after(h.w.link(h, p.From).minLatency, func() {
 			if from.w.arrives(back) == Deliver {
-				from.err = syscall.ECONNREFUSED
+				from.err = errRefused
 				from.update()
 			}
 		})

@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/epore/epore/backend"
@@ -331,9 +330,9 @@ func (h *Host) bind(at netip.AddrPort, used func(port uint16) bool) (uint16, err
 	case h.down:
 		return 0, ErrCrashed
 	case at.IsValid() && h.resolve(at).Addr() != h.ip:
-		return 0, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
+		return 0, os.NewSyscallError("bind", errAddressNotAvailable)
 	case at.Port() != 0 && used(at.Port()):
-		return 0, os.NewSyscallError("bind", syscall.EADDRINUSE)
+		return 0, os.NewSyscallError("bind", errAddressInUse)
 	case at.Port() != 0:
 		return at.Port(), nil
 	}
@@ -346,7 +345,7 @@ func (h *Host) bind(at netip.AddrPort, used func(port uint16) bool) (uint16, err
 			return port, nil
 		}
 	}
-	return 0, os.NewSyscallError("bind", syscall.EADDRNOTAVAIL)
+	return 0, os.NewSyscallError("bind", errAddressNotAvailable)
 }
 
 // uses reports whether a stream from that port to that address exists.
@@ -360,11 +359,11 @@ func (h *Host) give(s interface {
 	opened()
 }, call string) (backend.Handle, error) {
 	if h.limit > 0 && h.open >= h.limit {
-		return 0, os.NewSyscallError(call, syscall.EMFILE)
+		return 0, os.NewSyscallError(call, errTooManyFiles)
 	}
 	handle, ok := simfd.Open(s)
 	if !ok {
-		return 0, os.NewSyscallError(call, syscall.ENFILE)
+		return 0, os.NewSyscallError(call, errFileTable)
 	}
 	h.open++
 	s.opened()

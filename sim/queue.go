@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/epore/epore/backend"
@@ -34,7 +33,6 @@ type queue struct {
 	watches map[*node]*watch
 	order   []*watch // those that spurious events may be drawn from, unless deleted
 	ready   []*watch // those that may have something to report, in the order of their turns
-	few     int      // how many more events the current turn returns; below 0: no limit
 }
 
 // watch is a registration. Its edges are weak: a condition that was reported is reported
@@ -57,7 +55,7 @@ func (q *queue) Open() error  { return nil }
 
 func (q *queue) Capabilities() backend.Capabilities {
 	return backend.Capabilities{
-		Interests:  backend.Readable | backend.Writable | backend.Priority | backend.Edge | backend.OneShot,
+		Interests:  backend.Readable | backend.Writable | backend.Edge | backend.OneShot,
 		Resolution: 1,
 	}
 }
@@ -66,10 +64,12 @@ func (q *queue) Capabilities() backend.Capabilities {
 func (q *queue) find(h backend.Handle) (*node, error) {
 	s, ok := simfd.Get(h).(interface{ base() *node })
 	switch {
+	case int(h) < 0:
+		return nil, errBadDescriptor
 	case !simfd.Is(h):
 		return nil, backend.ErrNotPollable // a descriptor of the real system
 	case !ok:
-		return nil, syscall.EBADF
+		return nil, errBadDescriptor
 	case s.base().w != q.w:
 		return nil, fmt.Errorf("a socket of another World: %w", backend.ErrNotPollable)
 	}

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/epore/epore/backend"
@@ -97,18 +96,18 @@ func (n *node) latency(to *Host, bytes int) time.Duration {
 
 // The operations that a kind of socket does not have.
 
-func (n *node) Read([]byte) (int, error)  { return 0, os.NewSyscallError("recv", syscall.ENOTCONN) }
-func (n *node) Write([]byte) (int, error) { return 0, os.NewSyscallError("send", syscall.ENOTCONN) }
+func (n *node) Read([]byte) (int, error)  { return 0, os.NewSyscallError("recv", errNotConnected) }
+func (n *node) Write([]byte) (int, error) { return 0, os.NewSyscallError("send", errNotConnected) }
 func (n *node) Receive([]byte) (int, netip.AddrPort, error) {
-	return 0, netip.AddrPort{}, os.NewSyscallError("recv", syscall.EINVAL)
+	return 0, netip.AddrPort{}, os.NewSyscallError("recv", errInvalid)
 }
 func (n *node) Send([]byte, netip.AddrPort) (int, error) {
-	return 0, os.NewSyscallError("send", syscall.EINVAL)
+	return 0, os.NewSyscallError("send", errInvalid)
 }
 func (n *node) Accept() (backend.Handle, error) {
-	return 0, os.NewSyscallError("accept", syscall.EINVAL)
+	return 0, os.NewSyscallError("accept", errInvalid)
 }
-func (n *node) Shutdown(bool) error { return os.NewSyscallError("shutdown", syscall.ENOTCONN) }
+func (n *node) Shutdown(bool) error { return os.NewSyscallError("shutdown", errNotConnected) }
 func (n *node) PendingError() error { return nil }
 func (n *node) SetLinger(int)       {}
 

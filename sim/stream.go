@@ -3,7 +3,6 @@ package sim
 import (
 	"net/netip"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/epore/epore/backend"
@@ -68,7 +67,7 @@ func (l *listener) Close() error {
 func (l *listener) close() {
 	delete(l.host.streams, l.port)
 	for _, s := range l.waiting {
-		s.resetBoth(syscall.ECONNRESET)
+		s.resetBoth(errReset)
 	}
 	l.waiting = nil
 }
@@ -257,7 +256,7 @@ func (s *stream) Write(b []byte) (int, error) {
 	case s.err != nil:
 		return 0, s.takeError("send")
 	case s.dead, s.writeShut:
-		return 0, os.NewSyscallError("send", syscall.EPIPE)
+		return 0, os.NewSyscallError("send", errPipe)
 	case s.room() <= 0:
 		return 0, s.wouldBlock(backend.Writable)
 	}
@@ -283,7 +282,7 @@ func (s *stream) Shutdown(reading bool) error {
 	case err != nil:
 		return err
 	case s.state == connecting || s.dead:
-		return os.NewSyscallError("shutdown", syscall.ENOTCONN)
+		return os.NewSyscallError("shutdown", errNotConnected)
 	case reading:
 		s.readShut = true
 	default:
@@ -403,7 +402,7 @@ func (h *Host) replyReset(port uint16, p *stream) {
 			return
 		}
 		if h.w.arrives(&Packet{From: h, To: p.host, FromPort: port, ToPort: p.port, Kind: Reset}) == Deliver {
-			p.receiveReset(syscall.ECONNRESET)
+			p.receiveReset(errReset)
 		}
 	})
 }
@@ -413,7 +412,7 @@ func (s *stream) connect() {
 	s.host.conns[s.key()] = s
 	to := s.w.host(s.remote.Addr())
 	if to == nil {
-		s.host.after(s.w.defaults.maxLatency, func() { s.die(syscall.EHOSTUNREACH) })
+		s.host.after(s.w.defaults.maxLatency, func() { s.die(errHostUnreachable) })
 		return
 	}
 	s.host.after(s.latency(to, 0), func() { s.asked(to) })
@@ -439,19 +438,19 @@ func (s *stream) asked(to *Host) {
 	switch {
 	case v == Sever || v == Deliver && l == nil:
 		s.w.record(record{what: arrived, from: endpoint{to, s.remote.Port()}, to: s.name(), text: "refused"})
-		s.die(syscall.ECONNREFUSED)
+		s.die(errRefused)
 	case v == Drop || len(l.waiting) >= l.backlog:
 		s.attempts++
 		again := connectRetry << (s.attempts - 1)
 		if s.attempts < connectAttempts {
 			s.host.after(again, func() { s.asked(to) })
 		} else {
-			s.host.after(again, func() { s.die(syscall.ETIMEDOUT) })
+			s.host.after(again, func() { s.die(errTimedOut) })
 		}
 	default:
 		p := newStream(to, s.remote.Port(), s.local())
 		if old := to.conns[p.key()]; old != nil { // of a host that has crashed since
-			old.die(syscall.ECONNRESET)
+			old.die(errReset)
 		}
 		p.state, p.peer, p.window, s.peer = established, s, s.window, p
 		to.conns[p.key()] = p
@@ -532,14 +531,14 @@ func (l *line) arrive() {
 	switch v {
 	case Drop:
 		if l.retries++; l.retries > maxRetries {
-			s.die(syscall.ETIMEDOUT)
+			s.die(errTimedOut)
 			return
 		}
 		l.schedule(s.w.now() + min(firstRetry<<(l.retries-1), maxRetry))
 		return
 	case Sever:
 		s.w.record(record{what: changedWorld, text: s.name().String() + " - " + p.name().String() + " is reset on the way"})
-		s.resetBoth(syscall.ECONNRESET)
+		s.resetBoth(errReset)
 		return
 	}
 	l.retries = 0

@@ -108,7 +108,7 @@ func Run(t *testing.T, open func() (backend.Backend, error), except ...Exception
 				if excepted && exception.Missing == 0 {
 					t.Skipf("exception: %s", exception.Why)
 				}
-				c.on(t, open, exception.Missing)
+				fixture.Bubble(t, func(t *testing.T) { c.on(t, open, exception.Missing) })
 			})
 		}
 	}
