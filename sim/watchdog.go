@@ -33,6 +33,10 @@ type dog struct {
 
 func newDog() *dog {
 	d := &dog{worlds: make(map[*World]struct{})}
+	// A timer in the runtime's heap opens the runtime's poller. The one of Tick would do that
+	// when the goroutine first waits, and the runtime ends a program that has run out of
+	// descriptors by then.
+	time.AfterFunc(time.Hour, func() {}).Stop()
 	go func() {
 		for now := range time.Tick(hanging / 20) {
 			d.look(now)
