@@ -99,7 +99,7 @@ func (t *target) open(b *base, setup func(h handle) error) error {
 //
 // When descriptors run out (syscall.EMFILE, syscall.ENFILE), the Listener stays usable and
 // the connection keeps waiting. With level-triggered interest the event would repeat at once:
-// deregister the Listener until you have closed a connection, as examples/echo does, or reset
+// deregister the Listener until you have closed a connection, as package loop does, or reset
 // the connections that matter least. With edge-triggered interest, call Accept again after
 // you have closed a connection: no further event is certain before Accept has returned
 // ErrWouldBlock.
