@@ -9,41 +9,49 @@ import (
 	"expvar"
 	"fmt"
 	"io/fs"
+	"log"
 	"net"
 	"os"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend/pollfd"
+	"github.com/epore/epore/tryio"
 )
 
 // A pipe, watched for reading: nothing at first, then an event with its token.
 func Example() {
 	p, err := epore.New()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer p.Close()
-	r, w, _ := os.Pipe()
+	r, w, err := os.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer r.Close()
+	defer w.Close()
 
 	if err := p.Registry().Register(r, 7, epore.Readable); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	go w.Write([]byte("hello"))
 
 	events := epore.NewEvents(64)
 	if err := p.Poll(events, epore.Forever); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	for ev := range events.All() {
 		buf := make([]byte, 16)
-		n, _ := r.Read(buf)
+		n, err := tryio.Read(r, buf)
+		if err != nil {
+			log.Fatal(err)
+		}
 		fmt.Println(ev, string(buf[:n]))
 	}
 	// Output: token 7: Readable hello
@@ -53,51 +61,98 @@ func Example() {
 func ExampleNewWith() {
 	p, err := epore.NewWith(pollfd.New(), epore.WithStrategy(epore.Block))
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer p.Close()
 	fmt.Println(p.Backend(), p.Strategy(), p.Capabilities().Interests)
 	// Output: pollfd Block Readable|Writable|Priority|OneShot
 }
 
+// A logger receives what happens to the Poll, and at level Trace each registration.
+func ExampleWithLogger() {
+	logger := hclog.New(&hclog.LoggerOptions{Name: "epore", Level: hclog.Debug, Output: os.Stdout, DisableTime: true})
+	p, err := epore.NewWith(pollfd.New(), epore.WithLogger(logger))
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// [DEBUG] epore: opened: backend=pollfd strategy=Block
+	// [DEBUG] epore: closed: backend=pollfd error=<nil>
+}
+
 func ExamplePoll_Poll() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	events := epore.NewEvents(8)
-	err := p.Poll(events, 10*time.Millisecond)
+	err = p.Poll(events, 10*time.Millisecond)
 	fmt.Println(err, events.Len())
 	// Output: <nil> 0
 }
 
+// A loop that ends with a context: at a deadline, at a signal (signal.NotifyContext), or when
+// another goroutine cancels it.
 func ExamplePoll_PollContext() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
-	fmt.Println(p.PollContext(ctx, epore.NewEvents(8)))
+	events := epore.NewEvents(8)
+	for {
+		err := p.PollContext(ctx, events)
+		if ctx.Err() != nil {
+			fmt.Println(err)
+			return // here a server would finish its connections
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
+		for ev := range events.All() {
+			fmt.Println(ev)
+		}
+	}
 	// Output: context deadline exceeded
 }
 
 // A listener of package net is a Source as it is.
 func ExampleRegistry_Register() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
-	l, _ := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer l.Close()
-	source := l.(*net.TCPListener)
-	fmt.Println(p.Registry().Register(source, 1, epore.Readable))
-	err := p.Registry().Register(source, 2, epore.Readable)
+	fmt.Println(p.Registry().Register(l, 1, epore.Readable))
+	err = p.Registry().Register(l, 2, epore.Readable)
 	fmt.Println(errors.Is(err, fs.ErrExist))
 
-	c, _ := net.Dial("tcp", l.Addr().String())
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer c.Close()
 	events := epore.NewEvents(8)
-	p.Poll(events, epore.Forever)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		log.Fatal(err)
+	}
 	for ev := range events.All() {
-		s, err := l.Accept() // does not block: a connection is there
-		fmt.Println(ev, err)
-		s.Close()
+		accepted, err := tryio.Accept(l)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(ev, accepted.Close())
 	}
 	// Output:
 	// <nil>
@@ -107,18 +162,36 @@ func ExampleRegistry_Register() {
 
 // One event, then silence until the source is armed again.
 func ExampleRegistry_Reregister() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
-	r, w, _ := os.Pipe()
-	w.Write([]byte("x"))
-	p.Registry().Register(r, 1, epore.Readable|epore.OneShot)
+	r, w, err := os.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.Write([]byte("x")); err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Registry().Register(r, 1, epore.Readable|epore.OneShot); err != nil {
+		log.Fatal(err)
+	}
 	events := epore.NewEvents(8)
 	for range 2 {
-		p.Poll(events, 0)
+		if err := p.Poll(events, 0); err != nil {
+			log.Fatal(err)
+		}
 		fmt.Println(events.Len())
 	}
-	p.Registry().Reregister(r, 2, epore.Readable|epore.OneShot)
-	p.Poll(events, 0)
+	if err := p.Registry().Reregister(r, 2, epore.Readable|epore.OneShot); err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Poll(events, 0); err != nil {
+		log.Fatal(err)
+	}
 	for ev := range events.All() {
 		fmt.Println(ev)
 	}
@@ -130,15 +203,31 @@ func ExampleRegistry_Reregister() {
 
 // An event that waits in the batch is dropped when its source is deregistered.
 func ExampleRegistry_Deregister() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
-	r, w, _ := os.Pipe()
-	w.Write([]byte("x"))
-	p.Registry().Register(r, 1, epore.Readable)
+	r, w, err := os.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.Write([]byte("x")); err != nil {
+		log.Fatal(err)
+	}
+	if err := p.Registry().Register(r, 1, epore.Readable); err != nil {
+		log.Fatal(err)
+	}
 	events := epore.NewEvents(8)
-	p.Poll(events, epore.Forever)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		log.Fatal(err)
+	}
 	fmt.Println(events.Len(), "event")
-	p.Registry().Deregister(r)
+	if err := p.Registry().Deregister(r); err != nil {
+		log.Fatal(err)
+	}
 	for ev := range events.All() {
 		fmt.Println("not reached:", ev)
 	}
@@ -147,21 +236,34 @@ func ExampleRegistry_Deregister() {
 
 // Another goroutine registers while Poll waits, through its own clone of the Registry.
 func ExampleRegistry_TryClone() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	clone, err := p.Registry().TryClone()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	r, w, _ := os.Pipe()
-	w.Write([]byte("x"))
+	r, w, err := os.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := w.Write([]byte("x")); err != nil {
+		log.Fatal(err)
+	}
 	go func() {
 		defer clone.Close()
-		clone.Register(r, 5, epore.Readable)
+		if err := clone.Register(r, 5, epore.Readable); err != nil {
+			log.Fatal(err)
+		}
 	}()
 	events := epore.NewEvents(8)
-	p.Poll(events, epore.Forever)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		log.Fatal(err)
+	}
 	for ev := range events.All() {
 		fmt.Println(ev)
 	}
@@ -169,16 +271,20 @@ func ExampleRegistry_TryClone() {
 }
 
 func ExampleWaker() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	w, err := epore.NewWaker(p.Registry(), 99)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	go w.Wake()
 	events := epore.NewEvents(8)
-	p.Poll(events, epore.Forever)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		log.Fatal(err)
+	}
 	for ev := range events.All() {
 		fmt.Println(ev)
 	}
@@ -187,31 +293,44 @@ func ExampleWaker() {
 
 // Signals are events like others. Received yields those that have arrived.
 func ExampleSignal() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	s, err := epore.NewSignal(p.Registry(), 99, os.Interrupt, syscall.SIGTERM)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer s.Close()
-	self, _ := os.FindProcess(os.Getpid())
-	self.Signal(os.Interrupt)
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		log.Fatal(err)
+	}
 	events := epore.NewEvents(8)
-	p.Poll(events, epore.Forever)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		log.Fatal(err)
+	}
 	for ev := range events.All() {
 		for sig := range s.Received() {
 			fmt.Println(ev, sig)
 		}
 	}
-	// Output: token 99: Readable interrupt
+	// Output: token 99: Readable terminated
 }
 
 // A raw descriptor.
 func ExampleFD() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
-	r, _, _ := os.Pipe()
+	r, w, err := os.Pipe()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
 	fmt.Println(p.Registry().Register(epore.FD(r.Fd()), 1, epore.Readable))
 	fmt.Println(p.Registry().Register(epore.FD(-1), 1, epore.Readable))
 	// Output:
@@ -219,21 +338,61 @@ func ExampleFD() {
 	// epore: register fd -1: bad file descriptor (the source is closed or was never open)
 }
 
+// watchInput watches a file that may be a terminal, a pipe, or a regular file. A regular file
+// is always ready, and cannot be watched: read it without waiting for events.
+func watchInput(r *epore.Registry, in *os.File, token epore.Token) (watched bool, err error) {
+	err = r.Register(in, token, epore.Readable)
+	if errors.Is(err, epore.ErrNotPollable) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// The input of a program may be a terminal, a pipe or a file.
+func ExampleErrNotPollable() {
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+	r, w, err := os.Pipe() // what os.Stdin is in "date | program"
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	file, err := os.CreateTemp("", "example") // what os.Stdin is in "program < file"
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	fmt.Println(watchInput(p.Registry(), r, 1))
+	fmt.Println(watchInput(p.Registry(), file, 2))
+	// Output:
+	// true <nil>
+	// false <nil>
+}
+
 // Workers send their results to the loop; when all of them are done, one says so.
 func ExampleMailbox() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	const results = 5
 	box, err := epore.NewMailbox[int](p.Registry(), results)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	var working sync.WaitGroup
 	for worker := range 3 {
 		working.Go(func() {
 			for i := range 100 {
-				box.Send(worker * i)
+				if err := box.Send(worker * i); err != nil {
+					log.Fatal(err)
+				}
 			}
 		})
 	}
@@ -246,8 +405,7 @@ func ExampleMailbox() {
 	events := epore.NewEvents(8)
 	for ended := false; !ended; {
 		if err := p.Poll(events, epore.Forever); err != nil {
-			fmt.Println(err)
-			return
+			log.Fatal(err)
 		}
 		for ev := range events.All() {
 			for v := range box.All() {
@@ -263,9 +421,15 @@ func ExampleMailbox() {
 
 // With a bound, Send fails for senders that are too fast.
 func ExampleNewBoundedMailbox() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
-	box, _ := epore.NewBoundedMailbox[string](p.Registry(), 1, 2)
+	box, err := epore.NewBoundedMailbox[string](p.Registry(), 1, 2)
+	if err != nil {
+		log.Fatal(err)
+	}
 	fmt.Println(box.Send("one"), box.Send("two"))
 	fmt.Println(errors.Is(box.Send("three"), epore.ErrFull))
 	for v := range box.All() {
@@ -280,22 +444,27 @@ func ExampleNewBoundedMailbox() {
 
 // A connection that says nothing for a while: each message sets the timer again.
 func ExampleTimer() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
 	const message, silence = 1, 2
-	box, _ := epore.NewMailbox[string](p.Registry(), message)
+	box, err := epore.NewMailbox[string](p.Registry(), message)
+	if err != nil {
+		log.Fatal(err)
+	}
 	timer, err := epore.NewTimer(p.Registry(), silence)
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
-	box.Send("hello")
-	timer.Reset(time.Hour)
+	if err := errors.Join(box.Send("hello"), timer.Reset(time.Hour)); err != nil {
+		log.Fatal(err)
+	}
 	events := epore.NewEvents(8)
 	for {
 		if err := p.Poll(events, epore.Forever); err != nil {
-			fmt.Println(err)
-			return
+			log.Fatal(err)
 		}
 		for ev := range events.All() {
 			switch ev.Token {
@@ -303,7 +472,9 @@ func ExampleTimer() {
 				for v := range box.All() {
 					fmt.Println(v)
 				}
-				timer.Reset(20 * time.Millisecond)
+				if err := timer.Reset(20 * time.Millisecond); err != nil {
+					log.Fatal(err)
+				}
 			case silence:
 				fmt.Println("silence")
 				return
@@ -317,13 +488,23 @@ func ExampleTimer() {
 
 // Ticks that went by while the loop was busy come as one event.
 func ExampleTimer_Every() {
-	p, _ := epore.New()
+	p, err := epore.New()
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer p.Close()
-	timer, _ := epore.NewTimer(p.Registry(), 1)
-	timer.Every(10 * time.Millisecond)
+	timer, err := epore.NewTimer(p.Registry(), 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := timer.Every(10 * time.Millisecond); err != nil {
+		log.Fatal(err)
+	}
 	time.Sleep(35 * time.Millisecond) // busy
 	events := epore.NewEvents(8)
-	p.Poll(events, epore.Forever)
+	if err := p.Poll(events, epore.Forever); err != nil {
+		log.Fatal(err)
+	}
 	for range events.All() {
 		fmt.Println(events.Len(), "event,", timer.Ticks() >= 3)
 	}
@@ -337,20 +518,17 @@ func ExampleTimer_Every() {
 func ExamplePoll_Stats() {
 	p, err := epore.New()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer p.Close()
 	expvar.Publish("epore", expvar.Func(func() any { return p.Stats() }))
 
 	if err := p.Poll(epore.NewEvents(64), 0); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	var s epore.Stats
 	if err := json.Unmarshal([]byte(expvar.Get("epore").String()), &s); err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	fmt.Println(s.Polls, s.Events, s.Registrations)
 	// Output: 1 0 0
@@ -360,19 +538,16 @@ func ExamplePoll_Stats() {
 func ExamplePoll_Sources() {
 	p, err := epore.New()
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer p.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
-		fmt.Println(err)
-		return
+		log.Fatal(err)
 	}
 	defer l.Close()
-	if err := p.Registry().Register(l.(*net.TCPListener), 7, epore.Readable); err != nil {
-		fmt.Println(err)
-		return
+	if err := p.Registry().Register(l, 7, epore.Readable); err != nil {
+		log.Fatal(err)
 	}
 	for _, s := range p.Sources() {
 		fmt.Println(s.Token, s.Kind, s.Interest)

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ func (upper) Data(c *loop.Conn, b []byte) (used int) {
 		if i < 0 {
 			return used // what follows is not a whole line yet
 		}
-		c.Write(bytes.ToUpper(b[used : used+i+1]))
+		_, _ = c.Write(bytes.ToUpper(b[used : used+i+1])) // if it fails, the connection ends
 		used += i + 1
 	}
 }
@@ -49,13 +50,11 @@ func Example() {
 				log.Fatal(err)
 			}
 			defer c.Close()
-			fmt.Fprint(c, "hello\nworld\n")
-			for lines := bufio.NewReader(io.LimitReader(c, 12)); ; {
-				line, err := lines.ReadString('\n')
-				if err != nil {
-					return
-				}
-				fmt.Print(line)
+			if _, err := fmt.Fprint(c, "hello\nworld\n"); err != nil {
+				log.Fatal(err)
+			}
+			if _, err := io.CopyN(os.Stdout, c, 12); err != nil {
+				log.Fatal(err)
 			}
 		}()
 		return err
@@ -81,8 +80,8 @@ func (slow) Data(c *loop.Conn, b []byte) (used int) {
 	c.Pause()
 	go func() {
 		answer := strings.Repeat(line, 3) // takes long
-		c.Loop().Post(func() {            // fails when the loop has ended
-			c.Write([]byte(answer + "\n")) // fails when the connection has ended
+		_ = c.Loop().Post(func() {        // fails when the loop has ended
+			_, _ = c.Write([]byte(answer + "\n")) // fails when the connection has ended
 			c.Resume()
 		})
 	}()
@@ -114,7 +113,9 @@ func talk(stop func(), addr net.Addr, text string, lines int) {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprint(c, text)
+	if _, err := fmt.Fprint(c, text); err != nil {
+		log.Fatal(err)
+	}
 	r := bufio.NewReader(c)
 	for range lines {
 		line, err := r.ReadString('\n')
@@ -243,7 +244,9 @@ func ExampleLoop_Handle() {
 				log.Fatal(err)
 			}
 			defer c.Close()
-			fmt.Fprint(c, "a datagram")
+			if _, err := fmt.Fprint(c, "a datagram"); err != nil {
+				log.Fatal(err)
+			}
 		})
 		return l.Poll().Registry().Register(pc, token, epore.Readable)
 	})

@@ -23,7 +23,9 @@ func client(addr string, done func()) {
 		log.Fatal(err)
 	}
 	defer c.Close()
-	fmt.Fprintln(c, "hello")
+	if _, err := fmt.Fprintln(c, "hello"); err != nil {
+		log.Fatal(err)
+	}
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil {
 		log.Fatal(err)
@@ -73,7 +75,7 @@ func Example() {
 				return err
 			}
 			if !c.Pending() {
-				return nil // an event tells when there is more
+				return nil // an event comes when there is more
 			}
 		}
 	}

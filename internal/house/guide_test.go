@@ -10,24 +10,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each Go block of docs/guide.md is the function that the comment above it names, word for word.
+// Each Go block of the documents below stands in the file that the comment above it names,
+// word for word, and begins with the function, method or type that the comment names. An
+// Example has an output, so that go test runs it.
 func TestGuide_ShowsExamplesAsTheyAre(t *testing.T) {
-	guide, err := os.ReadFile(root + "docs/guide.md")
-	if err != nil {
-		t.Skip("the documents are not available")
-	}
-	blocks := regexp.MustCompile("(?s)<!-- (\\S+) (\\S+) -->\n\n```go\n(.*?)```\n").FindAllStringSubmatch(string(guide), -1)
-	require.NotEmpty(t, blocks)
-	assert.Len(t, blocks, strings.Count(string(guide), "```go\n"), "a block names no example")
-	for _, m := range blocks {
-		src, err := os.ReadFile(root + m[1])
-		require.NoError(t, err)
-		receiver, method, isMethod := strings.Cut(m[2], ".")
-		start := "func " + m[2] + "("
-		if isMethod {
-			start = "func (" + receiver + ") " + method + "("
+	for _, name := range []string{"guide.md", "faq.md", "migrating.md"} {
+		guide, err := os.ReadFile(root + "docs/" + name)
+		if err != nil {
+			t.Skip("the documents are not available")
 		}
-		assert.True(t, strings.HasPrefix(m[3], start), "%s: another function", m[2])
-		assert.True(t, strings.Contains(string(src), "\n"+m[3]), "%s: docs/guide.md shows another text than %s", m[2], m[1])
+		blocks := regexp.MustCompile("(?s)<!-- (\\S+) (\\S+) -->\n\n```go\n(.*?)```\n").FindAllStringSubmatch(string(guide), -1)
+		require.Equal(t, name == "guide.md", len(blocks) > 0, name)
+		assert.Len(t, blocks, strings.Count(string(guide), "```go\n"), "%s: a block names no example", name)
+		for _, m := range blocks {
+			src, err := os.ReadFile(root + m[1])
+			require.NoError(t, err)
+			assert.Regexp(t, declarationOf(m[2]), m[3], "%s: another function", m[2])
+			assert.True(t, strings.Contains(string(src), "\n"+m[3]), "%s: docs/%s shows another text than %s", m[2], name, m[1])
+			if strings.HasPrefix(m[2], "Example") {
+				assert.Regexp(t, `(?m)^\t// Output:`, m[3], "go test does not run %s", m[2])
+			}
+		}
 	}
+}
+
+// declarationOf returns a pattern for the first line of the declaration of a function, a type
+// or a method ("T.f").
+func declarationOf(name string) string {
+	receiver, method, isMethod := strings.Cut(name, ".")
+	if isMethod {
+		return `^func \((\w+ )?\*?` + receiver + `\) ` + method + `\(`
+	}
+	return `^(func ` + name + `\(|type ` + name + ` )`
 }
