@@ -1,6 +1,6 @@
 # Shorthands. What CI runs is in .ci/run.
 
-.PHONY: test quick race long lint bench micro cross ci
+.PHONY: test quick race long lint bench contract micro cross ci
 
 # Before each commit: under 90 s on two processors.
 quick:
@@ -22,6 +22,10 @@ lint:
 bench:
 	go -C bench run .
 	go -C bench/programs run . -out ../../docs/benchmarks/programs.md
+
+# The index of the tests that hold the contract, from the tags in the tests.
+contract:
+	go run ./internal/house/contractindex
 
 # The benchmarks of package epore, to compare before and after a change.
 micro:

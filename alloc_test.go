@@ -44,6 +44,7 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
 }
 
+// contract: P10
 func TestAllocs_SteadyState(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(64)
@@ -161,6 +162,7 @@ func TestAllocs_SteadyState(t *testing.T) {
 }
 
 // A parked Poll that another goroutine wakes by writing allocates nothing either.
+// contract: P10
 func TestAllocs_PingPong(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))

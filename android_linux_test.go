@@ -64,6 +64,7 @@ func init() {
 
 // Android's filter ends a process that makes a system call which apps may not use. This
 // module does not try such a call: the kernel really traps it here.
+// contract: P17
 func TestAndroid_MakesNoTrappedCall(t *testing.T) {
 	if os.Getenv(queuetest.Env) != "" || os.Getenv(envAndroid) != "" {
 		t.Skip("on one queue, once")

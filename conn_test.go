@@ -70,6 +70,7 @@ func pipeLink(t *testing.T) link {
 
 var links = map[string]func(*testing.T) link{"TCPConn": tcpLink, "UnixConn": unixLink, "UDPConn": udpLink, "File": pipeLink}
 
+// contract: D1
 func TestRegister_NetConns(t *testing.T) {
 	for name, make := range links {
 		t.Run(name, func(t *testing.T) {
@@ -114,6 +115,7 @@ func TestRegister_NetConns(t *testing.T) {
 
 func make8() []byte { return make([]byte, 8) }
 
+// contract: D1
 func TestRegister_NetListener(t *testing.T) {
 	eachStrategy(t, connRule, func(t *testing.T, p *epore.Poll) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -133,6 +135,7 @@ func TestRegister_NetListener(t *testing.T) {
 	})
 }
 
+// contract: R4, R8, E1
 func TestRegister_ClosedConns(t *testing.T) {
 	for name, make := range links {
 		t.Run(name, func(t *testing.T) {
@@ -165,6 +168,7 @@ func TestRegister_ClosedConns(t *testing.T) {
 	}
 }
 
+// contract: R8
 func TestRegister_ConnsClosedBefore(t *testing.T) {
 	guard(t, "R8: a closed source is refused with net.ErrClosed")
 	p := open(t)
@@ -187,6 +191,7 @@ func TestRegister_ConnsClosedBefore(t *testing.T) {
 	require.Empty(t, tokens(t, p))
 }
 
+// contract: R8
 func TestRegister_RegularFilesAreRefused(t *testing.T) {
 	p := open(t)
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))

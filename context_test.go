@@ -17,6 +17,7 @@ import (
 
 const contextRule = "P8: PollContext returns ctx.Err() once ctx is done, and starts no goroutine per call"
 
+// contract: P8
 func TestPollContext_Ends(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -43,6 +44,7 @@ func TestPollContext_Ends(t *testing.T) {
 
 type contextKey struct{}
 
+// contract: P8
 func TestPollContext_Events(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -60,6 +62,7 @@ func TestPollContext_Events(t *testing.T) {
 	})
 }
 
+// contract: P8
 func TestPollContext_LeavesOtherCallsAlone(t *testing.T) {
 	eachStrategy(t, "P8: a ctx ends the calls that it was given to, and no other", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -94,6 +97,7 @@ func (c countingContext) AfterFunc(f func()) func() bool {
 	return func() bool { *c.left++; return true }
 }
 
+// contract: P8
 func TestPollContext_SubscribesOnce(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		var subscribed, left int
@@ -138,6 +142,7 @@ func (c lateContext) Err() error {
 	return context.Canceled
 }
 
+// contract: P8
 func TestPollContext_DoneBeforeSleep(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		for range 3 {
@@ -165,6 +170,7 @@ func (c foreignContext) Err() error {
 
 var errForeign = errors.New("ended in its own way")
 
+// contract: P8
 func TestPollContext_ForeignContext(t *testing.T) {
 	eachStrategy(t, contextRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(1)

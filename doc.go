@@ -48,7 +48,7 @@
 //   - A registered source is not closed by the garbage collector.
 //   - In the steady state nothing is allocated.
 //
-// The file docs/contract.md has every rule, with the tests that hold it.
+// The file docs/contract.md has every rule, and docs/contract-index.md the tests that hold it.
 //
 // # Waiting
 //

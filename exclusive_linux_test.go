@@ -121,6 +121,7 @@ func (h *herd) connect() int {
 	return woken
 }
 
+// contract: R10, M4
 func TestExclusive_WakesNotAll(t *testing.T) {
 	const connections = 20
 	for _, mode := range []epore.Interest{0, epore.Edge} {
@@ -141,6 +142,7 @@ func TestExclusive_WakesNotAll(t *testing.T) {
 	}
 }
 
+// contract: M4
 func TestExclusive_ParkedWakesAtLeastOne(t *testing.T) {
 	guard(t, "M4: Exclusive, parked: at least one")
 	const connections = 20

@@ -46,6 +46,7 @@ var (
 	five     = epore.FD(5)
 )
 
+// contract: P4
 func TestPoll_EINTRNeverSurfaces(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
@@ -70,6 +71,7 @@ func TestPoll_EINTRNeverSurfaces(t *testing.T) {
 	}
 }
 
+// contract: P2, R6
 func TestPoll_StaleKeysOfABackend(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
@@ -104,6 +106,7 @@ func TestPoll_StaleKeysOfABackend(t *testing.T) {
 	require.Equal(t, 1, events.Len())
 }
 
+// contract: M5, M6
 func TestEvents_OnlyWhatWasAskedFor(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
@@ -141,6 +144,7 @@ func TestEvents_OnlyWhatWasAskedFor(t *testing.T) {
 	}
 }
 
+// contract: R13, E4
 func TestRegistry_FailuresChangeNothing(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
@@ -170,6 +174,7 @@ func TestRegistry_FailuresChangeNothing(t *testing.T) {
 	require.Zero(t, f.Watched())
 }
 
+// contract: E1, E4
 func TestPoll_FailingWait(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
@@ -196,6 +201,7 @@ func TestPoll_FailingWait(t *testing.T) {
 	}
 }
 
+// contract: E2
 func TestNew_BackendFails(t *testing.T) {
 	f := backendtest.NewFake()
 	f.FailNext("Open", errSorry)
@@ -219,6 +225,7 @@ func TestClose_BackendFails(t *testing.T) {
 }
 
 // A coalesced wake, and one while no Poll sleeps, cost no system call.
+// contract: S1
 func TestWaker_CoalescedWakesMakeNoSystemCall(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
@@ -233,6 +240,7 @@ func TestWaker_CoalescedWakesMakeNoSystemCall(t *testing.T) {
 }
 
 // The descriptor is closed, and with it its registration; then the number is reused.
+// contract: R7
 func TestRegistry_KernelForgetsByItself(t *testing.T) {
 	p, f := openFake(t)
 	r := p.Registry()
@@ -321,6 +329,7 @@ func (f *recordingFake) Wait(dst []backend.Event, timeout time.Duration) (int, e
 }
 
 // Backends do not check that they are opened once, because the core guarantees it.
+// contract: P13
 func TestNewWith_BackendInUse(t *testing.T) {
 	f := backendtest.NewFake()
 	p, err := epore.NewWith(f)

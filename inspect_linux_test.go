@@ -76,6 +76,7 @@ func registerOnce(t *testing.T, p *epore.Poll, fd int, in epore.Interest) {
 
 const onceRule = "R16: what a file reports only once reaches the loop, whatever else polls the queue"
 
+// contract: R16
 func TestReportedOnce_WhileThePollWaits(t *testing.T) {
 	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(8)
@@ -101,6 +102,7 @@ func TestReportedOnce_WhileThePollWaits(t *testing.T) {
 	})
 }
 
+// contract: R16
 func TestReportedOnce_BeforeRegister(t *testing.T) {
 	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(8)
@@ -120,6 +122,7 @@ func TestReportedOnce_BeforeRegister(t *testing.T) {
 }
 
 // A Poll that is parked already, and so is watched by the runtime, gets such a file.
+// contract: R16
 func TestReportedOnce_RegisteredWhileThePollWaits(t *testing.T) {
 	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(8)
@@ -140,6 +143,7 @@ func TestReportedOnce_RegisteredWhileThePollWaits(t *testing.T) {
 }
 
 // The Poll parks again when the last such file is gone.
+// contract: R16
 func TestReportedOnce_ParksAgain(t *testing.T) {
 	guard(t, "P11, R16: only a Poll with such a file holds a thread")
 	p := open(t)
@@ -158,6 +162,7 @@ func TestReportedOnce_ParksAgain(t *testing.T) {
 }
 
 // A perf event takes away what it reports, too.
+// contract: R16
 func TestReportedOnce_PerfEvent(t *testing.T) {
 	eachStrategy(t, onceRule, func(t *testing.T, p *epore.Poll) {
 		attr := unix.PerfEventAttr{
@@ -197,6 +202,7 @@ func (r *registering) Wait(dst []backend.Event, timeout time.Duration) (int, err
 
 // The look of a goroutine that is about to park delivers the event. Leaving the runtime's
 // poller must then wait until the look is over, or it would wait for itself.
+// contract: R16
 func TestReportedOnce_RegisteredDuringTheLook(t *testing.T) {
 	guard(t, onceRule)
 	fd, change := mounts(t)

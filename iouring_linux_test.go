@@ -43,6 +43,7 @@ const threadRule = "P11: where the queue belongs to one thread, a Poll on anothe
 
 // Nobody but the goroutine of the first Poll can poll, at once and always, whatever
 // there is to report; nobody has locked anything.
+// contract: P11
 func TestPoll_WrongThread(t *testing.T) {
 	guard(t, threadRule)
 	p := ring(t)
@@ -96,6 +97,7 @@ func locked() bool {
 
 // The lock of the first Poll ends with the Poll, whoever closes it, and leaves one of
 // the caller alone.
+// contract: P11
 func TestPoll_LocksItsThread(t *testing.T) {
 	guard(t, "P11: the first Poll locks its goroutine to its thread, until the Poll is closed")
 	poll := func(t *testing.T, p *epore.Poll, want error) {
@@ -145,6 +147,7 @@ func TestPoll_LocksItsThread(t *testing.T) {
 }
 
 // When the goroutine that polls has ended, nobody can poll; all else works.
+// contract: P11
 func TestPoll_GoroutineThatPolledHasEnded(t *testing.T) {
 	guard(t, threadRule)
 	p := ring(t)
@@ -161,6 +164,7 @@ func TestPoll_GoroutineThatPolledHasEnded(t *testing.T) {
 
 // An address is free again when the Close of what had it returns, while there is a Poll that
 // waits.
+// contract: R14
 func TestListener_RebindBesideAWaitingPoll(t *testing.T) {
 	guard(t, "R14: after Deregister, closing the source takes effect at once")
 	p := ring(t)
@@ -193,6 +197,7 @@ func TestListener_RebindBesideAWaitingPoll(t *testing.T) {
 }
 
 // Registrations survive the threads that polled.
+// contract: R1
 func TestPoll_PollingThreadsEnd(t *testing.T) {
 	eachStrategy(t, "R1: a registration belongs to the queue: the thread that polled may end", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)

@@ -46,6 +46,7 @@ func collectGarbage() {
 
 // A connection that only the Poll refers to stays open. Without that, its finalizer closes
 // it, and its events silently end.
+// contract: R15
 func TestRegister_KeepsTheSourceAlive(t *testing.T) {
 	eachStrategy(t, "R15: a registered source is kept alive until Deregister", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -64,6 +65,7 @@ func TestRegister_KeepsTheSourceAlive(t *testing.T) {
 
 // The Poll lets go of a source that is deregistered, or was closed and replaced by another
 // source, and of all sources when it is closed.
+// contract: R15
 func TestRegister_LetsTheSourceGo(t *testing.T) {
 	guard(t, "R15: a source is let go by Deregister, when its number is registered for another source, and by Close")
 	for name, end := range map[string]func(t *testing.T, p *epore.Poll, s *os.File, other *fixture.End){
@@ -124,6 +126,7 @@ type sourceWith struct {
 	kept *[64]byte
 }
 
+// contract: R11
 func TestRegistry_TheLentOneCannotBeClosed(t *testing.T) {
 	eachStrategy(t, "R11: closing the Registry that the Poll lends is an error that changes nothing", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -152,6 +155,7 @@ func (w warnings) Write(line []byte) (int, error) {
 }
 
 // A Poll that is collected without Close is a leak of descriptors. It is logged once.
+// contract: E5
 func TestPoll_CollectedWithoutCloseIsLogged(t *testing.T) {
 	guard(t, "E5: a Poll that is garbage collected without Close is logged, once")
 	lines := make(warnings, 10)

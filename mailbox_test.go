@@ -30,6 +30,7 @@ func newMailbox[T any](t testing.TB, p *epore.Poll, token epore.Token) *epore.Ma
 	return m
 }
 
+// contract: S2
 func TestMailbox_SendAndReceive(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
@@ -89,6 +90,7 @@ func TestMailbox_SendAndReceive(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_EndsAWait(t *testing.T) {
 	eachStrategy(t, "S2: Send from any goroutine wakes the Poll", func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[string](t, p, 7)
@@ -103,6 +105,7 @@ func TestMailbox_EndsAWait(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_NoSendIsLost(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
@@ -154,6 +157,7 @@ func pingPong(t *testing.T, p *epore.Poll, send func() error, receive func()) {
 
 // What a goroutine has sent is there when the same goroutine polls, even if others send as
 // well.
+// contract: S2
 func TestMailbox_SendFromTheLoop(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		m := newMailbox[int](t, p, 7)
@@ -185,6 +189,7 @@ func TestMailbox_SendFromTheLoop(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_ManySenders(t *testing.T) {
 	eachStrategy(t, mailboxRule, func(t *testing.T, p *epore.Poll) {
 		const senders = 8
@@ -245,6 +250,7 @@ func TestMailbox_ManySenders(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_CoalescedSendsMakeNoSystemCall(t *testing.T) {
 	p, f := openFake(t)
 	m := newMailbox[int](t, p, 7)
@@ -269,6 +275,7 @@ func TestMailbox_CoalescedSendsMakeNoSystemCall(t *testing.T) {
 }
 
 // A mailbox that was drained does not cost the Poll another look before its sleep.
+// contract: S2
 func TestMailbox_DrainedCostsNothing(t *testing.T) {
 	f := &recordingFake{Fake: backendtest.NewFake()}
 	f.asleep = func() { f.SetReady(5, backend.ReadyReadable) }
@@ -290,6 +297,7 @@ func TestMailbox_DrainedCostsNothing(t *testing.T) {
 	}
 }
 
+// contract: S2
 func TestMailbox_Bounded(t *testing.T) {
 	eachStrategy(t, "S2: with a bound, Send fails with ErrFull, and does not wait", func(t *testing.T, p *epore.Poll) {
 		const bound = 5
@@ -344,6 +352,7 @@ func TestMailbox_Bounded(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_CloseSend(t *testing.T) {
 	eachStrategy(t, "S2: after CloseSend what is left is received with its events, and then the end is reported", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -380,6 +389,7 @@ func TestMailbox_CloseSend(t *testing.T) {
 	})
 }
 
+// contract: R6, S2
 func TestMailbox_Closed(t *testing.T) {
 	eachStrategy(t, "R6, S2: a closed Mailbox is silent, also in the batch in hand, and answers ErrClosed; what is left can be received", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -421,6 +431,7 @@ func TestMailbox_Closed(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_ClosedWhileSending(t *testing.T) {
 	eachStrategy(t, "S2: what Send took before Close is received, once, and nothing else", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -464,6 +475,7 @@ func TestMailbox_ClosedWhileSending(t *testing.T) {
 	})
 }
 
+// contract: S2
 func TestMailbox_KeepsNothing(t *testing.T) {
 	p := open(t)
 	guard(t, "S2: what was received is not held on to, and the memory of a burst is given back")
@@ -523,6 +535,7 @@ func TestMailbox_KeepsNothing(t *testing.T) {
 }
 
 // Random sequences of all operations are compared with a list.
+// contract: S2
 func TestMailbox_BehavesLikeAQueue(t *testing.T) {
 	p := open(t)
 	guard(t, mailboxRule)

@@ -30,6 +30,7 @@ import (
 
 // E3: no panic on any input from outside.
 
+// contract: E3
 func TestMisuse_ZeroValues(t *testing.T) {
 	var p epore.Poll
 	var r epore.Registry
@@ -99,6 +100,7 @@ func TestMisuse_ZeroValues(t *testing.T) {
 	require.Zero(t, p.Capabilities())
 }
 
+// contract: P3, E3
 func TestMisuse_SenselessArguments(t *testing.T) {
 	p := open(t, nil, epore.WithLogger(nil))
 	_, err := epore.New(epore.WithStrategy(7))
@@ -124,6 +126,7 @@ func (silentSource) Control(func(uintptr)) error             { return nil }
 func (silentSource) Read(func(uintptr) bool) error           { return nil }
 func (silentSource) Write(func(uintptr) bool) error          { return nil }
 
+// contract: P12
 func TestPoll_InsideTheLoop(t *testing.T) {
 	p := open(t)
 	for token := range epore.Token(3) {
@@ -144,6 +147,7 @@ func TestPoll_InsideTheLoop(t *testing.T) {
 
 // The number belongs to a regular file by now. The error says that it is not registered,
 // rather than not pollable.
+// contract: R4
 func TestDeregister_NumberIsNowARegularFile(t *testing.T) {
 	p := open(t)
 	for _, change := range []func(epore.Source) error{
@@ -167,6 +171,7 @@ func TestDeregister_NumberIsNowARegularFile(t *testing.T) {
 }
 
 // What a goroutine woke is there when the same goroutine polls, even if others wake as well.
+// contract: S1
 func TestWaker_WakeFromTheLoop(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
@@ -207,6 +212,7 @@ func (s *slowToClose) Close() error {
 	return s.Fake.Close()
 }
 
+// contract: P9
 func TestClose_EachCallWaits(t *testing.T) {
 	guard(t, "P9: when Close returns, the queue is closed, whichever goroutine closed it")
 	for range 200 {
@@ -238,6 +244,7 @@ func (l *losing) Modify(h backend.Handle, k backend.Key, in backend.Interest) er
 	return errors.Join(backend.ErrLost, l.next, l.Fake.Delete(h))
 }
 
+// contract: R13
 func TestReregister_LostRegistrationIsRestored(t *testing.T) {
 	b := &losing{Fake: backendtest.NewFake()}
 	p, err := epore.NewWith(b)

@@ -44,6 +44,7 @@ func init() {
 // New needs descriptors for the queue, and the runtime needs some for its poller. If those
 // are missing, the runtime would end the program. New must fail instead, and release what it
 // has opened.
+// contract: E4
 func TestNew_FewDescriptorsLeft(t *testing.T) {
 	if os.Getenv(queuetest.Env) != "" {
 		t.Skip("on one queue, once")
@@ -118,6 +119,7 @@ func (e *interrupted) Wait(dst []backend.Event, timeout time.Duration) (int, err
 
 // A look before parking that saw nothing because it was interrupted must be repeated.
 // Otherwise nothing would wake the goroutine for what is ready already.
+// contract: P1
 func TestPark_AfterAnInterruptedLook(t *testing.T) {
 	guard(t, "P1, P4: signals never surface, and never hide an event")
 	p, err := epore.NewWith(&interrupted{Epoll: epoll.New()})
@@ -144,6 +146,7 @@ func (e *notPollable) Descriptor() int { return e.fd }
 
 // os.NewFile does not report that the runtime cannot watch the descriptor. The Poll must
 // notice it, and block.
+// contract: P11
 func TestPark_UnparkableQueueBlocks(t *testing.T) {
 	guard(t, "P11: where the platform cannot park, the Poll blocks")
 	p, err := epore.NewWith(&notPollable{epoll.New(), fixture.RegularFile(t).FD})
@@ -167,6 +170,7 @@ func TestPark_UnparkableQueueBlocks(t *testing.T) {
 // The runtime's poller may refuse a queue for reasons that pass: the kernel has no memory, or
 // the user watches too many descriptors. Here epoll instances are nested too deeply, which
 // ends with a Deregister. The Poll blocks meanwhile, logs it once, and parks again later.
+// contract: P11
 func TestPark_TriesAgainAfterFailure(t *testing.T) {
 	guard(t, "P11: where the platform cannot park, the Poll blocks")
 	var sink lockedBuffer
@@ -200,6 +204,7 @@ func TestPark_TriesAgainAfterFailure(t *testing.T) {
 }
 
 // A Poll that waits indefinitely tries again, too.
+// contract: P11
 func TestPark_TriesAgainDuringAWait(t *testing.T) {
 	guard(t, "P11: where the platform cannot park, the Poll blocks")
 	p, err := epore.NewWith(epoll.New())
@@ -262,6 +267,7 @@ func (b *lockedBuffer) await(t *testing.T, text string) {
 }
 
 // Another queue is a source; the descriptors of the Poll itself are not.
+// contract: R13
 func TestRegister_QueueAsSource(t *testing.T) {
 	eachStrategy(t, "R8: a queue can be watched by another; R13: what fails changes nothing", func(t *testing.T, p *epore.Poll) {
 		inner, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
@@ -284,6 +290,7 @@ func TestRegister_QueueAsSource(t *testing.T) {
 
 // While the runtime watches the queue, registering waits for a lock of the whole kernel. A
 // Poll that registers many sources without parking detaches, and attaches again to park.
+// contract: P15
 func TestPark_DetachesForManyRegistrations(t *testing.T) {
 	guard(t, "P11, P15: a parked Poll is attached, one that registers many sources is not")
 	p := open(t)

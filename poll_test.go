@@ -21,6 +21,7 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
+// contract: P5
 func TestPoll_EmptiesEventsFirst(t *testing.T) {
 	eachStrategy(t, "P5: events is emptied first", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -41,6 +42,7 @@ func TestPoll_EmptiesEventsFirst(t *testing.T) {
 	})
 }
 
+// contract: D2
 func TestToken_AnyValue(t *testing.T) {
 	eachStrategy(t, "Token: all 64 bits are the caller's, no value is reserved", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -63,6 +65,7 @@ func TestToken_AnyValue(t *testing.T) {
 	})
 }
 
+// contract: E3
 func TestPoll_EventsWithoutRoom(t *testing.T) {
 	p := open(t)
 	require.Equal(t, 1, epore.NewEvents(0).Cap())
@@ -76,6 +79,7 @@ func TestPoll_EventsWithoutRoom(t *testing.T) {
 	require.Empty(t, all(&epore.Events{}), "the zero Events has no events")
 }
 
+// contract: P7
 func TestPoll_SecondIsBusy(t *testing.T) {
 	eachStrategy(t, "P7: a second concurrent Poll gets ErrBusy at once, and the first is not disturbed", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -115,6 +119,7 @@ func TestPoll_SecondIsBusy(t *testing.T) {
 	})
 }
 
+// contract: P9
 func TestClose_EndsPoll(t *testing.T) {
 	for _, s := range []epore.Strategy{epore.Park, epore.Block} {
 		for _, timeout := range []time.Duration{forever, time.Hour, 1900 * time.Microsecond} {
@@ -140,6 +145,7 @@ func TestClose_EndsPoll(t *testing.T) {
 	}
 }
 
+// contract: P9
 func TestClose_Twice(t *testing.T) {
 	eachStrategy(t, "P9: Close may be called more than once", func(t *testing.T, p *epore.Poll) {
 		require.NoError(t, p.Close())
@@ -147,6 +153,7 @@ func TestClose_Twice(t *testing.T) {
 	})
 }
 
+// contract: P9
 func TestRegister_AfterClose(t *testing.T) {
 	eachStrategy(t, "P9: after Close, Register returns ErrClosed", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)
@@ -157,6 +164,7 @@ func TestRegister_AfterClose(t *testing.T) {
 	})
 }
 
+// contract: S1
 func TestWaker_AfterPollClosed(t *testing.T) {
 	eachStrategy(t, "P9: after Close, Wake returns ErrClosed", func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
@@ -167,6 +175,7 @@ func TestWaker_AfterPollClosed(t *testing.T) {
 	})
 }
 
+// contract: P9
 func TestPoll_MethodsAfterClose(t *testing.T) {
 	eachStrategy(t, "P9: Close may be called more than once; everything after it returns ErrClosed", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)
@@ -211,6 +220,7 @@ func TestPoll_MethodsAfterClose(t *testing.T) {
 	})
 }
 
+// contract: P9
 func TestClose_Concurrent(t *testing.T) {
 	eachStrategy(t, "P9: Close may be called at any time", func(t *testing.T, _ *epore.Poll) {
 		for range 200 {
@@ -247,6 +257,7 @@ func TestClose_Concurrent(t *testing.T) {
 	})
 }
 
+// contract: P12
 func TestPoll_PanicInTheLoop(t *testing.T) {
 	eachStrategy(t, "P12: a panic in the loop body, or a break out of All, leaves the Poll usable", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(8)
@@ -270,6 +281,7 @@ func TestPoll_PanicInTheLoop(t *testing.T) {
 	})
 }
 
+// contract: P9
 func TestPoll_LeaksNothing(t *testing.T) {
 	guard(t, "P9, R13: a closed Poll leaves no descriptor behind")
 	limit := min(fixture.DescriptorLimit(t), 4096)
@@ -291,6 +303,7 @@ func TestPoll_LeaksNothing(t *testing.T) {
 	require.Equal(t, before, fixture.OpenDescriptors(limit))
 }
 
+// contract: E2
 func TestNew_FailsWithoutLeaks(t *testing.T) {
 	guard(t, "E2: opening a queue that the system refuses names the likely cause and what to do; E4")
 	open(t).Close()
@@ -343,6 +356,7 @@ func TestPoll_DescriptorsAreNotInherited(t *testing.T) {
 	require.Positive(t, found)
 }
 
+// contract: P11
 func TestPoll_ReportsWhatItIs(t *testing.T) {
 	p := open(t)
 	require.NotEmpty(t, p.Backend())

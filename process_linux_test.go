@@ -30,6 +30,7 @@ func init() {
 
 // Old kernels lack pidfd_open, and containers may forbid it. The tests of processes run
 // again in a program to which the kernel really refuses it.
+// contract: S5
 func TestProcess_WithoutPidfd(t *testing.T) {
 	if os.Getenv(queuetest.Env) != "" || os.Getenv(envNoPidfd) != "" {
 		t.Skip("on one queue, once")
@@ -52,6 +53,7 @@ func TestProcess_WithoutPidfd(t *testing.T) {
 }
 
 // TestProcess_PidfdIsRefused checks, for TestProcess_WithoutPidfd, that it is refused.
+// contract: S5
 func TestProcess_PidfdIsRefused(t *testing.T) {
 	if os.Getenv(envNoPidfd) == "" {
 		t.Skip("pidfd_open is not refused")
@@ -64,6 +66,7 @@ func TestProcess_PidfdIsRefused(t *testing.T) {
 
 // Linux numbers threads like processes. A thread's ID is no process, and the error must say
 // so.
+// contract: S5
 func TestProcess_ThreadID(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		if p.Backend() == "kqueue" {

@@ -68,6 +68,7 @@ func newProcess(t testing.TB, p *epore.Poll, token epore.Token, process *os.Proc
 	return c
 }
 
+// contract: S5
 func TestProcess_Ends(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -99,6 +100,7 @@ func TestProcess_Ends(t *testing.T) {
 }
 
 // Watched while another goroutine waits, ended or not.
+// contract: S5
 func TestProcess_EndsDuringPoll(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -117,6 +119,7 @@ func TestProcess_EndsDuringPoll(t *testing.T) {
 	})
 }
 
+// contract: S5
 func TestProcess_HasEnded(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
@@ -148,6 +151,7 @@ func TestProcess_HasEnded(t *testing.T) {
 
 // A Wait before the event does not remove the event, and the event is like any other,
 // whatever the kernel reports about a process that no longer exists.
+// contract: S5
 func TestProcess_WaitedForBeforeItsEvent(t *testing.T) {
 	eachWay(t, processRule, func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -163,6 +167,7 @@ func TestProcess_WaitedForBeforeItsEvent(t *testing.T) {
 	})
 }
 
+// contract: S5
 func TestProcess_WatchedTwice(t *testing.T) {
 	eachWay(t, "S5: a process may be watched any number of times, and each gives an event", func(t *testing.T, p *epore.Poll) {
 		other := open(t, epore.WithStrategy(p.Strategy()))
@@ -189,6 +194,7 @@ func TestProcess_WatchedTwice(t *testing.T) {
 	})
 }
 
+// contract: S5
 func TestProcess_Many(t *testing.T) {
 	eachWay(t, "S5: 500 children at once without a thread or a goroutine for each", func(t *testing.T, p *epore.Poll) {
 		wanted := 500
@@ -233,6 +239,7 @@ func TestProcess_Many(t *testing.T) {
 	})
 }
 
+// contract: S5
 func TestProcess_Closed(t *testing.T) {
 	eachWay(t, "S5, R6: a closed Process is silent, also in the batch in hand, and leaves nothing", func(t *testing.T, p *epore.Poll) {
 		limit := min(fixture.DescriptorLimit(t), 1024)
@@ -294,6 +301,7 @@ func TestProcess_Closed(t *testing.T) {
 	})
 }
 
+// contract: P9, S5
 func TestProcess_PollClosed(t *testing.T) {
 	eachWay(t, "S5: a Poll's Close closes its Processes, too; afterwards they answer ErrClosed", func(t *testing.T, p *epore.Poll) {
 		limit := min(fixture.DescriptorLimit(t), 1024)
@@ -334,6 +342,7 @@ func TestProcess_PollClosed(t *testing.T) {
 	})
 }
 
+// contract: S6
 func TestProcess_SharesLittleRoom(t *testing.T) {
 	eachWay(t, "S6: with capacity 1 and an always-ready socket, the end of a process arrives within two Polls; and processes do not starve sockets", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -363,6 +372,7 @@ func TestProcess_SharesLittleRoom(t *testing.T) {
 	})
 }
 
+// contract: S5
 func TestProcess_Invalid(t *testing.T) {
 	eachWay(t, "S5, E1, E3: an invalid process is refused, and the error says what and why", func(t *testing.T, p *epore.Poll) {
 		_, child := fixture.NewChild(t)
@@ -397,6 +407,7 @@ func TestProcess_Invalid(t *testing.T) {
 }
 
 // The PID of a process that was waited for belongs to another process by now.
+// contract: S5
 func TestProcess_PIDReused(t *testing.T) {
 	eachWay(t, "S5: an os.Process is never mistaken for another one with its number", func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)
@@ -413,6 +424,7 @@ func TestProcess_PIDReused(t *testing.T) {
 	})
 }
 
+// contract: S5
 func TestProcess_NotAChild(t *testing.T) {
 	eachWay(t, "S5: a process that is not a child can be watched where the kernel has a handle for it; otherwise the error is errors.ErrUnsupported", func(t *testing.T, p *epore.Poll) {
 		_, err := epore.NewProcess(p.Registry(), 1, find(t, os.Getpid()))
@@ -431,6 +443,7 @@ func TestProcess_NotAChild(t *testing.T) {
 }
 
 // E4: running out of descriptors is an error.
+// contract: E4
 func TestProcess_OutOfDescriptors(t *testing.T) {
 	defer epore.ProcessWaysFrom(1)()
 	eachStrategy(t, "E4: running out of descriptors is an error for the call that needed one, and disturbs nothing else", func(t *testing.T, p *epore.Poll) {
@@ -470,6 +483,7 @@ func (w *watcher) UnwatchProcess(pid int, k backend.Key) error {
 	return nil
 }
 
+// contract: S5
 func TestProcess_WatchedByQueue(t *testing.T) {
 	guard(t, "package backend: the core's promises to a ProcessWatcher, and how it handles the errors")
 	f := &watcher{Fake: backendtest.NewFake(), watched: make(map[backend.Key]int)}
@@ -531,6 +545,7 @@ func TestProcess_WatchedByQueue(t *testing.T) {
 }
 
 // Where no way is available, the error names every refusal.
+// contract: S5
 func TestProcess_NoWay(t *testing.T) {
 	guard(t, "S5, R9: without any way the error is errors.ErrUnsupported, with the reasons")
 	defer epore.ProcessWaysFrom(2)()

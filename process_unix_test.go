@@ -15,6 +15,7 @@ import (
 )
 
 // A child that is stopped and goes on sends SIGCHLD, too.
+// contract: S5
 func TestProcess_StoppedAndContinued(t *testing.T) {
 	eachWay(t, "S5: the end, and nothing else", func(t *testing.T, p *epore.Poll) {
 		child, q := fixture.NewChild(t)

@@ -22,6 +22,7 @@ import (
 
 const staleRule = "R6: once Deregister or Reregister has returned, no event of the old registration is delivered, also not from the batch in hand"
 
+// contract: R6
 func TestEvents_DeregisteredInBatch(t *testing.T) {
 	eachStrategy(t, staleRule, func(t *testing.T, p *epore.Poll) {
 		const n = 8
@@ -49,6 +50,7 @@ func TestEvents_DeregisteredInBatch(t *testing.T) {
 	})
 }
 
+// contract: R6
 func TestEvents_ReregisteredInBatch(t *testing.T) {
 	eachStrategy(t, staleRule, func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -62,6 +64,7 @@ func TestEvents_ReregisteredInBatch(t *testing.T) {
 	})
 }
 
+// contract: R6
 func TestEvents_NumberReusedInBatch(t *testing.T) {
 	eachStrategy(t, staleRule+", also when the descriptor was closed and its number reused", func(t *testing.T, p *epore.Poll) {
 		for range 20 {
@@ -84,6 +87,7 @@ func TestEvents_NumberReusedInBatch(t *testing.T) {
 	})
 }
 
+// contract: R7
 func TestEvents_ClosedWithoutDeregister(t *testing.T) {
 	eachStrategy(t, "R7: after closing first, the token of the new owner of the number is the only one delivered for it", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -103,6 +107,7 @@ func TestEvents_ClosedWithoutDeregister(t *testing.T) {
 
 // On epoll, an open file that outlives its registered descriptor continues to report events.
 // With room for one event it fills every batch. The events behind it must come all the same.
+// contract: P1, R7
 func TestPoll_StaleLevelEventHidesNothing(t *testing.T) {
 	eachStrategy(t, "R7, P1: an open file kept alive by a dup disturbs no other source", func(t *testing.T, p *epore.Poll) {
 		needExactClose(t, p)
@@ -144,6 +149,7 @@ func tokensAfterReuse(t *testing.T, p *epore.Poll, number int) []epore.Token {
 
 // Deregister after close fails, and leaves epoll's registration behind when a
 // dup lives. Brought back to its number, the source can be registered again.
+// contract: R7
 func TestRegister_AfterCloseAndDup(t *testing.T) {
 	eachStrategy(t, "R7: no false fs.ErrExist", func(t *testing.T, p *epore.Poll) {
 		needExactClose(t, p)
@@ -164,6 +170,7 @@ func TestRegister_AfterCloseAndDup(t *testing.T) {
 	})
 }
 
+// contract: R7
 func TestDeregister_ClosingFirstLeaksNothing(t *testing.T) {
 	eachStrategy(t, "R7: closing without Deregister leaks nothing without bound", func(t *testing.T, p *epore.Poll) {
 		closeFirst := func() {
@@ -187,6 +194,7 @@ func TestDeregister_ClosingFirstLeaksNothing(t *testing.T) {
 	})
 }
 
+// contract: R10
 func TestRegister_WithTwoPolls(t *testing.T) {
 	eachStrategy(t, "R10: one source may be registered with several Polls", func(t *testing.T, p *epore.Poll) {
 		q := open(t)
@@ -205,6 +213,7 @@ func TestRegister_WithTwoPolls(t *testing.T) {
 	})
 }
 
+// contract: R11
 func TestRegistry_TwoClonesOneSource(t *testing.T) {
 	eachStrategy(t, "R3, R11: clones share one queue: a source that one has registered cannot be registered by the other", func(t *testing.T, p *epore.Poll) {
 		one, err := p.Registry().TryClone()
@@ -221,6 +230,7 @@ func TestRegistry_TwoClonesOneSource(t *testing.T) {
 	})
 }
 
+// contract: R11
 func TestRegistry_ClosedClone(t *testing.T) {
 	eachStrategy(t, "R11: TryClone gives an owned Registry on the same queue; closing a clone makes that clone answer ErrClosed, and no other", func(t *testing.T, p *epore.Poll) {
 		one, err := p.Registry().TryClone()
@@ -247,6 +257,7 @@ func TestRegistry_ClosedClone(t *testing.T) {
 	})
 }
 
+// contract: R1, R11
 func TestRegistry_ClonesRegisterWhilePollWaits(t *testing.T) {
 	eachStrategy(t, "R1: other goroutines register while Poll waits, through their clones", func(t *testing.T, p *epore.Poll) {
 		const goroutines, rounds = 4, 10
@@ -279,6 +290,7 @@ func TestRegistry_ClonesRegisterWhilePollWaits(t *testing.T) {
 	})
 }
 
+// contract: D3, R13
 func TestRegister_SenselessInterest(t *testing.T) {
 	p := open(t)
 	a, _ := fixture.Pair(t)
@@ -300,6 +312,7 @@ func TestRegister_SenselessInterest(t *testing.T) {
 	require.ErrorIs(t, p.Registry().Deregister(fd(b)), fs.ErrNotExist)
 }
 
+// contract: R9
 func TestRegister_UnsupportedInterest(t *testing.T) {
 	f := backendtest.NewFake()
 	p, err := epore.NewWith(f)
@@ -312,6 +325,7 @@ func TestRegister_UnsupportedInterest(t *testing.T) {
 	require.Zero(t, f.Watched())
 }
 
+// contract: E1
 func TestOpError_SaysWhatAndWhy(t *testing.T) {
 	p := open(t)
 	a, _ := fixture.Pair(t)
@@ -356,6 +370,7 @@ type oddSource struct {
 
 func (s oddSource) SyscallConn() (syscall.RawConn, error) { return s.raw, s.err }
 
+// contract: E3
 func TestRegister_OddSources(t *testing.T) {
 	p := open(t)
 	sorry := errors.New("not today")

@@ -55,6 +55,7 @@ func (s *socketSource) close(t *testing.T) {
 	require.True(t, closed)
 }
 
+// contract: R7, E1
 func TestSocket_DeregistersItself(t *testing.T) {
 	eachStrategy(t, socketRule, func(t *testing.T, p *epore.Poll) {
 		r, events := p.Registry(), epore.NewEvents(4)
@@ -94,6 +95,7 @@ func TestSocket_DeregistersItself(t *testing.T) {
 	})
 }
 
+// contract: R7, R10
 func TestSocket_OfSeveralPolls(t *testing.T) {
 	guard(t, socketRule+"; R10: a source may be registered with several Polls")
 	a, b := fixture.Pair(t)
@@ -128,6 +130,7 @@ func TestSocket_OfSeveralPolls(t *testing.T) {
 // Registering concurrently with Close either fails, or Close finds the registration. In
 // either case the descriptor is closed in the end, nothing stays registered, and no other
 // source that gets the number is disturbed.
+// contract: R7
 func TestSocket_CloseWhileRegistering(t *testing.T) {
 	guard(t, socketRule)
 	a, b := fixture.Pair(t)
@@ -185,6 +188,7 @@ func (r *registeringSlowly) Add(h backend.Handle, k backend.Key, in backend.Inte
 
 // A Close that begins in the middle of a Register waits for it, because only then can it
 // deregister the socket. Otherwise the loop gets an event after Close has returned.
+// contract: R7
 func TestSocket_CloseWaitsForRegister(t *testing.T) {
 	guard(t, "R6, R7: once Close has returned, no event of the socket is delivered")
 	f := &registeringSlowly{Fake: backendtest.NewFake()}
@@ -223,6 +227,7 @@ func TestSocket_CloseWaitsForRegister(t *testing.T) {
 }
 
 // The same on a real queue, with goroutines that poll all the time.
+// contract: R7
 func TestSocket_NoEventAfterClose(t *testing.T) {
 	guard(t, "R6, R7: once Close has returned, no event of the socket is delivered")
 	a, b := fixture.Pair(t)
@@ -282,6 +287,7 @@ type rearming struct {
 
 func (r *rearming) Rearm(h backend.Handle, in backend.Interest) { r.told = append(r.told, in) }
 
+// contract: M2
 func TestSocket_WouldBlockReachesTheEdgeEmulator(t *testing.T) {
 	guard(t, "M2: after would-block the next edge is certain, also where the core emulates it")
 	f := &rearming{Fake: backendtest.NewFake()}
@@ -319,6 +325,7 @@ func TestSocket_WouldBlockReachesTheEdgeEmulator(t *testing.T) {
 }
 
 // An operation in progress keeps the descriptor open.
+// contract: R7
 func TestSocket_StaysOpenWhileInUse(t *testing.T) {
 	guard(t, "no operation reaches the next owner of a descriptor number")
 	a, _ := fixture.Pair(t)
@@ -338,6 +345,7 @@ func TestSocket_StaysOpenWhileInUse(t *testing.T) {
 	require.False(t, zero.Acquire())
 }
 
+// contract: P10
 func TestAllocs_Sockets(t *testing.T) {
 	eachStrategy(t, "P10: no allocation in the steady state", func(t *testing.T, p *epore.Poll) {
 		a, _ := fixture.Pair(t)

@@ -42,6 +42,7 @@ func arrived(t testing.TB, s *epore.Signal, sig syscall.Signal) {
 
 func received(s *epore.Signal) []os.Signal { return slices.Collect(s.Received()) }
 
+// contract: S4
 func TestSignal_Arrives(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		s := newSignal(t, p, 7, sig1, sig2)
@@ -67,6 +68,7 @@ func TestSignal_Arrives(t *testing.T) {
 	})
 }
 
+// contract: S4
 func TestSignal_ManyPolls(t *testing.T) {
 	eachStrategy(t, "S4: several Signals may ask for the same signal: each gets it", func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
@@ -98,6 +100,7 @@ func TestSignal_ManyPolls(t *testing.T) {
 	})
 }
 
+// contract: S4
 func TestSignal_Closed(t *testing.T) {
 	eachStrategy(t, "S4, R6: a closed Signal is silent, also in the batch in hand, and leaves no goroutine", func(t *testing.T, p *epore.Poll) {
 		catchAll(t)
@@ -143,6 +146,7 @@ func TestSignal_Closed(t *testing.T) {
 	})
 }
 
+// contract: P9, S4
 func TestSignal_PollClosed(t *testing.T) {
 	eachStrategy(t, "S4: a Poll's Close closes its Signals, too; afterwards they answer ErrClosed", func(t *testing.T, p *epore.Poll) {
 		catchAll(t)
@@ -195,6 +199,7 @@ func awaitNoGoroutine(function string) {
 	}
 }
 
+// contract: S4
 func TestSignal_Invalid(t *testing.T) {
 	guard(t, "S4, E1: an invalid signal is refused, and the error says why")
 	p := open(t)
@@ -226,6 +231,7 @@ type oddSignal struct{ _ []int }
 func (oddSignal) Signal()        {}
 func (oddSignal) String() string { return "odd" }
 
+// contract: S6
 func TestSignal_SharesLittleRoom(t *testing.T) {
 	eachStrategy(t, "S6: with capacity 1 and an always-ready socket, a signal arrives within two Polls; and signals do not starve sockets", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -245,6 +251,7 @@ func TestSignal_SharesLittleRoom(t *testing.T) {
 
 // Close stops the delivery while signals still wait in the channels. Received yields them
 // afterwards.
+// contract: S4
 func TestSignal_CloseKeepsWhatHasArrived(t *testing.T) {
 	eachStrategy(t, "S4: no signal that arrived before Close is lost", func(t *testing.T, p *epore.Poll) {
 		kinds := []os.Signal{os.Interrupt}

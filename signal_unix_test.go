@@ -36,6 +36,7 @@ func raise(t testing.TB, sig syscall.Signal) {
 }
 
 // What was not received stays, and gives another event if a loop was left before it.
+// contract: S4
 func TestSignal_LoopLeftEarly(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		kinds := []os.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH}
@@ -78,6 +79,7 @@ func TestSignal_LoopLeftEarly(t *testing.T) {
 
 // Every signal is followed by an event with which its kind is received, however many signals
 // of other kinds come.
+// contract: S4
 func TestSignal_NoKindIsLost(t *testing.T) {
 	eachStrategy(t, signalRule, func(t *testing.T, p *epore.Poll) {
 		// The first ones drown the last one, of which each is waited for.
@@ -144,6 +146,7 @@ func (h *heldUp) Wake() error {
 }
 
 // os/signal does not wait for the receiver: a signal that finds no room is lost.
+// contract: S4
 func TestSignal_SlowWake(t *testing.T) {
 	guard(t, signalRule)
 	b := &heldUp{Fake: backendtest.NewFake(), entered: make(chan struct{}), leave: make(chan struct{})}
@@ -186,6 +189,7 @@ func TestSignal_SlowWake(t *testing.T) {
 var signalNumbers [65]struct{}
 
 // When nothing is subscribed to a signal any more, it has its previous effect again.
+// contract: S4
 func TestSignal_DefaultIsRestored(t *testing.T) {
 	const env = "EPORE_RESTORE"
 	if os.Getenv(env) != "" {

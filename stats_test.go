@@ -19,6 +19,7 @@ import (
 
 const statsRule = "Stats counts what the Poll has done; Sources returns what is registered; both may be called from any goroutine"
 
+// contract: P18
 func TestStats_CountPolls(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
 		before := p.Stats()
@@ -45,6 +46,7 @@ func TestStats_CountPolls(t *testing.T) {
 	})
 }
 
+// contract: P18
 func TestStats_CountWakeups(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
@@ -66,6 +68,7 @@ func TestStats_CountWakeups(t *testing.T) {
 }
 
 // Registrations and Timers are what they are now, whichever way a timer ceases to be set.
+// contract: P18
 func TestStats_CountRegistrations(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
 		count := func() [2]int { s := p.Stats(); return [2]int{s.Registrations, s.Timers} }
@@ -96,6 +99,7 @@ func TestStats_CountRegistrations(t *testing.T) {
 	})
 }
 
+// contract: P18
 func TestSources_ListWhatIsRegistered(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
 		require.Empty(t, p.Sources())
@@ -137,6 +141,7 @@ func TestSources_ListWhatIsRegistered(t *testing.T) {
 }
 
 // The race detector checks it.
+// contract: P18
 func TestStats_FromAnyGoroutine(t *testing.T) {
 	eachStrategy(t, statsRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 1)
@@ -175,6 +180,7 @@ func TestStats_FromAnyGoroutine(t *testing.T) {
 }
 
 // An event of a registration that has ended is dropped, and counted.
+// contract: P18
 func TestStats_CountStale(t *testing.T) {
 	fake := backendtest.NewFake()
 	p, err := epore.NewWith(fake)
@@ -191,6 +197,7 @@ func TestStats_CountStale(t *testing.T) {
 	require.EqualValues(t, 1, p.Stats().Stale)
 }
 
+// contract: P18
 func TestStats_ZeroPoll(t *testing.T) {
 	var p epore.Poll
 	require.Zero(t, p.Stats())

@@ -27,6 +27,7 @@ func virtual(t *testing.T, run func(t *testing.T, p *epore.Poll, events *epore.E
 	})
 }
 
+// contract: P14
 func TestVirtualTime_PollEndsExactly(t *testing.T) {
 	virtual(t, func(t *testing.T, p *epore.Poll, events *epore.Events) {
 		for _, timeout := range []time.Duration{0, 1, time.Millisecond, 5 * time.Second, 100 * 365 * 24 * time.Hour} {
@@ -38,6 +39,7 @@ func TestVirtualTime_PollEndsExactly(t *testing.T) {
 	})
 }
 
+// contract: P14
 func TestVirtualTime_Timer(t *testing.T) {
 	virtual(t, func(t *testing.T, p *epore.Poll, events *epore.Events) {
 		begin := time.Now()
@@ -63,6 +65,7 @@ func TestVirtualTime_Timer(t *testing.T) {
 	})
 }
 
+// contract: P14
 func TestVirtualTime_PollContext(t *testing.T) {
 	virtual(t, func(t *testing.T, p *epore.Poll, events *epore.Events) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -73,6 +76,7 @@ func TestVirtualTime_PollContext(t *testing.T) {
 	})
 }
 
+// contract: P14
 func TestVirtualTime_Wake(t *testing.T) {
 	virtual(t, func(t *testing.T, p *epore.Poll, events *epore.Events) {
 		w := newWaker(t, p, 9)
@@ -98,6 +102,7 @@ func (q slowQueue) Wait(dst []backend.Event, timeout time.Duration) (int, error)
 	return n, err
 }
 
+// contract: P19
 func TestVirtualTime_CloseIsDurable(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, err := epore.NewWith(slowQueue{backendtest.NewFake()})
@@ -162,6 +167,7 @@ func quiet(t *testing.T, run func(t *testing.T, p *epore.Poll, q *quietQueue)) {
 }
 
 // Whatever happens at one instant arrives in one batch, however goroutines are scheduled.
+// contract: P19
 func TestQuiescer_OneInstantIsOneBatch(t *testing.T) {
 	quiet(t, func(t *testing.T, p *epore.Poll, _ *quietQueue) {
 		events := epore.NewEvents(8)

@@ -17,6 +17,7 @@ import (
 	"github.com/epore/epore/internal/queuetest"
 )
 
+// contract: P11
 func TestPark_HoldsNoThread(t *testing.T) {
 	guard(t, "P11: 1,000 waiting Polls need no more than a handful of threads")
 	const wanted = 1000

@@ -28,6 +28,7 @@ func newTimer(t testing.TB, p *epore.Poll, token epore.Token) *epore.Timer {
 	return timer
 }
 
+// contract: S3
 func TestTimer_Expires(t *testing.T) {
 	eachStrategy(t, timerRule, func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
@@ -58,6 +59,7 @@ func TestTimer_Expires(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_AtOnce(t *testing.T) {
 	eachStrategy(t, "S3: zero and less expire with the next Poll; nothing overflows", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
@@ -87,6 +89,7 @@ func TestTimer_AtOnce(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_InOrder(t *testing.T) {
 	eachStrategy(t, "S3: ordered by deadline, whatever the room", func(t *testing.T, p *epore.Poll) {
 		const n = 500
@@ -110,6 +113,7 @@ func TestTimer_InOrder(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_Many(t *testing.T) {
 	eachStrategy(t, "S3: any number of timers; none is lost, none comes twice", func(t *testing.T, p *epore.Poll) {
 		n := 3000
@@ -147,6 +151,7 @@ func TestTimer_Many(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_ShortensAWait(t *testing.T) {
 	eachStrategy(t, "S3: a timer set by another goroutine ends a wait that would be longer", func(t *testing.T, p *epore.Poll) {
 		timer, late := newTimer(t, p, 7), newTimer(t, p, 8)
@@ -177,6 +182,7 @@ func TestTimer_ShortensAWait(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_NoneIsLost(t *testing.T) {
 	eachStrategy(t, "S3: a timer set by another goroutine is seen, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 7)
@@ -184,6 +190,7 @@ func TestTimer_NoneIsLost(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_SetFromManyGoroutines(t *testing.T) {
 	eachStrategy(t, "S3: no timer is lost, whatever the loop is just doing", func(t *testing.T, p *epore.Poll) {
 		const setters = 2
@@ -224,6 +231,7 @@ func TestTimer_SetFromManyGoroutines(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_NeedlessWakeUps(t *testing.T) {
 	p, f := openFake(t)
 	events := epore.NewEvents(4)
@@ -282,6 +290,7 @@ func TestTimer_CostsNoIterations(t *testing.T) {
 	}
 }
 
+// contract: P2
 func TestTimer_EndsNoTimeoutEarly(t *testing.T) {
 	eachStrategy(t, "P2, S3: a timer that was stopped or moved while the Poll sleeps for it does not end it", func(t *testing.T, p *epore.Poll) {
 		timer, moved := newTimer(t, p, 1), newTimer(t, p, 2)
@@ -307,6 +316,7 @@ func TestTimer_EndsNoTimeoutEarly(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_Stop(t *testing.T) {
 	eachStrategy(t, "S3: after Stop there is no event, not from the batch in hand either; it says whether there would have been one", func(t *testing.T, p *epore.Poll) {
 		timer, other := newTimer(t, p, 1), newTimer(t, p, 2)
@@ -371,6 +381,7 @@ func TestTimer_Stop(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_Reset(t *testing.T) {
 	eachStrategy(t, "S3: after Reset no event of what the timer was set to before", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 1)
@@ -395,6 +406,7 @@ func TestTimer_Reset(t *testing.T) {
 }
 
 // Stop's result agrees with what the loop sees, when both run at the same time.
+// contract: S3
 func TestTimer_StopIsExact(t *testing.T) {
 	eachStrategy(t, "S3: after Stop returned true its event is not delivered, and after false it was", func(t *testing.T, p *epore.Poll) {
 		timer := newTimer(t, p, 1)
@@ -441,6 +453,7 @@ func TestTimer_StopIsExact(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_Every(t *testing.T) {
 	eachStrategy(t, "S3: a periodic timer does not drift, and missed ticks coalesce and are counted", func(t *testing.T, p *epore.Poll) {
 		const period = 200 * time.Microsecond
@@ -474,6 +487,7 @@ func TestTimer_Every(t *testing.T) {
 	})
 }
 
+// contract: R6, S3
 func TestTimer_Closed(t *testing.T) {
 	eachStrategy(t, "R6, S3: a closed Timer is silent, also in the batch in hand, and answers ErrClosed", func(t *testing.T, p *epore.Poll) {
 		events := epore.NewEvents(4)
@@ -516,6 +530,7 @@ func TestTimer_Closed(t *testing.T) {
 }
 
 // All operations on timers run concurrently.
+// contract: S3
 func TestTimer_Concurrent(t *testing.T) {
 	eachStrategy(t, "S3: all methods from any goroutine, also while the Poll is closed", func(t *testing.T, p *epore.Poll) {
 		rounds := 2000
@@ -576,6 +591,7 @@ func TestTimer_Concurrent(t *testing.T) {
 	})
 }
 
+// contract: S3
 func TestTimer_LeavesNothingBehind(t *testing.T) {
 	p := open(t)
 	guard(t, "S3: timers that are created, set and closed again and again need no more memory, and the memory of a burst is given back")
@@ -637,6 +653,7 @@ func TestTimer_LeavesNothingBehind(t *testing.T) {
 
 const fairRule = "S6: with room for one event, sockets have every second Poll, expired timers every fourth, and what is posted every fourth, in turn"
 
+// contract: S6
 func TestPoll_NothingStarves(t *testing.T) {
 	for _, room := range []int{1, 2, 5} {
 		eachStrategy(t, fairRule, func(t *testing.T, p *epore.Poll) {

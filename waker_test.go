@@ -19,6 +19,7 @@ import (
 
 const wakeRule = "S1: Wake from any goroutine gives one event with its token; wakes before it is delivered coalesce; a wake is never lost"
 
+// contract: S1
 func TestWaker_BeforePoll(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
@@ -32,6 +33,7 @@ func TestWaker_BeforePoll(t *testing.T) {
 	})
 }
 
+// contract: S1
 func TestWaker_DuringPoll(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
@@ -54,6 +56,7 @@ func TestWaker_DuringPoll(t *testing.T) {
 	})
 }
 
+// contract: S1
 func TestWaker_BetweenPolls(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
@@ -69,6 +72,7 @@ func TestWaker_BetweenPolls(t *testing.T) {
 	})
 }
 
+// contract: S1
 func TestWaker_Coalesces(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
@@ -85,6 +89,7 @@ func TestWaker_Coalesces(t *testing.T) {
 	})
 }
 
+// contract: S1
 func TestWaker_FromManyGoroutines(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		const goroutines = 100
@@ -115,6 +120,7 @@ func TestWaker_FromManyGoroutines(t *testing.T) {
 }
 
 // Ping-pong: every wake must arrive, whatever the other side is doing at that moment.
+// contract: S1
 func TestWaker_NoWakeIsLost(t *testing.T) {
 	eachStrategy(t, wakeRule, func(t *testing.T, p *epore.Poll) {
 		q := open(t, epore.WithStrategy(p.Strategy()))
@@ -156,6 +162,7 @@ func TestWaker_NoWakeIsLost(t *testing.T) {
 	})
 }
 
+// contract: S1
 func TestWaker_Many(t *testing.T) {
 	eachStrategy(t, "S1: a Poll has any number of Wakers, each with its own token", func(t *testing.T, p *epore.Poll) {
 		const n = 500
@@ -184,6 +191,7 @@ func TestWaker_Many(t *testing.T) {
 	})
 }
 
+// contract: S6
 func TestWaker_SharesLittleRoom(t *testing.T) {
 	eachStrategy(t, "S6: with capacity 1 and an always-ready socket, a wake arrives within two Polls; and wakers do not starve sockets", func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)
@@ -210,6 +218,7 @@ func TestWaker_SharesLittleRoom(t *testing.T) {
 	})
 }
 
+// contract: R6, S1
 func TestWaker_Closed(t *testing.T) {
 	eachStrategy(t, "R6, S1: a closed Waker is silent, also in the batch in hand, and answers ErrClosed", func(t *testing.T, p *epore.Poll) {
 		w, v := newWaker(t, p, 1), newWaker(t, p, 2)
@@ -242,6 +251,7 @@ func TestWaker_Closed(t *testing.T) {
 	})
 }
 
+// contract: P10
 func TestWaker_LeavesNothingBehind(t *testing.T) {
 	eachStrategy(t, "S1: Wakers that are created and closed again and again need no more memory", func(t *testing.T, p *epore.Poll) {
 		require.Zero(t, testing.AllocsPerRun(1000, func() {

@@ -42,6 +42,7 @@ func (c told) get(t testing.TB) error {
 	}
 }
 
+// contract: L3
 func TestConn_WritesLeaveTogether(t *testing.T) {
 	eachQueue(t, "what one event makes a handler write leaves at once, when the handler has returned", func(t *testing.T, open newPoll) {
 		var others []*loop.Conn
@@ -75,6 +76,7 @@ func TestConn_WritesLeaveTogether(t *testing.T) {
 }
 
 // A large write goes to the system directly, and behind what was written before.
+// contract: L3
 func TestConn_LargeWrites(t *testing.T) {
 	eachQueue(t, "writes of any size arrive in order", func(t *testing.T, open newPoll) {
 		body := random(300 << 10)
@@ -100,6 +102,7 @@ func TestConn_LargeWrites(t *testing.T) {
 }
 
 // A paused connection is not read, and hears of a reset all the same.
+// contract: L5
 func TestConn_PausedHearsOfAReset(t *testing.T) {
 	eachQueue(t, "a paused connection hears of a reset", func(t *testing.T, open newPoll) {
 		closed := make(told, 1)
@@ -129,6 +132,7 @@ func TestConn_PausedHearsOfAReset(t *testing.T) {
 }
 
 // The same where the peer has ended its half before, and the handler goes on writing.
+// contract: L5
 func TestConn_HalfClosedHearsOfAReset(t *testing.T) {
 	eachQueue(t, "a connection whose peer has ended its half hears of a reset", func(t *testing.T, open newPoll) {
 		closed, ended := make(told, 1), make(chan struct{})
@@ -152,6 +156,7 @@ func TestConn_HalfClosedHearsOfAReset(t *testing.T) {
 }
 
 // What could give events for ever to a connection that waits for none.
+// contract: L5
 func TestConn_PausedDoesNotSpin(t *testing.T) {
 	eachQueue(t, "a paused connection costs nothing", func(t *testing.T, open newPoll) {
 		var counter *countingQueue
@@ -181,6 +186,7 @@ func TestConn_PausedDoesNotSpin(t *testing.T) {
 }
 
 // What Data leaves comes again, with what has arrived since or after Resume.
+// contract: L2
 func TestConn_RestComesAgain(t *testing.T) {
 	eachQueue(t, "Resume brings what was left, without new bytes", func(t *testing.T, open newPoll) {
 		calls := make(chan string, 20)
@@ -216,6 +222,7 @@ func TestConn_RestComesAgain(t *testing.T) {
 	})
 }
 
+// contract: L2
 func TestConn_TooLong(t *testing.T) {
 	eachQueue(t, "a message beyond MaxIn ends the connection", func(t *testing.T, open newPoll) {
 		closed := make(told, 1)
@@ -232,6 +239,7 @@ func TestConn_TooLong(t *testing.T) {
 }
 
 // A peer that never reads: Write says ErrFull, and Drained when it may go on.
+// contract: L4
 func TestConn_FullAndDrained(t *testing.T) {
 	eachQueue(t, "what waits to be sent is bounded, and Drained follows ErrFull", func(t *testing.T, open newPoll) {
 		const most = 200_000
@@ -296,6 +304,7 @@ func (c *check) Write(b []byte) (int, error) {
 }
 
 // A handler that only answers needs no look at ErrFull: the loop stops reading.
+// contract: L4
 func TestConn_PeerThatAsksAndNeverReads(t *testing.T) {
 	eachQueue(t, "a peer that never reads is not read any more", func(t *testing.T, open newPoll) {
 		h := new(echo)
@@ -325,6 +334,7 @@ func TestConn_PeerThatAsksAndNeverReads(t *testing.T) {
 }
 
 // Half-closed at each point, with and without a handler for it.
+// contract: L6
 func TestConn_HalfClose(t *testing.T) {
 	eachQueue(t, "what was asked before the end is answered, and then comes the end", func(t *testing.T, open newPoll) {
 		closed := make(told, 10)
@@ -376,6 +386,7 @@ func TestConn_HalfClose(t *testing.T) {
 }
 
 // A connection ends when both halves have, whoever ends which first.
+// contract: L6
 func TestConn_EndsWithBothHalves(t *testing.T) {
 	eachQueue(t, "a connection ends when both halves have", func(t *testing.T, open newPoll) {
 		for name, conf := range map[string]*tls.Config{"plain": nil, "TLS": serverTLS()} {
@@ -416,6 +427,7 @@ func TestConn_EndsWithBothHalves(t *testing.T) {
 }
 
 // Close sends what was written, although the peer sends on.
+// contract: L6
 func TestConn_CloseSendsWhatWasWritten(t *testing.T) {
 	eachQueue(t, "Close loses nothing that was written", func(t *testing.T, open newPoll) {
 		answer := random(800 << 10)
@@ -444,6 +456,7 @@ func TestConn_CloseSendsWhatWasWritten(t *testing.T) {
 }
 
 // A peer that does not take it has so much time as Grace.
+// contract: L6
 func TestConn_CloseEnds(t *testing.T) {
 	eachQueue(t, "closing ends after Grace", func(t *testing.T, open newPoll) {
 		closed := make(told, 1)
@@ -458,6 +471,7 @@ func TestConn_CloseEnds(t *testing.T) {
 	})
 }
 
+// contract: L1
 func TestConn_Abort(t *testing.T) {
 	eachQueue(t, "Abort resets, and Close is told once the handler has returned", func(t *testing.T, open newPoll) {
 		inside, closed := false, make(told, 1)
@@ -493,6 +507,7 @@ func requireReset(t testing.TB, err error) {
 	}
 }
 
+// contract: L7
 func TestConn_Idle(t *testing.T) {
 	eachQueue(t, "only what is idle is ended, and not early", func(t *testing.T, open newPoll) {
 		// On a machine that stalls for longer than the idle time the busy client is idle,
@@ -543,6 +558,7 @@ func TestConn_Idle(t *testing.T) {
 }
 
 // A peer that sends a byte now and then is not idle. A deadline ends it.
+// contract: L7
 func TestConn_Deadline(t *testing.T) {
 	eachQueue(t, "a deadline ends a connection whatever happens on it", func(t *testing.T, open newPoll) {
 		closed := make(told, 1)
@@ -582,6 +598,7 @@ func TestConn_Deadline(t *testing.T) {
 }
 
 // Many deadlines, set and moved: each ends its connection, in order.
+// contract: L7
 func TestConn_ManyDeadlines(t *testing.T) {
 	guard(t, "deadlines come in order, and each once")
 	const n = 100
@@ -617,6 +634,7 @@ func TestConn_ManyDeadlines(t *testing.T) {
 	require.IsIncreasing(t, ended)
 }
 
+// contract: L11
 func TestConn_Detach(t *testing.T) {
 	eachQueue(t, "a detached connection is the caller's, with what was not used and not sent", func(t *testing.T, open newPoll) {
 		type parts struct {
@@ -682,6 +700,7 @@ func TestConn_Detach(t *testing.T) {
 	})
 }
 
+// contract: L1, L11
 func TestLoop_DialAndAdopt(t *testing.T) {
 	eachQueue(t, "connections are made, adopted, and refused", func(t *testing.T, open newPoll) {
 		h := new(echo)
@@ -735,6 +754,7 @@ func TestLoop_DialAndAdopt(t *testing.T) {
 }
 
 // An attempt to connect that goes nowhere ends with its limit.
+// contract: L7
 func TestLoop_DialLimit(t *testing.T) {
 	eachQueue(t, "Dial has a limit", func(t *testing.T, open newPoll) {
 		l, err := socket.Listen("tcp", "127.0.0.1:0", socket.Backlog(1))
@@ -757,6 +777,7 @@ func TestLoop_DialLimit(t *testing.T) {
 	})
 }
 
+// contract: L13
 func TestLoop_SteadyStateAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -777,6 +798,7 @@ func TestLoop_SteadyStateAllocatesNothing(t *testing.T) {
 	})
 }
 
+// contract: L9
 func TestLoop_LeavesNothing(t *testing.T) {
 	eachQueue(t, "no goroutine and no descriptor is left", func(t *testing.T, open newPoll) {
 		before, descriptors := runtime.NumGoroutine(), fixture.OpenDescriptors(1<<10)
@@ -798,6 +820,7 @@ func TestLoop_LeavesNothing(t *testing.T) {
 	})
 }
 
+// contract: L9
 func TestLoop_EndingSendsWhatIsWritten(t *testing.T) {
 	eachQueue(t, "what was written leaves before the end", func(t *testing.T, open newPoll) {
 		h := new(echo)
@@ -827,6 +850,7 @@ func TestLoop_EndingSendsWhatIsWritten(t *testing.T) {
 	})
 }
 
+// contract: L9
 func TestLoop_EndingEnds(t *testing.T) {
 	eachQueue(t, "who does not take what was sent is reset after Grace", func(t *testing.T, open newPoll) {
 		h := &handler{open: func(c *loop.Conn) { _, _ = c.Write(make([]byte, 30<<20)) }}
@@ -844,6 +868,7 @@ func TestLoop_EndingEnds(t *testing.T) {
 	})
 }
 
+// contract: L10
 func TestLoop_Post(t *testing.T) {
 	eachQueue(t, "what Post takes is called, in order", func(t *testing.T, open newPoll) {
 		s := run(t, 1, loop.Config{NewPoll: open}, func(*server, *loop.Loop) error { return nil })
@@ -878,6 +903,7 @@ func TestLoop_Post(t *testing.T) {
 	})
 }
 
+// contract: L10
 func TestLoop_After(t *testing.T) {
 	eachQueue(t, "a Timer calls once, never early, and not when it was stopped", func(t *testing.T, open newPoll) {
 		fired := make(chan int, 10)
@@ -906,6 +932,7 @@ func TestLoop_After(t *testing.T) {
 	})
 }
 
+// contract: L11
 func TestLoop_Handle(t *testing.T) {
 	eachQueue(t, "a program watches what it wants in the same loop", func(t *testing.T, open newPoll) {
 		events := make(chan epore.Event, 10)
@@ -930,6 +957,7 @@ func TestLoop_Handle(t *testing.T) {
 	})
 }
 
+// contract: L11
 func TestLoop_Serve(t *testing.T) {
 	eachQueue(t, "a listener of the program's own", func(t *testing.T, open newPoll) {
 		sock, err := socket.Listen("tcp", "127.0.0.1:0")
@@ -946,6 +974,7 @@ func TestLoop_Serve(t *testing.T) {
 }
 
 // With too many connections the others wait, and all are served.
+// contract: L8
 func TestLoop_MaxConns(t *testing.T) {
 	for _, loops := range []int{1, 3} {
 		for network, addr := range streams(t) {
@@ -983,6 +1012,7 @@ func TestLoop_MaxConns(t *testing.T) {
 	}
 }
 
+// contract: L12
 func TestLoop_Panics(t *testing.T) {
 	eachQueue(t, "a panic ends its connection, and the loop goes on", func(t *testing.T, open newPoll) {
 		type panicked struct {
@@ -1032,6 +1062,7 @@ func TestLoop_Panics(t *testing.T) {
 	})
 }
 
+// contract: L12
 func TestLoop_Stalls(t *testing.T) {
 	guard(t, "a handler that takes long is seen")
 	stalls := make(chan time.Duration, 10)
@@ -1054,6 +1085,7 @@ func TestLoop_Stalls(t *testing.T) {
 	require.GreaterOrEqual(t, <-stalls, 30*time.Millisecond)
 }
 
+// contract: L9
 func TestRun_Misuse(t *testing.T) {
 	guard(t, "what makes no sense is an error")
 	ctx := context.Background()

@@ -79,6 +79,7 @@ var framings = []framing{
 }
 
 // Each message comes once and whole, however the stream is cut, plain or with TLS.
+// contract: L2
 func TestConn_Framing(t *testing.T) {
 	for _, f := range framings {
 		t.Run(f.name, func(t *testing.T) {

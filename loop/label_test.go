@@ -12,6 +12,7 @@ import (
 	"github.com/epore/epore/loop"
 )
 
+// contract: L12
 func TestRun_LabelsItsGoroutines(t *testing.T) {
 	guard(t, "a profile tells the loops apart")
 	s := serve(t, 2, loop.Config{}, nil, new(echo))

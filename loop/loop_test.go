@@ -21,6 +21,7 @@ import (
 )
 
 // A flood of clients, with random sizes, pauses and resets: every byte comes back.
+// contract: L1
 func TestLoop_FloodOnEachQueue(t *testing.T) {
 	eachQueue(t, "every byte comes back", func(t *testing.T, open newPoll) {
 		for name, conf := range map[string]*tls.Config{"plain": nil, "TLS": serverTLS()} {
@@ -40,6 +41,7 @@ func TestLoop_FloodOnEachQueue(t *testing.T) {
 	})
 }
 
+// contract: L8
 func TestLoop_FloodOfSeveralLoops(t *testing.T) {
 	for network, addr := range streams(t) {
 		t.Run(network, func(t *testing.T) {

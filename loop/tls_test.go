@@ -30,6 +30,7 @@ func dialTLS(t testing.TB, addr string, change func(*tls.Config)) *tls.Conn {
 	return c
 }
 
+// contract: L14
 func TestTLS_BothSidesOnLoops(t *testing.T) {
 	eachQueue(t, "a loop is server and client of TLS", func(t *testing.T, open newPoll) {
 		data := random(3 << 20)
@@ -75,6 +76,7 @@ func TestTLS_BothSidesOnLoops(t *testing.T) {
 }
 
 // Many small records come in one event, and those that crypto/tls has are not forgotten.
+// contract: L14
 func TestTLS_NothingIsForgotten(t *testing.T) {
 	eachQueue(t, "what crypto/tls has read is handled without a further event", func(t *testing.T, open newPoll) {
 		h := new(echo)
@@ -123,6 +125,7 @@ func (g *gather) Write(b []byte) (int, error) {
 }
 
 // A paused connection with data inside crypto/tls goes on after Resume.
+// contract: L14
 func TestTLS_Resume(t *testing.T) {
 	eachQueue(t, "Resume finds what crypto/tls has", func(t *testing.T, open newPoll) {
 		var got []byte
@@ -164,6 +167,7 @@ func TestTLS_Resume(t *testing.T) {
 }
 
 // Bad input in the place of TLS: each ends with an error that says what happened.
+// contract: L1, L7
 func TestTLS_BadPeers(t *testing.T) {
 	eachQueue(t, "a handshake that fails is told, and leaves nothing", func(t *testing.T, open newPoll) {
 		const never, soon = time.Minute, 100 * time.Millisecond
@@ -231,6 +235,7 @@ func TestTLS_BadPeers(t *testing.T) {
 }
 
 // A stream that is cut off is told from one that has ended.
+// contract: L6
 func TestTLS_Truncated(t *testing.T) {
 	guard(t, "a truncated stream is an error")
 	h := new(echo)
@@ -251,6 +256,7 @@ func TestTLS_Truncated(t *testing.T) {
 }
 
 // Closing sends everything, and then close_notify.
+// contract: L6
 func TestTLS_Close(t *testing.T) {
 	eachQueue(t, "Close sends what was written, and close_notify", func(t *testing.T, open newPoll) {
 		answer := random(700 << 10)
@@ -281,6 +287,7 @@ func TestTLS_Close(t *testing.T) {
 }
 
 // A peer that is told nothing but the end: CloseWrite leaves the other half open.
+// contract: L6
 func TestTLS_CloseWrite(t *testing.T) {
 	guard(t, "CloseWrite ends one half")
 	got, closed := make(chan string, 1), make(told, 1)
@@ -302,6 +309,7 @@ func TestTLS_CloseWrite(t *testing.T) {
 }
 
 // A client that does not trust the server is told to Failed or Close, with its alert.
+// contract: L6
 func TestTLS_Alert(t *testing.T) {
 	guard(t, "the peer's alert is the error")
 	h, failed := new(echo), make(told, 1)

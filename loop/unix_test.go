@@ -83,6 +83,7 @@ func (q *waitCounter) Wait(dst []backend.Event, timeout time.Duration) (int, err
 }
 
 // With too few descriptors the clients wait, all are served, and nothing spins.
+// contract: L8
 func TestLoop_OutOfDescriptors(t *testing.T) {
 	eachQueue(t, "out of descriptors clients wait, and none is lost", func(t *testing.T, open newPoll) {
 		name, _, _ := strings.Cut(strings.ReplaceAll(t.Name()[strings.Index(t.Name(), "/")+1:], "_Park", ""), ",_Block")
@@ -201,6 +202,7 @@ func TestTLS_PipelinedRequests(t *testing.T) {
 }
 
 // A storm of connections that come and go, in every way.
+// contract: L1
 func TestLoop_Storm(t *testing.T) {
 	eachQueue(t, "each Open has a Close, and nothing is left", func(t *testing.T, open newPoll) {
 		for name, conf := range map[string]*tls.Config{"plain": nil, "TLS": serverTLS()} {

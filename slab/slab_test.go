@@ -12,6 +12,7 @@ import (
 )
 
 // A Slab does what a map does whose keys are never used twice.
+// contract: R17
 func TestSlab_AgainstAModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s Slab[int]
@@ -87,6 +88,7 @@ func TestSlab_AgainstAModel(t *testing.T) {
 }
 
 // A slot that has used up its generations is not used again.
+// contract: R17
 func TestSlab_TokensAreNeverMadeTwice(t *testing.T) {
 	var s Slab[string]
 	first := s.Insert("first")
@@ -108,6 +110,7 @@ func TestSlab_TokensAreNeverMadeTwice(t *testing.T) {
 	}
 }
 
+// contract: R17
 func TestSlab_ZeroValue(t *testing.T) {
 	var s Slab[int]
 	_, ok := s.Get(0)
@@ -122,6 +125,7 @@ func TestSlab_ZeroValue(t *testing.T) {
 }
 
 // What was removed is not held on to.
+// contract: R17
 func TestSlab_KeepsNothing(t *testing.T) {
 	var s Slab[*[64]byte]
 	gone := make(chan bool)
@@ -143,6 +147,7 @@ func TestSlab_KeepsNothing(t *testing.T) {
 	require.Fail(t, "the value is held on to")
 }
 
+// contract: P10, R17
 func TestSlab_AllocatesNothing(t *testing.T) {
 	var s Slab[int]
 	s.Remove(s.Insert(0))

@@ -17,6 +17,7 @@ import (
 
 // Every address with a literal IP means the same as in package net: where to listen, and for
 // datagrams where to send.
+// contract: N5
 func TestAddresses_DifferFromPackageNetNowhere(t *testing.T) {
 	guard(t, "N5: addresses are those of package net with literal IPs")
 	hosts := []string{
@@ -59,6 +60,7 @@ func TestAddresses_DifferFromPackageNetNowhere(t *testing.T) {
 }
 
 // The names of Unix sockets mean the same as in package net.
+// contract: N5
 func TestAddresses_UnixNames(t *testing.T) {
 	guard(t, "N5: names of Unix sockets are those of package net")
 	need(t, "unix")

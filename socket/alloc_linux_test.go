@@ -31,6 +31,7 @@ func noAllocs(t *testing.T, what string, atMost float64, f func() error) {
 	require.LessOrEqual(t, n, atMost, "P10: allocations of %s", what)
 }
 
+// contract: P10
 func TestSockets_DoNotAllocate(t *testing.T) {
 	const rule = "P10: no allocation to read, write, or register"
 	eachLink(t, rule, func(t *testing.T, a, b *socket.Conn) {

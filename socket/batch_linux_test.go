@@ -23,6 +23,7 @@ func setInt(t testing.TB, c *socket.PacketConn, level, option, value int) {
 
 // Control data comes and goes with each datagram: here the type of service, which has the
 // bits of ECN.
+// contract: N14
 func TestBatch_Control(t *testing.T) {
 	guard(t, ruleBatch)
 	a, b := listenPacket(t, "udp4", "127.0.0.1:0"), listenPacket(t, "udp4", "127.0.0.1:0")
@@ -67,6 +68,7 @@ func tos(value byte) []byte {
 }
 
 // The mode belongs to the open file: somebody else may have made it blocking.
+// contract: N14
 func TestBatch_NeverWaits(t *testing.T) {
 	guard(t, "N1: no operation blocks")
 	b := listenPacket(t, "unixgram", socketPath(t))

@@ -46,6 +46,7 @@ func readBatches(t testing.TB, c *socket.PacketConn, n, batch, size int) (all []
 	return all
 }
 
+// contract: N14
 func TestBatch(t *testing.T) {
 	for _, network := range udpNetworks {
 		for _, batch := range []int{1, 3, 64, 65, 200} {
@@ -80,6 +81,7 @@ func TestBatch(t *testing.T) {
 }
 
 // Fields of earlier reads do not stay, nor do addresses of another family.
+// contract: N14
 func TestBatch_MessagesAreUsedAgain(t *testing.T) {
 	guard(t, ruleBatch)
 	ms := room(2, 4)
@@ -106,6 +108,7 @@ func TestBatch_MessagesAreUsedAgain(t *testing.T) {
 	}
 }
 
+// contract: N14
 func TestBatch_Connected(t *testing.T) {
 	guard(t, ruleBatch)
 	b := listenPacket(t, "udp4", "127.0.0.1:0")
@@ -128,6 +131,7 @@ func TestBatch_Connected(t *testing.T) {
 	require.Equal(t, "three", string(got[0].Data[:got[0].N]))
 }
 
+// contract: N14
 func TestBatch_Unix(t *testing.T) {
 	need(t, "unixgram")
 	guard(t, ruleBatch)
@@ -144,6 +148,7 @@ func TestBatch_Unix(t *testing.T) {
 	require.Equal(t, netip.AddrPort{}, got[0].Addr)
 }
 
+// contract: N14
 func TestBatch_Errors(t *testing.T) {
 	guard(t, ruleBatch)
 	a := listenPacket(t, "udp4", "127.0.0.1:0")
@@ -175,6 +180,7 @@ func TestBatch_Errors(t *testing.T) {
 }
 
 // The event after ErrWouldBlock is certain, on every queue.
+// contract: N14
 func TestBatch_ThroughAPoll(t *testing.T) {
 	eachQueue(t, ruleBatch, func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
@@ -209,6 +215,7 @@ func TestBatch_ThroughAPoll(t *testing.T) {
 }
 
 // A Unix socket is full at some time, and then what is left comes later.
+// contract: N14
 func TestBatch_WriteUntilWouldBlock(t *testing.T) {
 	need(t, "unixgram")
 	guard(t, ruleBatch)
@@ -242,6 +249,7 @@ func TestBatch_WriteUntilWouldBlock(t *testing.T) {
 
 const ruleMsg = "ReadMsg, WriteMsg: Read and Write, with control data"
 
+// contract: N15
 func TestMsg_WithoutControl(t *testing.T) {
 	eachLink(t, ruleMsg, func(t *testing.T, a, b *socket.Conn) {
 		buf := make([]byte, 8)

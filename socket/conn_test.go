@@ -24,6 +24,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
+// contract: N1
 func TestConn_ReadAndWrite(t *testing.T) {
 	eachLink(t, "N1: Conn is an io.Reader and io.Writer that never blocks", func(t *testing.T, a, b *socket.Conn) {
 		buf := make([]byte, 8)
@@ -47,6 +48,7 @@ func TestConn_ReadAndWrite(t *testing.T) {
 	})
 }
 
+// contract: N1
 func TestErrWouldBlock_MatchesEAGAIN(t *testing.T) {
 	err := socket.ErrWouldBlock
 	require.ErrorIs(t, err, syscall.EAGAIN)
@@ -59,6 +61,7 @@ func TestErrWouldBlock_MatchesEAGAIN(t *testing.T) {
 	require.ErrorIs(t, socket.ErrTruncated, io.ErrShortBuffer)
 }
 
+// contract: N2
 func TestConn_EmptyReadsAndWrites(t *testing.T) {
 	eachLink(t, "N2: an empty read or write of a stream does nothing, and is not the end of the stream", func(t *testing.T, a, b *socket.Conn) {
 		nothing := func() {
@@ -95,6 +98,7 @@ func TestConn_EmptyReadsAndWrites(t *testing.T) {
 	})
 }
 
+// contract: N2
 func TestConn_CloseWrite(t *testing.T) {
 	eachLink(t, "N2: after CloseWrite the peer reads all data and the end of the stream, and its writes still arrive", func(t *testing.T, a, b *socket.Conn) {
 		write(t, a, "the request")
@@ -108,6 +112,7 @@ func TestConn_CloseWrite(t *testing.T) {
 	})
 }
 
+// contract: N2
 func TestConn_CloseRead(t *testing.T) {
 	eachLink(t, "N2: after CloseRead reads return io.EOF, and writes still work", func(t *testing.T, a, b *socket.Conn) {
 		require.NoError(t, a.CloseRead())
@@ -118,6 +123,7 @@ func TestConn_CloseRead(t *testing.T) {
 	})
 }
 
+// contract: N2
 func TestConn_Reset(t *testing.T) {
 	for _, network := range []string{"tcp4", "tcp6"} {
 		t.Run(network, func(t *testing.T) {
@@ -152,6 +158,7 @@ func isGone(t *testing.T, err error) {
 	require.True(t, slices.ContainsFunc(errGone, func(gone error) bool { return errors.Is(err, gone) }), "%v", err)
 }
 
+// contract: N3
 func TestConn_WriteToClosedPeerRaisesNoSignal(t *testing.T) {
 	eachLink(t, "N3: a write to a closed peer returns an error, and never raises SIGPIPE", func(t *testing.T, a, b *socket.Conn) {
 		pipes := make(chan os.Signal, 16)
@@ -180,6 +187,7 @@ func TestConn_WriteToClosedPeerRaisesNoSignal(t *testing.T) {
 }
 
 // Both directions at once, with far more data than the system buffers, through a Poll.
+// contract: N1
 func TestConn_BigWritesThroughPoll(t *testing.T) {
 	const size = 1 << 20
 	data := random(size)
@@ -250,6 +258,7 @@ func exchange(t *testing.T, p *epore.Poll, mode epore.Interest, conns [2]*socket
 }
 
 // With edge-triggered interest the next event follows ErrWouldBlock.
+// contract: M2, N1
 func TestEdge_FollowsWouldBlock(t *testing.T) {
 	eachQueue(t, "M2: with edge-triggered interest, an event is certain after ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
 		if len(modes(p)) == 1 {
@@ -293,6 +302,7 @@ func TestEdge_FollowsWouldBlock(t *testing.T) {
 }
 
 // A queue without Edge may emulate it for sockets that report when they would block.
+// contract: M2
 func TestEdge_EmulatedForSocketsOnly(t *testing.T) {
 	eachQueue(t, "M2: Capabilities includes Edge if every source supports it; a queue may support it only for the sockets of this package", func(t *testing.T, p *epore.Poll) {
 		if p.Capabilities().Interests.Has(epore.Edge) {
@@ -318,6 +328,7 @@ func TestEdge_EmulatedForSocketsOnly(t *testing.T) {
 }
 
 // A Write never makes the system buffer all of it, however much it is.
+// contract: N1
 func TestConn_WriteIsBounded(t *testing.T) {
 	eachLink(t, "N1: a Write that the peer does not read would block", func(t *testing.T, a, b *socket.Conn) {
 		require.NoError(t, a.SetWriteBuffer(64<<10))
@@ -333,6 +344,7 @@ func TestConn_WriteIsBounded(t *testing.T) {
 	})
 }
 
+// contract: N2
 func TestConn_Buffers(t *testing.T) {
 	eachLink(t, "N2: vectored reads fill each buffer before the next; vectored writes consume what they have written", func(t *testing.T, a, b *socket.Conn) {
 		bufs := net.Buffers{[]byte("ab"), nil, []byte("cde"), []byte("f"), {}}
@@ -400,6 +412,7 @@ func TestConn_Buffers(t *testing.T) {
 	})
 }
 
+// contract: N4
 func TestConn_ConcurrentReadAndWrite(t *testing.T) {
 	eachLink(t, "N4: a goroutine that reads and one that writes do not disturb each other", func(t *testing.T, a, b *socket.Conn) {
 		data := random(1 << 20)
@@ -417,6 +430,7 @@ func TestConn_ConcurrentReadAndWrite(t *testing.T) {
 
 // Operations concurrent with Close succeed, or fail with net.ErrClosed. None reaches the
 // next socket that gets the same number.
+// contract: N4
 func TestClose_ConcurrentWithOperations(t *testing.T) {
 	guard(t, "N4: no operation reaches the next socket that gets the same descriptor number")
 	poison := []byte("poison")
@@ -495,6 +509,7 @@ func TestClose_ConcurrentWithOperations(t *testing.T) {
 	require.NotZero(t, met)
 }
 
+// contract: N4
 func TestClose_LaterCallsFail(t *testing.T) {
 	eachLink(t, "N4: every method of a closed Conn returns net.ErrClosed", func(t *testing.T, a, b *socket.Conn) {
 		raw, err := a.SyscallConn()
@@ -521,6 +536,7 @@ func TestClose_LaterCallsFail(t *testing.T) {
 	})
 }
 
+// contract: N4
 func TestSockets_ZeroValueIsClosed(t *testing.T) {
 	guard(t, "N4: a zero value is a closed socket, not descriptor 0")
 	var c socket.Conn
@@ -538,6 +554,7 @@ func TestSockets_ZeroValueIsClosed(t *testing.T) {
 }
 
 // Values that hold nothing are errors.
+// contract: E3
 func TestSockets_NilInside(t *testing.T) {
 	guard(t, "E3: no input panics")
 	a, _ := pair(t)
@@ -567,6 +584,7 @@ func TestSockets_NilInside(t *testing.T) {
 	}
 }
 
+// contract: N4
 func TestSyscallConn_KeepsDescriptorOpen(t *testing.T) {
 	guard(t, "N4: SyscallConn keeps the descriptor open during the call, and never waits")
 	a, _ := pair(t)
@@ -604,6 +622,7 @@ func requireFlags(t *testing.T, s syscall.Conn) {
 	require.False(t, blocks(t, fd))
 }
 
+// contract: N4
 func TestSockets_DescriptorFlags(t *testing.T) {
 	for _, l := range links {
 		t.Run(l.name, func(t *testing.T) {
@@ -615,6 +634,7 @@ func TestSockets_DescriptorFlags(t *testing.T) {
 	}
 }
 
+// contract: R7
 func TestClose_Deregisters(t *testing.T) {
 	eachQueue(t, "R7: Close first deregisters, from every Poll, also inside a loop over events", func(t *testing.T, p *epore.Poll) {
 		for l := range linksHere(t) {

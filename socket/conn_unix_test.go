@@ -55,6 +55,7 @@ func socketAsStdout() {
 	println(err.Error())
 }
 
+// contract: N3
 func TestConn_SocketAsStdoutRaisesNoSignal(t *testing.T) {
 	guard(t, "N3: never a SIGPIPE, not even for descriptors 1 and 2, for which the runtime does not ignore it")
 	cmd, output := program(t, "socket as stdout")

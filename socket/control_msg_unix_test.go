@@ -13,6 +13,7 @@ import (
 )
 
 // Descriptors go through a Unix socket, and are not inherited by programs that are started.
+// contract: N15
 func TestMsg_PassesDescriptors(t *testing.T) {
 	guard(t, ruleMsg)
 	a, b := pair(t)
@@ -44,6 +45,7 @@ func TestMsg_PassesDescriptors(t *testing.T) {
 }
 
 // A socket that was passed is taken over.
+// contract: N15
 func TestMsg_PassesSockets(t *testing.T) {
 	guard(t, ruleMsg)
 	a, b := pair(t)
@@ -70,6 +72,7 @@ func TestMsg_PassesSockets(t *testing.T) {
 	require.Equal(t, addr, taken.(*socket.Listener).Addr())
 }
 
+// contract: N15
 func TestMsg_ControlTruncated(t *testing.T) {
 	guard(t, ruleMsg)
 	a, b := pair(t)

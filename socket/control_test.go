@@ -29,6 +29,7 @@ func hook(got *[]asked, unbound *bool, fail error) socket.Option {
 	})
 }
 
+// contract: N13
 func TestControl(t *testing.T) {
 	guard(t, "Control is called before bind, listen and connect")
 	mine := errors.New("mine")
@@ -79,6 +80,7 @@ func TestControl(t *testing.T) {
 }
 
 // What the hook sets stands: nothing is set after it.
+// contract: N13
 func TestControl_HasTheLastWord(t *testing.T) {
 	guard(t, "options that Control sets stay")
 	off := socket.Control(func(_, _ string, c syscall.RawConn) (err error) {
@@ -92,6 +94,7 @@ func TestControl_HasTheLastWord(t *testing.T) {
 	require.False(t, hasNoDelay(descriptor(t, c)))
 }
 
+// contract: N13
 func TestLocalAddr(t *testing.T) {
 	guard(t, "LocalAddr is where Dial and DialPacket connect from")
 	for _, n := range [][2]string{{"tcp4", "127.0.0.1"}, {"tcp6", "::1"}} {
@@ -131,6 +134,7 @@ func TestLocalAddr(t *testing.T) {
 	}
 }
 
+// contract: N13
 func TestLocalAddr_WhatDoesNotFit(t *testing.T) {
 	guard(t, "an option that does not fit is an error")
 	for _, err := range []error{

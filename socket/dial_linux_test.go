@@ -17,6 +17,7 @@ func init() { programs["dial the only local port"] = dialTheOnlyLocalPort }
 
 // In a network namespace of its own, a program can make the system choose the port that it
 // dials as the local port. Without that, one dial in some ten thousand would do.
+// contract: N6
 func TestDial_NeverToItself(t *testing.T) {
 	guard(t, "N6: a connection to a closed port fails, even if the system chooses that port as the local one")
 	cmd, output := program(t, "dial the only local port")

@@ -19,6 +19,7 @@ import (
 
 const connectRule = "M8, N6: Dial only begins to connect; Writable reports the end of the attempt, and ConnectError its result"
 
+// contract: M8, N6
 func TestDial_Connects(t *testing.T) {
 	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
@@ -52,6 +53,7 @@ func unusedAddress(t *testing.T) string {
 	return address
 }
 
+// contract: M8, N6
 func TestDial_Refused(t *testing.T) {
 	eachQueue(t, connectRule, func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
@@ -77,6 +79,7 @@ func TestDial_Refused(t *testing.T) {
 }
 
 // A Read or Write before ConnectError gets the error that ConnectError returns afterwards.
+// contract: N6
 func TestDial_RefusalReportedToReader(t *testing.T) {
 	guard(t, connectRule)
 	for _, op := range []func(*socket.Conn) error{
@@ -101,6 +104,7 @@ func TestDial_RefusalReportedToReader(t *testing.T) {
 
 // A Conn whose ConnectError was never called: an error after the first transfer, or after
 // CloseWrite, is not the result of the attempt to connect.
+// contract: N6
 func TestDial_TransferEndsTheAttempt(t *testing.T) {
 	for name, transfer := range map[string]func(t *testing.T, c, peer *socket.Conn){
 		"Write": func(t *testing.T, c, peer *socket.Conn) { write(t, c, "x"); read(t, peer, 1) },
@@ -155,6 +159,7 @@ func TestDial_TransferEndsTheAttempt(t *testing.T) {
 }
 
 // An attempt that does not end, because the backlog of the listener is full.
+// contract: N6
 func TestDial_StillConnecting(t *testing.T) {
 	eachQueue(t, connectRule+"; until then every operation would block", func(t *testing.T, p *epore.Poll) {
 		l := listen(t, "tcp", "127.0.0.1:0", socket.Backlog(1))
@@ -184,6 +189,7 @@ func TestDial_StillConnecting(t *testing.T) {
 	})
 }
 
+// contract: N6
 func TestDial_ImmediateErrors(t *testing.T) {
 	guard(t, "N6: Dial fails at once if the system knows at once, and names the address")
 	path := socketPath(t)
@@ -200,6 +206,7 @@ func TestDial_ImmediateErrors(t *testing.T) {
 }
 
 // An address without a host means this host, as in package net.
+// contract: N5
 func TestDial_WithoutHost(t *testing.T) {
 	guard(t, "N5: an address without a host means this host")
 	l := listen(t, "tcp4", "127.0.0.1:0")

@@ -19,6 +19,7 @@ func init() { programs["listen without descriptors"] = listenWithoutDescriptors 
 
 // The first Listen on all addresses asks the system whether it has sockets for both families.
 // It must be the first one of a process, so this needs a process.
+// contract: N5
 func TestListen_DualStackAfterEMFILE(t *testing.T) {
 	guard(t, "N5, N7: a Listen that ran out of descriptors does not make later ones IPv4-only")
 	cmd, output := program(t, "listen without descriptors")

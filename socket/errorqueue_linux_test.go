@@ -36,6 +36,7 @@ func ignoreReports(t *testing.T, fd int) {
 
 // The end of an attempt to connect drops what the kernel has queued meanwhile, whichever call
 // notices the end.
+// contract: N6
 func TestDial_DropsQueuedErrors(t *testing.T) {
 	for name, notice := range map[string]func(c *socket.Conn) error{
 		"ConnectError": func(c *socket.Conn) error { return c.ConnectError() },
@@ -69,6 +70,7 @@ func TestDial_DropsQueuedErrors(t *testing.T) {
 	}
 }
 
+// contract: N6
 func TestDial_LeavesRequestedReports(t *testing.T) {
 	guard(t, "a report that the program has asked for stays in the error queue")
 	l := listen(t, "tcp", "127.0.0.1:0")
@@ -81,6 +83,7 @@ func TestDial_LeavesRequestedReports(t *testing.T) {
 	require.NoError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, 0))
 }
 
+// contract: N6
 func TestFromConn_DropsQueuedErrors(t *testing.T) {
 	guard(t, "an error in the queue of a connection that FromConn takes over causes no events")
 	old, _ := netLink(t, "tcp", "127.0.0.1:0")

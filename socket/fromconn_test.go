@@ -30,6 +30,7 @@ func netLink(t testing.TB, network, address string) (a, b net.Conn) {
 	return a, b
 }
 
+// contract: N10
 func TestFromConn_TakesOver(t *testing.T) {
 	eachQueue(t, "N10: FromConn keeps the connection, and closes the net.Conn", func(t *testing.T, p *epore.Poll) {
 		for network, address := range streams(t) {
@@ -75,6 +76,7 @@ func TestFromConn_TakesOver(t *testing.T) {
 func errOf(_ int, err error) error { return err }
 
 // A goroutine that waits in a Read of the net.Conn gets net.ErrClosed.
+// contract: N10
 func TestFromConn_ConcurrentRead(t *testing.T) {
 	guard(t, "N10: a concurrent user of the net.Conn gets net.ErrClosed")
 	old, peer := netLink(t, "tcp", "127.0.0.1:0")
@@ -89,6 +91,7 @@ func TestFromConn_ConcurrentRead(t *testing.T) {
 	require.Equal(t, "x", read(t, c, 1), "the Read has not taken it")
 }
 
+// contract: N10
 func TestFromConn_UnsupportedTypes(t *testing.T) {
 	guard(t, "N10: types that are more than a descriptor are refused, and stay unchanged")
 	old, peer := netLink(t, "tcp", "127.0.0.1:0")
@@ -132,6 +135,7 @@ func TestFromConn_UnsupportedTypes(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
+// contract: N10
 func TestFromPacketConn_TakesOver(t *testing.T) {
 	guard(t, "N10: FromPacketConn takes over UDP and Unix datagram sockets")
 	old, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})

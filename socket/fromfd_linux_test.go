@@ -21,6 +21,7 @@ func newFD(t *testing.T, domain, kind, proto int) int {
 }
 
 // A family of datagrams that package net does not know: the kernel answers a request.
+// contract: N11
 func TestFromFD_Netlink(t *testing.T) {
 	guard(t, ruleFrom)
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
@@ -53,6 +54,7 @@ func TestFromFD_Netlink(t *testing.T) {
 
 // A family of streams that package net does not know: on the loopback of AF_VSOCK, where
 // that is to be had.
+// contract: N11
 func TestFromFD_Vsock(t *testing.T) {
 	guard(t, ruleFrom)
 	fd := newFD(t, unix.AF_VSOCK, unix.SOCK_STREAM, 0)
@@ -80,6 +82,7 @@ func TestFromFD_Vsock(t *testing.T) {
 	require.Equal(t, l.Addr(), a.RemoteAddr())
 }
 
+// contract: N11
 func TestFromFD_OtherTypes(t *testing.T) {
 	guard(t, ruleFrom)
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET, 0)

@@ -19,6 +19,7 @@ import (
 
 const ruleFrom = "From*: a socket from elsewhere is taken over as it is, or refused and left as it was"
 
+// contract: N11
 func TestFromListener(t *testing.T) {
 	eachQueue(t, ruleFrom, func(t *testing.T, p *epore.Poll) {
 		for network, address := range streams(t) {
@@ -59,6 +60,7 @@ func TestFromListener(t *testing.T) {
 	})
 }
 
+// contract: N11
 func TestFromListener_RemovesTheFileWhenTold(t *testing.T) {
 	need(t, "unix")
 	path := socketPath(t)
@@ -74,6 +76,7 @@ func TestFromListener_RemovesTheFileWhenTold(t *testing.T) {
 // otherListener is a listener that is more than its descriptor.
 type otherListener struct{ net.Listener }
 
+// contract: N11
 func TestFromListener_Refuses(t *testing.T) {
 	_, err := socket.FromListener(nil)
 	require.ErrorIs(t, err, fs.ErrInvalid)
@@ -101,6 +104,7 @@ func fileOf(t *testing.T, s socket.Socket) *os.File {
 	return f
 }
 
+// contract: N11, N12
 func TestFromFile(t *testing.T) {
 	guard(t, ruleFrom)
 	for network, address := range streams(t) {
@@ -163,6 +167,7 @@ func TestFromFile(t *testing.T) {
 }
 
 // A Conn that is still connecting is taken for that.
+// contract: N11
 func TestFromFile_StillConnecting(t *testing.T) {
 	guard(t, ruleFrom)
 	l := listen(t, "tcp", "127.0.0.1:0")
@@ -180,6 +185,7 @@ func TestFromFile_StillConnecting(t *testing.T) {
 	require.Error(t, err)
 }
 
+// contract: N11
 func TestFromFile_Refuses(t *testing.T) {
 	_, err := socket.FromFile(nil)
 	require.ErrorIs(t, err, fs.ErrInvalid)
@@ -208,6 +214,7 @@ func bearWine(t *testing.T) {
 	}
 }
 
+// contract: N12
 func TestNetConn(t *testing.T) {
 	bearWine(t)
 	eachQueue(t, "NetConn: the connection goes on as one of package net, the Conn is closed", func(t *testing.T, p *epore.Poll) {
@@ -246,6 +253,7 @@ func TestNetConn(t *testing.T) {
 	})
 }
 
+// contract: N12
 func TestNetConn_ThereAndBack(t *testing.T) {
 	bearWine(t)
 	guard(t, "NetConn and FromConn are each other's way back")
@@ -261,6 +269,7 @@ func TestNetConn_ThereAndBack(t *testing.T) {
 	}
 }
 
+// contract: N12
 func TestNetConn_WhatCannotBe(t *testing.T) {
 	var zero socket.Conn
 	_, err := zero.NetConn()
@@ -273,6 +282,7 @@ func TestNetConn_WhatCannotBe(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
+// contract: N12
 func TestNoDeadlines(t *testing.T) {
 	guard(t, "NoDeadlines: a net.Conn whose deadlines do nothing")
 	a, b := pair(t)

@@ -25,6 +25,7 @@ import (
 // exception: package socket refuses them, because resolving them would block.
 //
 // No packet leaves the machine: TCP connects only to loopback, and UDP sends nothing.
+// contract: N5
 func FuzzAddress(f *testing.F) {
 	for _, network := range []string{"tcp", "tcp4", "tcp6", "udp", "udp4", "udp6"} {
 		for _, address := range []string{

@@ -20,6 +20,7 @@ import (
 	"github.com/epore/epore/socket"
 )
 
+// contract: N1
 func TestAccept_UntilWouldBlock(t *testing.T) {
 	eachQueue(t, "N1: one event, any number of connections, and then ErrWouldBlock", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
@@ -64,6 +65,7 @@ func TestAccept_UntilWouldBlock(t *testing.T) {
 }
 
 // The process really runs out of descriptors.
+// contract: N7
 func TestAccept_OutOfDescriptors(t *testing.T) {
 	eachQueue(t, "E4, N7: EMFILE leaves the listener usable, and loses no connection", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
@@ -106,6 +108,7 @@ func TestAccept_OutOfDescriptors(t *testing.T) {
 	})
 }
 
+// contract: N5
 func TestAddresses_AsInPackageNet(t *testing.T) {
 	guard(t, "N5: addresses are those of package net with literal IPs")
 	for _, c := range []struct{ network, address, refused string }{
@@ -183,6 +186,7 @@ func TestAddresses_AsInPackageNet(t *testing.T) {
 }
 
 // Listening on all addresses means both IPv4 and IPv6, as in package net.
+// contract: N5
 func TestListen_DualStack(t *testing.T) {
 	guard(t, "N5: tcp without a host listens for both IPv4 and IPv6; tcp4 and tcp6 for one of them")
 	need(t, "tcp6")
@@ -216,6 +220,7 @@ func TestListen_DualStack(t *testing.T) {
 	}
 }
 
+// contract: N5
 func TestListener_RemovesUnixFile(t *testing.T) {
 	guard(t, "N5: Close removes the file of a Unix listener, unless SetUnlinkOnClose(false) was called")
 	need(t, "unix")
@@ -243,6 +248,7 @@ func TestListener_RemovesUnixFile(t *testing.T) {
 	require.ErrorIs(t, err, fixture.Refused)
 }
 
+// contract: N5
 func TestListen_AbstractUnixNames(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("abstract names exist only on Linux")
@@ -259,6 +265,7 @@ func TestListen_AbstractUnixNames(t *testing.T) {
 	}
 }
 
+// contract: N9
 func TestListen_Options(t *testing.T) {
 	guard(t, "N9: the options of Listen have the documented effect")
 	require.NotNil(t, listen(t, "tcp", "127.0.0.1:0", nil), "a nil option is ignored")
@@ -285,6 +292,7 @@ func TestListen_Options(t *testing.T) {
 	require.Error(t, err)
 }
 
+// contract: N9
 func TestListen_DeferAccept(t *testing.T) {
 	guard(t, "N9: with DeferAccept a connection can be accepted when its data has arrived")
 	l, err := socket.Listen("tcp", "127.0.0.1:0", socket.DeferAccept(30*time.Second))
@@ -303,6 +311,7 @@ func TestListen_DeferAccept(t *testing.T) {
 	require.Equal(t, "x", read(t, a, 8))
 }
 
+// contract: N9
 func TestListen_Backlog(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the meaning of a backlog of 1 differs between systems")
@@ -325,6 +334,7 @@ func TestListen_Backlog(t *testing.T) {
 	dial(t, "unix", path)
 }
 
+// contract: N9
 func TestOptions_NoDelayIsTheDefault(t *testing.T) {
 	guard(t, "N9: dialled and accepted TCP Conns begin with no-delay")
 	for _, network := range []string{"tcp4", "tcp6"} {
@@ -346,6 +356,7 @@ func option(t testing.TB, s syscall.Conn, level, name int) int {
 	return fixture.Option(t, descriptor(t, s), level, name)
 }
 
+// contract: N9
 func TestOptions_Set(t *testing.T) {
 	guard(t, "N9: options are those of the system")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")

@@ -12,6 +12,7 @@ import (
 
 // A kernel in which accepted connections do not inherit TCP_NODELAY looks like one whose
 // listener lacks it.
+// contract: N9
 func TestAccept_NoDelayIsNotInherited(t *testing.T) {
 	before := acceptedNoDelay.state.Load()
 	acceptedNoDelay.state.Store(notAsked)

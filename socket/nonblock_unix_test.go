@@ -21,6 +21,7 @@ import (
 // Another program that shares a socket may clear O_NONBLOCK: a shell whose standard input it
 // is, or os.File.Fd of a duplicate. Without MSG_DONTWAIT a raw call then waits and stops the
 // whole process, timers included. So this test needs a second process, which it can kill.
+// contract: N1
 func TestSockets_MadeBlockingDoNotWait(t *testing.T) {
 	guard(t, "N1: no operation waits, even if another program has cleared O_NONBLOCK")
 	cmd, output := program(t, "made blocking")

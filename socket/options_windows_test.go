@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+// contract: N9
 func TestOptions_KeepAliveTimes(t *testing.T) {
 	guard(t, "N9: SetKeepAliveConfig rounds up to seconds; zero means the default, negative means unchanged")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")
@@ -33,6 +34,7 @@ func TestOptions_KeepAliveTimes(t *testing.T) {
 	require.Equal(t, [3]int{15, 15, 9}, get())
 }
 
+// contract: N2, N9
 func TestOptions_Linger(t *testing.T) {
 	guard(t, "N9: SetLinger: below 0 off, otherwise on with that time, which has 16 bits")
 	a, _ := connected(t, "tcp4", "127.0.0.1:0")

@@ -39,6 +39,7 @@ func udpAddress(c *socket.PacketConn) netip.AddrPort {
 
 var udpNetworks = [][2]string{{"udp4", "127.0.0.1:0"}, {"udp6", "[::1]:0"}, {"udp", "127.0.0.1:0"}}
 
+// contract: N8
 func TestPacketConn_Datagrams(t *testing.T) {
 	for _, n := range udpNetworks {
 		t.Run(n[0], func(t *testing.T) {
@@ -88,6 +89,7 @@ func TestPacketConn_Datagrams(t *testing.T) {
 	}
 }
 
+// contract: N8
 func TestPacketConn_Connected(t *testing.T) {
 	for _, n := range udpNetworks {
 		t.Run(n[0], func(t *testing.T) {
@@ -122,6 +124,7 @@ func TestPacketConn_Connected(t *testing.T) {
 	}
 }
 
+// contract: N8
 func TestPacketConn_ThroughPoll(t *testing.T) {
 	eachQueue(t, "N8: PacketConn is a Source", func(t *testing.T, p *epore.Poll) {
 		for _, mode := range modes(p) {
@@ -151,6 +154,7 @@ func TestPacketConn_ThroughPoll(t *testing.T) {
 }
 
 // A datagram that no socket receives: the system may report it with a later call.
+// contract: N8
 func TestPacketConn_Refused(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("not every system reports it")
@@ -168,6 +172,7 @@ func TestPacketConn_Refused(t *testing.T) {
 	require.Equal(t, socket.ErrWouldBlock, err)
 }
 
+// contract: N8
 func TestPacketConn_DualStack(t *testing.T) {
 	guard(t, "N8: on a dual-stack socket, IPv4 addresses are not mapped")
 	need(t, "udp6")
@@ -191,6 +196,7 @@ func TestPacketConn_DualStack(t *testing.T) {
 	}
 }
 
+// contract: N8
 func TestPacketConn_UnsuitableAddresses(t *testing.T) {
 	guard(t, "E3, N8: an address that does not fit the socket is an error")
 	a := listenPacket(t, "udp4", "127.0.0.1:0")
@@ -211,6 +217,7 @@ func TestPacketConn_UnsuitableAddresses(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrInvalid)
 }
 
+// contract: N8
 func TestPacketConn_UnixDatagrams(t *testing.T) {
 	guard(t, "N8: Unix datagrams have names, may be connected, and would block when the receiver is full")
 	need(t, "unixgram")
@@ -260,6 +267,7 @@ func TestPacketConn_UnixDatagrams(t *testing.T) {
 }
 
 // A link-local address has a zone.
+// contract: N5
 func TestPacketConn_Zones(t *testing.T) {
 	guard(t, "N5: zones of IPv6 addresses have the names that package net gives them")
 	interfaces, err := net.Interfaces()

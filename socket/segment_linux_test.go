@@ -28,6 +28,7 @@ func gro(t testing.TB, m *socket.Message) int {
 }
 
 // A reader that asks for it gets segments as they went through the kernel.
+// contract: N14
 func TestWriteBatch_Segments(t *testing.T) {
 	guard(t, ruleBatch)
 	a, b := listenPacket(t, "udp4", "127.0.0.1:0"), listenPacket(t, "udp4", "127.0.0.1:0")
@@ -71,6 +72,7 @@ func TestWriteBatch_Segments(t *testing.T) {
 }
 
 // Whatever the sizes and the addresses are, what arrives is what was written.
+// contract: N14
 func TestWriteBatch_AnySizes(t *testing.T) {
 	guard(t, ruleBatch)
 	for _, prepare := range []func(t *testing.T, c *socket.PacketConn){
@@ -117,6 +119,7 @@ func TestWriteBatch_AnySizes(t *testing.T) {
 }
 
 // The owner of a socket may have set a size for all that it sends: it stands.
+// contract: N14
 func TestWriteBatch_SegmentsOfTheOwner(t *testing.T) {
 	guard(t, ruleBatch)
 	a, b := listenPacket(t, "udp4", "127.0.0.1:0"), listenPacket(t, "udp4", "127.0.0.1:0")
@@ -135,6 +138,7 @@ func TestWriteBatch_SegmentsOfTheOwner(t *testing.T) {
 }
 
 // P10: nothing is allocated to read and write batches, nor messages with control data.
+// contract: P10
 func TestBatch_AllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector empties pools")

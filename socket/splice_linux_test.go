@@ -18,6 +18,7 @@ import (
 
 // The mode belongs to the open file: somebody else may have made it blocking, and sendfile
 // and splice look at nothing else.
+// contract: N16
 func TestSendFile_NeverWaits(t *testing.T) {
 	guard(t, "N1: no operation blocks")
 	f := fileWith(t, random(16<<20))
@@ -38,6 +39,7 @@ func TestSendFile_NeverWaits(t *testing.T) {
 	require.EqualValues(t, n, got)
 }
 
+// contract: N17
 func TestSpliceFrom_NeverWaits(t *testing.T) {
 	for _, l := range links {
 		for _, when := range []string{"before", "with bytes in the pipe"} {
@@ -79,6 +81,7 @@ func TestSpliceFrom_NeverWaits(t *testing.T) {
 }
 
 // Without descriptors for a pipe it copies, and after Close no pipe is left.
+// contract: N17
 func TestSpliceFrom_OutOfDescriptors(t *testing.T) {
 	guard(t, ruleSplice)
 	first, in, out, last := proxied(t, links[0])
@@ -105,6 +108,7 @@ func TestSpliceFrom_OutOfDescriptors(t *testing.T) {
 	require.Equal(t, "hello", read(t, last, 16))
 }
 
+// contract: N17
 func TestSpliceFrom_LeavesNoPipes(t *testing.T) {
 	guard(t, ruleSplice)
 	count := func() int {
@@ -132,6 +136,7 @@ func TestSpliceFrom_LeavesNoPipes(t *testing.T) {
 }
 
 // N3, except that a program that asks for SIGPIPE may get one.
+// contract: N3
 func TestSendFile_PeerGone(t *testing.T) {
 	guard(t, "N3: writing to a peer that is gone is an error")
 	c := make(chan os.Signal, 1)
@@ -152,6 +157,7 @@ func TestSendFile_PeerGone(t *testing.T) {
 	}
 }
 
+// contract: P10
 func TestSpliceFrom_AllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector empties pools")

@@ -31,6 +31,7 @@ func fileWith(t testing.TB, data []byte) *os.File {
 	return f
 }
 
+// contract: N16
 func TestSendFile(t *testing.T) {
 	data := random(8 << 20)
 	eachLink(t, ruleSendFile, func(t *testing.T, a, b *socket.Conn) {
@@ -82,6 +83,7 @@ func TestSendFile(t *testing.T) {
 	})
 }
 
+// contract: N16
 func TestSendFile_Errors(t *testing.T) {
 	guard(t, ruleSendFile)
 	a, b := pair(t)
@@ -109,6 +111,7 @@ func TestSendFile_Errors(t *testing.T) {
 }
 
 // A file without a position: what sendfile does not take is copied, or refused.
+// contract: N16
 func TestSendFile_Pipe(t *testing.T) {
 	guard(t, ruleSendFile)
 	r, w, err := os.Pipe()
@@ -142,6 +145,7 @@ func eachProxy(t *testing.T, run func(t *testing.T, first, in, out, last *socket
 }
 
 // What comes out is what went in, whichever side is slow.
+// contract: N17
 func TestSpliceFrom(t *testing.T) {
 	data := random(6 << 20)
 	eachProxy(t, func(t *testing.T, first, in, out, last *socket.Conn) {
@@ -202,6 +206,7 @@ func TestSpliceFrom(t *testing.T) {
 }
 
 // The loop of a proxy: each side is waited for when it is its turn, on every queue.
+// contract: N17
 func TestSpliceFrom_ThroughAPoll(t *testing.T) {
 	data := random(2 << 20)
 	eachQueue(t, ruleSplice, func(t *testing.T, p *epore.Poll) {
@@ -262,6 +267,7 @@ func fill(t testing.TB, first, in, out *socket.Conn) (moved int64) {
 }
 
 // What is pending belongs to its target, and goes with it.
+// contract: N17
 func TestSpliceFrom_Pending(t *testing.T) {
 	eachProxy(t, func(t *testing.T, first, in, out, last *socket.Conn) {
 		moved := fill(t, first, in, out)
@@ -296,6 +302,7 @@ func TestSpliceFrom_Pending(t *testing.T) {
 	})
 }
 
+// contract: N17
 func TestSpliceFrom_Close(t *testing.T) {
 	guard(t, ruleSplice)
 	for range 50 {
@@ -317,6 +324,7 @@ func TestSpliceFrom_Close(t *testing.T) {
 	require.Zero(t, socket.RelaysInUse())
 }
 
+// contract: N17
 func TestSpliceFrom_Errors(t *testing.T) {
 	guard(t, ruleSplice)
 	first, in, out, last := proxied(t, links[0])

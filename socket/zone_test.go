@@ -12,6 +12,7 @@ import (
 )
 
 // An interface that was created after the last answer of the system is found at once.
+// contract: N5
 func TestZones_NewInterface(t *testing.T) {
 	interfaces, err := net.Interfaces()
 	require.NoError(t, err)
@@ -24,6 +25,7 @@ func TestZones_NewInterface(t *testing.T) {
 }
 
 // A zone that does not exist stays a number. A number is not a reason to ask the system.
+// contract: N5
 func TestZones_Unknown(t *testing.T) {
 	z := &zoneCache{fetched: time.Now()}
 	require.Equal(t, uint32(4_000_000_000), z.index("4000000000"))

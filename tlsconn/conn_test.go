@@ -24,6 +24,7 @@ import (
 )
 
 // The foundation of the package: see "What it rests on" in its comment.
+// contract: T1
 func TestCryptoTLS_KeepsNoTemporaryErrors(t *testing.T) {
 	eachVersion(t, "Read goes on after ErrWouldBlock", func(t *testing.T, version uint16) {
 		w := established(t, version)
@@ -44,6 +45,7 @@ func TestCryptoTLS_KeepsNoTemporaryErrors(t *testing.T) {
 }
 
 // An echo through a Poll with crypto/tls over package net at the other end.
+// contract: T2
 func TestConn_EchoOnEachQueue(t *testing.T) {
 	eachQueue(t, "a stream arrives as it was sent", func(t *testing.T, p *epore.Poll) {
 		for _, version := range versions {
@@ -78,6 +80,7 @@ func TestConn_EchoOnEachQueue(t *testing.T) {
 	})
 }
 
+// contract: T1
 func TestConn_WhatIsAgreedOn(t *testing.T) {
 	eachVersion(t, "client certificates, ALPN, SNI and resumption work", func(t *testing.T, version uint16) {
 		server, client := serverConfig(version), clientConfig(version)
@@ -116,6 +119,7 @@ func TestConn_WhatIsAgreedOn(t *testing.T) {
 	})
 }
 
+// contract: T1
 func TestConn_RefusesRenegotiation(t *testing.T) {
 	a, b := pair(t)
 	config := clientConfig(tls.VersionTLS12)
@@ -133,6 +137,7 @@ func TestConn_RefusesRenegotiation(t *testing.T) {
 }
 
 // Everything that was read from the socket comes without a further event.
+// contract: T4
 func TestConn_ManyRecordsInOneSegment(t *testing.T) {
 	eachVersion(t, "a reader that takes one byte at a time gets all", func(t *testing.T, version uint16) {
 		w := established(t, version)
@@ -186,6 +191,7 @@ func TestConn_ManyRecordsInOneSegment(t *testing.T) {
 	})
 }
 
+// contract: T2
 func TestConn_RecordCutAtEveryByte(t *testing.T) {
 	eachVersion(t, "a record in two parts is read when the second has come", func(t *testing.T, version uint16) {
 		w := established(t, version)
@@ -228,6 +234,7 @@ func TestConn_RecordCutAtEveryByte(t *testing.T) {
 }
 
 // The handshake itself, one byte at a time in both directions.
+// contract: T2
 func TestConn_HandshakeByteByByte(t *testing.T) {
 	eachVersion(t, "a handshake ends however it is cut", func(t *testing.T, version uint16) {
 		w := newWire(t, clientConfig(version), serverConfig(version))
@@ -253,6 +260,7 @@ func TestConn_HandshakeByteByByte(t *testing.T) {
 	})
 }
 
+// contract: T3
 func TestConn_PeerThatNeverReads(t *testing.T) {
 	eachVersion(t, "Write takes everything, and Buffered says how much was not sent", func(t *testing.T, version uint16) {
 		w := established(t, version)
@@ -288,6 +296,7 @@ func TestConn_PeerThatNeverReads(t *testing.T) {
 	})
 }
 
+// contract: T5
 func TestConn_CloseNotifyInEachOrder(t *testing.T) {
 	eachVersion(t, "each side says that it has ended, and hears it of the other", func(t *testing.T, version uint16) {
 		for _, first := range []string{"client", "server", "both"} {
@@ -329,6 +338,7 @@ func TestConn_CloseNotifyInEachOrder(t *testing.T) {
 	})
 }
 
+// contract: T5
 func TestConn_TruncatedStream(t *testing.T) {
 	eachVersion(t, "a stream that is cut off is no proper end", func(t *testing.T, version uint16) {
 		for _, cut := range []int{0, 1, 4, 5, 6, 20} { // 0: between records
@@ -352,6 +362,7 @@ func TestConn_TruncatedStream(t *testing.T) {
 }
 
 // What ends a handshake before its end.
+// contract: T6, T7
 func TestConn_HandshakeThatFails(t *testing.T) {
 	eachVersion(t, "a handshake that fails says why, to both sides", func(t *testing.T, version uint16) {
 		before := runtime.NumGoroutine()
@@ -440,6 +451,7 @@ func TestConn_HandshakeThatFails(t *testing.T) {
 }
 
 // Close in the middle of a handshake leaves nothing.
+// contract: T6
 func TestConn_CloseGivesUpTheHandshake(t *testing.T) {
 	guard(t, "a handshake that is given up leaves no goroutine")
 	before := runtime.NumGoroutine()
@@ -467,6 +479,7 @@ func awaitGoroutines(t testing.TB, n int) {
 	}
 }
 
+// contract: T6
 func TestConn_EstablishedHasNoGoroutine(t *testing.T) {
 	guard(t, "an established connection has no goroutine")
 	before := runtime.NumGoroutine()
@@ -476,6 +489,7 @@ func TestConn_EstablishedHasNoGoroutine(t *testing.T) {
 	awaitGoroutines(t, before)
 }
 
+// contract: L13
 func TestConn_SteadyStateAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
@@ -500,6 +514,7 @@ func TestConn_SteadyStateAllocations(t *testing.T) {
 	})
 }
 
+// contract: T7
 func TestConn_ZeroValues(t *testing.T) {
 	for name, c := range map[string]*tlsconn.Conn{"zero": new(tlsconn.Conn), "no socket": tlsconn.Server(nil, serverConfig(0))} {
 		t.Run(name, func(t *testing.T) {
@@ -523,6 +538,7 @@ func TestConn_ZeroValues(t *testing.T) {
 }
 
 // crypto/tls asks for the peer's address by name when a cache of sessions has no better key.
+// contract: T7
 func TestConn_AddressThatNobodyKnows(t *testing.T) {
 	a, _ := pair(t)
 	require.NoError(t, a.Close())

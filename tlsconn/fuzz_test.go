@@ -17,6 +17,7 @@ import (
 
 // Two Conns talk through a wire that cuts as the input says, and read and write as the
 // input says. Every byte arrives, in order, and then the end.
+// contract: T2, T4
 func FuzzConn_RandomCuts(f *testing.F) {
 	f.Add([]byte{0})
 	f.Add([]byte{1, 1, 1, 1, 1, 1, 1, 1})
@@ -100,6 +101,7 @@ func FuzzConn_RandomCuts(f *testing.F) {
 }
 
 // What a server reads may be anything: it ends with an error, or waits for more.
+// contract: T2
 func FuzzConn_AnyInput(f *testing.F) {
 	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), false)
 	f.Add([]byte{22, 3, 1, 0, 5, 1, 0, 0, 1, 0}, false)

@@ -117,6 +117,7 @@ func (c *conversation) hear(text string) string {
 	}
 }
 
+// contract: T1
 func TestInterop_OpensslClient(t *testing.T) {
 	for _, version := range []string{"tls1_2", "tls1_3"} {
 		for _, cert := range []tls.Certificate{ecdsaCert(), rsaCert()} {
@@ -150,6 +151,7 @@ func TestInterop_OpensslClient(t *testing.T) {
 	}
 }
 
+// contract: T1
 func TestInterop_OpensslServer(t *testing.T) {
 	for _, version := range []string{"tls1_2", "tls1_3"} {
 		t.Run(version, func(t *testing.T) {

@@ -104,6 +104,7 @@ func (s *sender) update(t testing.TB) []byte {
 }
 
 // The answer to a key update is written by Read. It takes its place behind what waits.
+// contract: T1, T3
 func TestConn_KeyUpdateWhileWritingIsBlocked(t *testing.T) {
 	guard(t, "a key update is answered, behind what waits to be sent")
 	var log bytes.Buffer

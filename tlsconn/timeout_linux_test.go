@@ -14,6 +14,7 @@ import (
 
 // ETIMEDOUT is Temporary in package syscall, so crypto/tls would read on; and the system
 // tells it once, after which the stream seems to end.
+// contract: T5
 func TestConn_TimedOutSocketStaysSo(t *testing.T) {
 	guard(t, "an error of the socket is final, whatever it says of itself")
 	sock, peer := tcp(t)

@@ -15,6 +15,7 @@ import (
 )
 
 // P10 for tries: nothing is allocated, except by the SyscallConn of package net, once.
+// contract: P10
 func TestAllocations(t *testing.T) {
 	a, b := netPair(t, "tcp", "127.0.0.1:0")
 	fa, fb := epore.FD(number(t, a.(syscall.Conn))), epore.FD(number(t, b.(syscall.Conn)))

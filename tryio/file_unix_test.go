@@ -58,6 +58,7 @@ func eachFile(t *testing.T, run func(t *testing.T, r, w syscall.Conn)) {
 	})
 }
 
+// contract: N18
 func TestFiles(t *testing.T) {
 	eachFile(t, func(t *testing.T, r, w syscall.Conn) {
 		buf := make([]byte, 256<<10)
@@ -92,6 +93,7 @@ func TestFiles(t *testing.T) {
 	})
 }
 
+// contract: N18
 func TestFiles_AtTheEnd(t *testing.T) {
 	guard(t)
 	r, w := fixture.Pipe(t)
@@ -113,6 +115,7 @@ func TestFiles_AtTheEnd(t *testing.T) {
 }
 
 // A regular file is always ready.
+// contract: N18
 func TestFiles_Regular(t *testing.T) {
 	guard(t)
 	f, err := os.Create(t.TempDir() + "/f")
@@ -138,6 +141,7 @@ func TestFiles_Regular(t *testing.T) {
 
 // The mode belongs to the open file, not to the descriptor: any process with a duplicate can
 // change it. A raw call that waits would stop the whole process at the next collection.
+// contract: N18
 func TestSocketsNeverWait(t *testing.T) {
 	guard(t)
 	a, b := netPair(t, "tcp", "127.0.0.1:0")

@@ -11,6 +11,7 @@ import (
 	"github.com/epore/epore/tryio"
 )
 
+// contract: N18
 func TestTerminal(t *testing.T) {
 	guard(t)
 	master, slave := fixture.Terminal(t)

@@ -107,6 +107,7 @@ func readWhole(t testing.TB, c syscall.Conn, n int) []byte {
 	return buf
 }
 
+// contract: N18
 func TestReadAndWrite(t *testing.T) {
 	eachStream(t, func(t *testing.T, a, b syscall.Conn) {
 		buf := make([]byte, 16)
@@ -131,6 +132,7 @@ func TestReadAndWrite(t *testing.T) {
 }
 
 // What Write says that it has written arrives, and no more.
+// contract: N18
 func TestWrite_UntilWouldBlock(t *testing.T) {
 	eachStream(t, func(t *testing.T, a, b syscall.Conn) {
 		data := make([]byte, 16<<20)
@@ -164,6 +166,7 @@ func TestWrite_UntilWouldBlock(t *testing.T) {
 	})
 }
 
+// contract: N18
 func TestRead_AtTheEnd(t *testing.T) {
 	eachStream(t, func(t *testing.T, a, b syscall.Conn) {
 		fd, ok := b.(interface{ String() string })
@@ -187,6 +190,7 @@ func TestRead_AtTheEnd(t *testing.T) {
 }
 
 // A deadline that has passed, and a Read that waits, are nothing to a try.
+// contract: N18
 func TestRead_PassesOverDeadlinesAndReaders(t *testing.T) {
 	guard(t)
 	a, b := netPair(t, "tcp", "127.0.0.1:0")
@@ -213,6 +217,7 @@ func TestRead_PassesOverDeadlinesAndReaders(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
+// contract: N18
 func TestDatagrams(t *testing.T) {
 	guard(t)
 	a, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
@@ -241,6 +246,7 @@ func TestDatagrams(t *testing.T) {
 	require.Equal(t, tryio.ErrWouldBlock, err, "an empty read takes a datagram")
 }
 
+// contract: N18
 func TestAccept(t *testing.T) {
 	dir, err := os.MkdirTemp("", "t")
 	require.NoError(t, err)
@@ -282,6 +288,7 @@ func TestAccept(t *testing.T) {
 }
 
 // One event, any number of tries: the loop never waits. (M9: an event may be spurious.)
+// contract: N18
 func TestReadInALoop(t *testing.T) {
 	guard(t)
 	a, b := netPair(t, "tcp", "127.0.0.1:0")
@@ -307,6 +314,7 @@ func TestReadInALoop(t *testing.T) {
 	}
 }
 
+// contract: N18
 func TestErrors(t *testing.T) {
 	guard(t)
 	buf := make([]byte, 1)

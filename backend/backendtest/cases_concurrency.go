@@ -18,6 +18,7 @@ import (
 
 // concurrencyCases test changes during a wait.
 var concurrencyCases = []wantedCase{
+	// contract: R1
 	{
 		name: "register during a wait",
 		rule: "R1: a wait in progress sees a new source without a Wake; one readiness is one event",
@@ -42,6 +43,7 @@ var concurrencyCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R1, R2
 	{
 		name: "register a ready source during a wait",
 		rule: "R1, R2: registering a source that is already ready ends a wait in progress",
@@ -60,6 +62,7 @@ var concurrencyCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R1, R5
 	{
 		name: "reregister during a wait",
 		rule: "R1, R5: a wait in progress sees the new interest",
@@ -81,6 +84,7 @@ var concurrencyCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R1, R6
 	{
 		name: "deregister during a wait",
 		rule: "R1, R6: a source deregistered during a wait no longer ends it",
@@ -103,6 +107,7 @@ var concurrencyCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R1
 	{
 		name: "a registering thread ends",
 		rule: "R1: a registration belongs to the queue: the thread that made it may end, also during a wait",
@@ -138,6 +143,7 @@ var concurrencyCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R1, R3, R4
 	{
 		name: "three goroutines change at random",
 		rule: "R1: Register, Reregister and Deregister work from any goroutine at any time, also during a wait; R3 and R4 stay exact",
@@ -194,6 +200,7 @@ var concurrencyCases = []wantedCase{
 			waiting.Wait()
 		},
 	},
+	// contract: R1, M2, M9
 	{
 		name: "writers on many sources while the loop reads",
 		rule: "R1, M2: a loop misses nothing that other goroutines write; M9: spurious events are rare",

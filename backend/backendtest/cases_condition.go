@@ -22,6 +22,7 @@ const (
 
 // conditionCases test which bits report what the peer and the network do.
 var conditionCases = []wantedCase{
+	// contract: M5
 	{
 		name: "a fresh socket is writable",
 		rule: "M5: a source with room to write is Writable",
@@ -34,6 +35,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M1
 	{
 		name: "back-pressure",
 		rule: "M1: a source is not Writable while its buffer is full, and Writable once it has drained",
@@ -60,6 +62,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M8
 	{
 		name: "connect succeeds",
 		rule: "M8: Writable when the connection attempt has ended",
@@ -76,6 +79,7 @@ var conditionCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable|backend.ReadyWritable, q.expectBits(1, backend.ReadyReadable))
 		},
 	},
+	// contract: M7, M8
 	{
 		name: "registered before connect",
 		rule: "M7: a TCP socket may report ReadClosed|WriteClosed until connect is called on it, and not after that; M8: then Writable",
@@ -105,6 +109,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M8
 	{
 		name: "connect is refused",
 		rule: "M8: a refused connection attempt is Writable|Error",
@@ -122,6 +127,7 @@ var conditionCases = []wantedCase{
 			requireRefused(t, a.PendingError())
 		},
 	},
+	// contract: M1
 	{
 		name: "a listener with pending connections",
 		rule: "M1: a listener is Readable while a connection waits to be accepted",
@@ -140,6 +146,7 @@ var conditionCases = []wantedCase{
 			q.silent("all accepted")
 		},
 	},
+	// contract: M2
 	{
 		name:  "several pending connections, one edge",
 		rule:  "M2: one edge may stand for several connections: accept until would-block",
@@ -159,6 +166,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M6, M7
 	{
 		name: "the peer closes",
 		rule: "M7: the peer closed: Readable|ReadClosed; M6: in the same event",
@@ -177,6 +185,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M7
 	{
 		name: "the peer half-closes",
 		rule: "M7: the peer half-closed: Readable|ReadClosed, and writing still works",
@@ -195,6 +204,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M5
 	{
 		name: "a half-close without Readable does not spin",
 		rule: "M5: ReadClosed requires Readable: it does not wake a program that waits for room to write",
@@ -208,6 +218,7 @@ var conditionCases = []wantedCase{
 			require.Equal(t, backend.ReadyWritable, q.expect(1)&^backend.ReadyReadClosed)
 		},
 	},
+	// contract: M6, M7
 	{
 		name: "the peer resets",
 		rule: "M7: a reset is ReadClosed|WriteClosed; M6: with the requested conditions",
@@ -220,6 +231,7 @@ var conditionCases = []wantedCase{
 			a.ReadReset()
 		},
 	},
+	// contract: M6, M7
 	{
 		name: "the peer closes with data unread",
 		rule: "M6, M7: what the peer sent before it closed can still be read",
@@ -242,6 +254,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M7
 	{
 		name: "a local shutdown of the write side",
 		rule: "M7: a hint is never wrong: a local shutdown of the write side leaves the read side open",
@@ -263,6 +276,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M7
 	{
 		name: "both sides shut down",
 		rule: "M7: both directions shut down: ReadClosed|WriteClosed",
@@ -274,6 +288,7 @@ var conditionCases = []wantedCase{
 			q.expectBits(1, readClosed|backend.ReadyWriteClosed|backend.ReadyWritable)
 		},
 	},
+	// contract: M5, M7
 	{
 		name: "a half-close does not wake a writer",
 		rule: "M5, M7: a half-close of the peer is Readable; a registration without Readable does not report it and is not woken by it",
@@ -307,6 +322,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M10
 	{
 		name:  "out-of-band data",
 		rule:  "M10: urgent data is Priority if requested",
@@ -334,6 +350,7 @@ var conditionCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(4), "not urgent")
 		},
 	},
+	// contract: M1
 	{
 		name: "a datagram",
 		rule: "M1: a datagram socket is Readable while a datagram waits",
@@ -350,6 +367,7 @@ var conditionCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M1
 	{
 		name: "an empty datagram",
 		rule: "M1: an empty datagram is Readable like any other",
@@ -362,6 +380,7 @@ var conditionCases = []wantedCase{
 			q.silent("read")
 		},
 	},
+	// contract: M2
 	{
 		name:  "two datagrams with one event",
 		rule:  "M2: one edge may stand for several datagrams: read until would-block",
@@ -380,6 +399,7 @@ var conditionCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
+	// contract: M6, M7
 	{
 		name: "a datagram nobody wants",
 		rule: "M6, M7: an error of a datagram socket comes with Readable and without WriteClosed",

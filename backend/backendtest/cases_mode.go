@@ -14,6 +14,7 @@ import (
 
 // modeCases test level, edge, one-shot, and which bits are reported.
 var modeCases = []wantedCase{
+	// contract: M1
 	{
 		name: "level repeats until drained",
 		rule: "M1: every wait reports a level-triggered source while the condition holds",
@@ -32,6 +33,7 @@ var modeCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
+	// contract: M2
 	{
 		name:  "edge does not repeat",
 		rule:  "M2: a source that is neither drained nor changed is not reported again",
@@ -46,6 +48,7 @@ var modeCases = []wantedCase{
 			q.silent("drained in part, no new data")
 		},
 	},
+	// contract: M2
 	{
 		name:  "edge after would-block",
 		rule:  "M2: another event is certain once the operation has returned would-block and the condition has come back",
@@ -62,6 +65,7 @@ var modeCases = []wantedCase{
 			q.silent("drained")
 		},
 	},
+	// contract: M2
 	{
 		name:  "edge for writing after would-block",
 		rule:  "M2: for Writable, too, another event is certain after would-block",
@@ -81,6 +85,7 @@ var modeCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M3
 	{
 		name:  "one-shot is silent until armed again",
 		rule:  "M3: one event, then none for the whole registration until Reregister",
@@ -100,6 +105,7 @@ var modeCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M3
 	{
 		name:  "one-shot silences both directions",
 		rule:  "M3: one event, whichever bit, then none in either direction",
@@ -117,6 +123,7 @@ var modeCases = []wantedCase{
 			q.silent("shot")
 		},
 	},
+	// contract: M3
 	{
 		name:  "one-shot silences the end of the stream too",
 		rule:  "M3: after its one event, a registration does not report hang-ups or errors either",
@@ -135,6 +142,7 @@ var modeCases = []wantedCase{
 			require.True(t, q.expect(2).Has(backend.ReadyReadable|backend.ReadyReadClosed))
 		},
 	},
+	// contract: R3, M3
 	{
 		name:  "deregister after a one-shot event",
 		rule:  "M3, R3: after its one event, a one-shot source is still registered",
@@ -149,6 +157,7 @@ var modeCases = []wantedCase{
 			require.ErrorIs(t, q.Delete(a.Handle()), fs.ErrNotExist)
 		},
 	},
+	// contract: R5
 	{
 		name:  "switching modes on a live registration",
 		rule:  "R5: Reregister replaces the whole mode: level, edge, one-shot",
@@ -186,6 +195,7 @@ var modeCases = []wantedCase{
 			q.silent("shot")
 		},
 	},
+	// contract: M4
 	{
 		name:  "exclusive reports like its mode",
 		rule:  "M4: Exclusive is compatible with level and edge; it changes which queues are woken, not what is reported",
@@ -211,6 +221,7 @@ var modeCases = []wantedCase{
 			require.ErrorIs(t, q.Modify(a.Handle(), 5, backend.Readable|backend.Exclusive), fs.ErrNotExist)
 		},
 	},
+	// contract: M5
 	{
 		name: "only what was asked for",
 		rule: "M5: only requested bits are reported",
@@ -223,6 +234,7 @@ var modeCases = []wantedCase{
 			require.Equal(t, backend.ReadyWritable, q.expect(2), "the socket is also readable")
 		},
 	},
+	// contract: P6
 	{
 		name: "readable and writable together",
 		rule: "P6: both bits of one registration come in one event or in two; a batch never has the same bit twice",
@@ -241,6 +253,7 @@ var modeCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M9
 	{
 		name: "spurious events are rare",
 		rule: "M9: at most 1 in 1,000 events is spurious",

@@ -16,6 +16,7 @@ import (
 
 // processCases test a queue that is a backend.ProcessWatcher.
 var processCases = []wantedCase{
+	// contract: S5
 	{
 		name: "a process that ends",
 		rule: "S5: one Readable event when the process has ended; the process is not reaped",
@@ -38,6 +39,7 @@ var processCases = []wantedCase{
 			}
 		}),
 	},
+	// contract: S5
 	{
 		name: "a process that ends during a wait",
 		rule: "S5: a process that ends during a wait ends the wait, even if it was registered during that wait",
@@ -52,6 +54,7 @@ var processCases = []wantedCase{
 			}
 		}),
 	},
+	// contract: S5
 	{
 		name: "a process that has ended already",
 		rule: "S5: a process that ended earlier gives its event, or os.ErrProcessDone, which tells the core",
@@ -77,6 +80,7 @@ var processCases = []wantedCase{
 			}
 		}),
 	},
+	// contract: S5
 	{
 		name: "a process reaped before its event",
 		rule: "S5: the event comes even if the process is reaped first",
@@ -90,6 +94,7 @@ var processCases = []wantedCase{
 			q.unwatchProcess(p.Pid, 1)
 		}),
 	},
+	// contract: R6, S5
 	{
 		name: "no event after UnwatchProcess",
 		rule: "S5, R6: after UnwatchProcess no event comes, even if the process has ended",
@@ -103,6 +108,7 @@ var processCases = []wantedCase{
 			q.silent("not watched")
 		}),
 	},
+	// contract: S5
 	{
 		name: "a process watched twice",
 		rule: "S5: a second WatchProcess fails with fs.ErrExist and changes nothing, or gives a second event",
@@ -126,6 +132,7 @@ var processCases = []wantedCase{
 			q.silent("once")
 		}),
 	},
+	// contract: P5, S5
 	{
 		name: "many processes end with room for one event",
 		rule: "S5, P5: each of many processes gives its event, and so does a source that is always ready",
@@ -154,6 +161,7 @@ var processCases = []wantedCase{
 			}
 		}),
 	},
+	// contract: S5
 	{
 		name: "a process and a descriptor of the same number",
 		rule: "S5: a PID and a descriptor of the same number do not interfere",
@@ -176,6 +184,7 @@ var processCases = []wantedCase{
 			q.unwatchProcess(p.Pid, 2)
 		}),
 	},
+	// contract: S5
 	{
 		name: "a PID without a process",
 		rule: "S5: watching a PID without a process is os.ErrProcessDone",

@@ -17,6 +17,7 @@ import (
 
 // registrationCases test Add, Modify and Delete.
 var registrationCases = []wantedCase{
+	// contract: R2
 	{
 		name: "a source that is ready already",
 		rule: "R2: registering a source that is already ready gives an event, in every mode",
@@ -44,6 +45,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R3
 	{
 		name: "register twice",
 		rule: "R3: registering a registered source is fs.ErrExist and leaves the first registration unchanged",
@@ -59,6 +61,7 @@ var registrationCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
+	// contract: R3
 	{
 		name: "a refused second registration loses no event",
 		rule: "R3: a refused second registration loses no event of the first",
@@ -75,6 +78,7 @@ var registrationCases = []wantedCase{
 		},
 		needs: backend.Edge,
 	},
+	// contract: R4
 	{
 		name: "change an unregistered source",
 		rule: "R4: Modify or Delete of an unregistered source is fs.ErrNotExist",
@@ -89,6 +93,7 @@ var registrationCases = []wantedCase{
 			q.silent("nothing is registered")
 		},
 	},
+	// contract: R3
 	{
 		name: "deregister then register again",
 		rule: "R3: after Delete, the source can be registered again",
@@ -105,6 +110,7 @@ var registrationCases = []wantedCase{
 			q.silent("nothing is registered")
 		},
 	},
+	// contract: R5
 	{
 		name: "modify replaces everything",
 		rule: "R5: Reregister replaces the token, the interest and the mode",
@@ -127,6 +133,7 @@ var registrationCases = []wantedCase{
 		},
 		needs: backend.OneShot,
 	},
+	// contract: R5
 	{
 		name: "modify rearms",
 		rule: "R5: Reregister rearms: if the source is ready now, an event follows",
@@ -144,6 +151,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R5, M9
 	{
 		name: "modify with nothing ready stays silent",
 		rule: "R5, M9: rearming does not by itself give an event",
@@ -158,6 +166,7 @@ var registrationCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(2))
 		},
 	},
+	// contract: R13
 	{
 		name: "a failed modify changes nothing",
 		rule: "R13: a failed call changes nothing",
@@ -173,6 +182,7 @@ var registrationCases = []wantedCase{
 			q.remove(a)
 		},
 	},
+	// contract: R6
 	{
 		name: "no event after deregister",
 		rule: "R6: after Deregister has returned, no event of the registration is delivered",
@@ -188,6 +198,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R5
 	{
 		name: "no event of the old key after modify",
 		rule: "R5: after Reregister, no event of the old registration is delivered",
@@ -202,6 +213,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R6
 	{
 		name: "the number is reused after deregister and close",
 		rule: "R6: after Deregister, no old event is delivered even if the descriptor number was closed and reused",
@@ -219,6 +231,7 @@ var registrationCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(2))
 		},
 	},
+	// contract: R7
 	{
 		name: "closed without deregister",
 		rule: "R7: after a descriptor was closed without Deregister, the new owner of its number can be registered, and only the new key is delivered",
@@ -240,6 +253,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R7
 	{
 		name: "closed without deregister does not spin",
 		rule: "R7: a descriptor that was closed while registered does not end one wait after the other",
@@ -266,6 +280,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R7
 	{
 		name: "a closed number that others use",
 		rule: "R7: a descriptor closed while registered gives no event, whatever reuses its number",
@@ -298,6 +313,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R4, R7
 	{
 		name: "change a closed descriptor",
 		rule: "R4, R7: a closed descriptor is no longer registered: changing it is fs.ErrNotExist or EBADF and affects nothing else",
@@ -316,6 +332,7 @@ var registrationCases = []wantedCase{
 			q.silent("nothing is registered")
 		},
 	},
+	// contract: R4
 	{
 		name: "the new owner of a closed number is not registered",
 		rule: "R4: a source that the kernel does not watch is fs.ErrNotExist, even if its number was registered before",
@@ -331,6 +348,7 @@ var registrationCases = []wantedCase{
 			q.silent("nothing is registered")
 		},
 	},
+	// contract: R7
 	{
 		name: "a number is reused by another source of its kind",
 		rule: reuseRule,
@@ -346,6 +364,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R7
 	{
 		name: "a number is reused by the other end of its pipe",
 		rule: reuseRule,
@@ -368,6 +387,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R7
 	{
 		name: "an eventfd's number goes to another eventfd",
 		rule: reuseRule,
@@ -378,6 +398,7 @@ var registrationCases = []wantedCase{
 			}
 		},
 	},
+	// contract: R12
 	{
 		name: "two descriptors of one description",
 		rule: "R12: duplicates of a descriptor can be registered with separate tokens",
@@ -393,6 +414,7 @@ var registrationCases = []wantedCase{
 			q.remove(a)
 		},
 	},
+	// contract: R14
 	{
 		name: "deregister lets close take effect at once",
 		rule: "R14: after Deregister, closing the source takes effect at once: the peer sees it without another wait",
@@ -404,6 +426,7 @@ var registrationCases = []wantedCase{
 			})
 		},
 	},
+	// contract: R14
 	{
 		name: "deregister from another goroutine lets close take effect",
 		rule: "R14: this also holds for a Deregister from another goroutine, except that a queue of one thread may need another wait",
@@ -416,6 +439,7 @@ var registrationCases = []wantedCase{
 			})
 		},
 	},
+	// contract: R14
 	{
 		name: "deregister during a wait lets close take effect at once",
 		rule: "R14: this also holds during a wait, for every queue",
@@ -434,6 +458,7 @@ var registrationCases = []wantedCase{
 			})
 		},
 	},
+	// contract: R9
 	{
 		name: "capabilities are valid",
 		rule: "R9: Capabilities has at least Readable and Writable, no unknown bit, and a positive Resolution",

@@ -13,6 +13,7 @@ import (
 
 // scaleCases test many descriptors and many operations.
 var scaleCases = []wantedCase{
+	// contract: P5, E4
 	{
 		name: "ten thousand descriptors",
 		rule: "P5, E4: of many active descriptors none is lost, and none is reported twice",
@@ -52,6 +53,7 @@ var scaleCases = []wantedCase{
 			t.Logf("reached %d of %d registered descriptors, all active (limit %d)", n, wanted, fixture.DescriptorLimit(t))
 		},
 	},
+	// contract: R3, E4
 	{
 		name: "registering repeatedly leaks nothing",
 		rule: "R3, E4: registering and deregistering leaks nothing",
@@ -88,6 +90,7 @@ var scaleCases = []wantedCase{
 			t.Logf("reached %d of 1,000,000 pairs (%s=1 for all), the heap grew by %d bytes", pairs, EnvLong, grown)
 		},
 	},
+	// contract: R6
 	{
 		name: "deregistering many in a batch",
 		rule: "R6: none of many deregistered sources is reported",

@@ -16,6 +16,7 @@ import (
 
 // sourceCases test what kinds of files can be watched.
 var sourceCases = []wantedCase{
+	// contract: M1, M2
 	{
 		name: "a pipe",
 		rule: "M1, M2: pipes are sources",
@@ -35,6 +36,7 @@ var sourceCases = []wantedCase{
 			require.Equal(t, backend.ReadyWritable, q.expect(2))
 		},
 	},
+	// contract: M7
 	{
 		name: "a pipe whose writer is gone",
 		rule: "M7: a pipe without a writer is Readable|ReadClosed",
@@ -50,6 +52,7 @@ var sourceCases = []wantedCase{
 			require.True(t, ended)
 		},
 	},
+	// contract: M6
 	{
 		name: "a pipe whose reader is gone",
 		rule: "M6: a pipe without a reader is Writable with Error or WriteClosed, and the write returns EPIPE",
@@ -66,6 +69,7 @@ var sourceCases = []wantedCase{
 			require.ErrorIs(t, err, syscall.EPIPE)
 		},
 	},
+	// contract: M1, M7
 	{
 		name: "a FIFO",
 		rule: "M1, M7: named pipes are sources",
@@ -81,6 +85,7 @@ var sourceCases = []wantedCase{
 			q.expectBits(1, readClosed)
 		},
 	},
+	// contract: M1, M7
 	{
 		name: "a Unix stream socket",
 		rule: "M1, M7: Unix stream sockets are sources",
@@ -94,6 +99,7 @@ var sourceCases = []wantedCase{
 			q.expectBits(1, readClosed|backend.ReadyWriteClosed)
 		},
 	},
+	// contract: M1
 	{
 		name: "a Unix datagram socket",
 		rule: "M1: Unix datagram sockets are sources",
@@ -109,6 +115,7 @@ var sourceCases = []wantedCase{
 			q.silent("read")
 		},
 	},
+	// contract: M1, M7
 	{
 		name: "a terminal",
 		rule: "M1, M7: terminals are sources",
@@ -138,6 +145,7 @@ var sourceCases = []wantedCase{
 			require.True(t, r.Has(backend.ReadyReadable))
 		},
 	},
+	// contract: M1, M2, M3
 	{
 		name: "a terminal that hung up",
 		rule: "M1, M2, M3: a source that never changes again keeps its mode: level repeats, edge and one-shot do not",
@@ -159,6 +167,7 @@ var sourceCases = []wantedCase{
 			}
 		},
 	},
+	// contract: M1, M2
 	{
 		name: "an eventfd",
 		rule: "M1, M2: an eventfd is a source",
@@ -173,16 +182,19 @@ var sourceCases = []wantedCase{
 			q.silent("read")
 		},
 	},
+	// contract: R8
 	{
 		name: "a regular file is refused",
 		rule: "R8: a file that cannot be watched is refused with ErrNotPollable",
 		run:  func(t *testing.T, q *queue) { refused(t, q, fixture.RegularFile(t)) },
 	},
+	// contract: R8
 	{
 		name: "a directory is refused",
 		rule: "R8: a file that cannot be watched is refused with ErrNotPollable",
 		run:  func(t *testing.T, q *queue) { refused(t, q, fixture.Directory(t)) },
 	},
+	// contract: R8
 	{
 		name: "a closed descriptor is refused",
 		rule: "R8: a closed descriptor is refused with EBADF",
@@ -194,6 +206,7 @@ var sourceCases = []wantedCase{
 			q.silent("nothing is registered")
 		},
 	},
+	// contract: R8
 	{
 		name: "an impossible descriptor is refused",
 		rule: "R8: an impossible descriptor is refused with EBADF",
@@ -208,6 +221,7 @@ var sourceCases = []wantedCase{
 			q.silent("nothing is registered")
 		},
 	},
+	// contract: E4
 	{
 		name: "the queue still works after refusals",
 		rule: "E4: an error affects no existing registration and no event",
@@ -223,6 +237,7 @@ var sourceCases = []wantedCase{
 			require.Equal(t, backend.ReadyReadable, q.expect(1))
 		},
 	},
+	// contract: E4
 	{
 		name: "running out of descriptors",
 		rule: "E4: running out of descriptors is an error for the caller that needs one; registrations and waiting still work",

@@ -17,6 +17,7 @@ import (
 
 // waitCases test when a wait ends and how many events it returns.
 var waitCases = []wantedCase{
+	// contract: P1, P2, P4
 	{
 		name: "an empty queue times out",
 		rule: "P4: a wait that times out returns no error and no events; P2: it is never early",
@@ -26,6 +27,7 @@ var waitCases = []wantedCase{
 			require.GreaterOrEqual(t, time.Since(begin), 30*time.Millisecond)
 		},
 	},
+	// contract: P1
 	{
 		name: "zero timeout collects what is ready",
 		rule: "P1: a wait with a zero timeout does not block and still collects ready events",
@@ -42,6 +44,7 @@ var waitCases = []wantedCase{
 			require.Len(t, q.wait(4, zero), 1, "again, because it was not read")
 		},
 	},
+	// contract: P2
 	{
 		name: "a timeout is never early",
 		rule: "P2: a wait without events lasts at least the timeout, which is rounded up, never down",
@@ -58,6 +61,7 @@ var waitCases = []wantedCase{
 			}
 		},
 	},
+	// contract: P1
 	{
 		name: "an idle wait sleeps",
 		rule: "P1: a wait with nothing to report sleeps and does not poll repeatedly",
@@ -80,6 +84,7 @@ var waitCases = []wantedCase{
 			require.LessOrEqual(t, q.rounds-before, 10)
 		},
 	},
+	// contract: P3
 	{
 		name: "a huge timeout is not an error",
 		rule: "P3: a timeout too long for the kernel still waits that long",
@@ -101,6 +106,7 @@ var waitCases = []wantedCase{
 			}
 		},
 	},
+	// contract: P4
 	{
 		name: "signals do not end a wait",
 		rule: "P4: a signal does not end a wait, which continues for the rest of the timeout",
@@ -119,6 +125,7 @@ var waitCases = []wantedCase{
 			require.GreaterOrEqual(t, time.Since(begin), timeout)
 		},
 	},
+	// contract: P5
 	{
 		name: "capacity one with many ready",
 		rule: "P5: a wait returns at most as many events as there is room for; the others come later, none is lost, none comes twice",
@@ -140,6 +147,7 @@ var waitCases = []wantedCase{
 		},
 		needs: backend.OneShot,
 	},
+	// contract: P5
 	{
 		name: "level with room for one serves all in turn",
 		rule: "P5: events without room come with the next wait: no ready source starves another",
@@ -159,6 +167,7 @@ var waitCases = []wantedCase{
 			require.Len(t, seen, n, "%d sources are always ready, with room for one", n)
 		},
 	},
+	// contract: P5
 	{
 		name: "more ready than capacity",
 		rule: "P5: events without room come with the next wait; none is lost, none comes twice",
@@ -243,6 +252,7 @@ var waitCases = []wantedCase{
 			}
 		},
 	},
+	// contract: P6
 	{
 		name: "a wake in the last place of a full batch",
 		rule: "a Wait never reports the same bit of the same registration twice",

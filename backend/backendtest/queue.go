@@ -227,7 +227,9 @@ func (q *queue) waitHere(r waitRequest) []backend.Event {
 	}
 }
 
-// seen returns the events of a batch that the core would deliver.
+// seen returns the events of a batch that the core would deliver. Every case checks its
+// batches here.
+// contract: P6
 func (q *queue) seen(batch []backend.Event) []backend.Event {
 	q.mu.Lock()
 	defer q.mu.Unlock()

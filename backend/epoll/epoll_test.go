@@ -77,6 +77,7 @@ func TestModify_ReportsLostRegistration(t *testing.T) {
 }
 
 // The kernel supports EPOLLEXCLUSIVE and EPOLLPRI, but not together.
+// contract: R9
 func TestExclusive_NotWithPriority(t *testing.T) {
 	e := opened(t)
 	fds := make([]int, 2)

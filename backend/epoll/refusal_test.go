@@ -23,6 +23,7 @@ const envRefuse = "EPORE_TEST_REFUSE_PWAIT2"
 
 // A program may install a seccomp filter after it has opened its queue. If the filter
 // refuses epoll_pwait2, waits go on with epoll_pwait.
+// contract: P16
 func TestWait_Pwait2RefusedLater(t *testing.T) {
 	if n, err := strconv.Atoi(os.Getenv(envRefuse)); err == nil {
 		pwait2RefusedLater(t, unix.Errno(n))

@@ -19,6 +19,7 @@ import (
 )
 
 // A handle that is not a socket is ErrNotPollable, and a closed one is EBADF.
+// contract: R8
 func TestAdd_NotASocket(t *testing.T) {
 	q := openQueue(t)
 	file, err := os.Create(filepath.Join(t.TempDir(), "file"))
@@ -60,6 +61,7 @@ func TestAdd_NotASocket(t *testing.T) {
 
 // Add of a synchronous pipe does not wait for the read in progress on it, which would
 // stop all other changes, and the Poll.
+// contract: R8
 func TestAdd_PipeWithReadInProgress(t *testing.T) {
 	q := openQueue(t)
 	var r, w windows.Handle

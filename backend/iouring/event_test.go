@@ -45,6 +45,7 @@ func TestEvent_LeftOverAndRegisteredAgain(t *testing.T) {
 
 // A source that is asked about and has a new completion, next to a Wake, is in the
 // batch once, however many there is room for.
+// contract: P6
 func TestEvent_OncePerBatch(t *testing.T) {
 	eachMode(t, "P6: the same bit never twice in a batch", func(t *testing.T, u *Uring, mode backend.Interest) {
 		const sources = 3
@@ -80,6 +81,7 @@ func TestEvent_OncePerBatch(t *testing.T) {
 }
 
 // What is over by the time of the Wait is not reported, and what comes then is.
+// contract: M9
 func TestEvent_ConditionIsOver(t *testing.T) {
 	for _, mode := range []backend.Interest{0, backend.OneShot} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -100,6 +102,7 @@ func TestEvent_ConditionIsOver(t *testing.T) {
 }
 
 // An edge of a source that was just being read, and so may be over, is asked about.
+// contract: M9
 func TestEvent_EdgeInDoubt(t *testing.T) {
 	eachKind(t, "M9", func(t *testing.T, u *Uring) {
 		a, b := fixture.Pair(t)
@@ -117,6 +120,7 @@ func TestEvent_EdgeInDoubt(t *testing.T) {
 
 // A level-triggered source is reported for as long as it is ready, without a
 // request for each time.
+// contract: M1
 func TestEvent_LevelTakesOneRequest(t *testing.T) {
 	eachKind(t, "M1", func(t *testing.T, u *Uring) {
 		a, b := fixture.Pair(t)
@@ -139,6 +143,7 @@ func TestEvent_LevelTakesOneRequest(t *testing.T) {
 
 // poll(2) refuses more descriptors than the limit is now. Those that it was to be
 // asked about are reported all the same.
+// contract: M1, E4
 func TestEvent_WhenNobodyCanBeAsked(t *testing.T) {
 	eachKind(t, "M1, E4", func(t *testing.T, u *Uring) {
 		ends, closeAll := fixture.ManyPairs(t, 20)
@@ -163,6 +168,7 @@ func TestEvent_WhenNobodyCanBeAsked(t *testing.T) {
 }
 
 // Ordinary data completes a request for urgent data, which must not be believed.
+// contract: M10
 func TestPriority_OrdinaryDataIsNotUrgent(t *testing.T) {
 	eachMode(t, "M10", func(t *testing.T, u *Uring, mode backend.Interest) {
 		a, b := fixture.TCPPair(t)
@@ -184,6 +190,7 @@ func TestPriority_OrdinaryDataIsNotUrgent(t *testing.T) {
 // A file that says a thing once, to the first that polls it, is polled by nobody
 // but the request, and what that says is reported: what happened before Register,
 // between two Waits, while one sleeps, and before a Modify.
+// contract: R16, M10
 func TestConsumed_Mounts(t *testing.T) {
 	eachMode(t, "M10, R2, R5", func(t *testing.T, u *Uring, mode backend.Interest) {
 		change := ownMounts(t)
@@ -247,6 +254,7 @@ func ownMounts(t *testing.T) (change func()) {
 }
 
 // A perf event says once that there is something to read.
+// contract: R16
 func TestConsumed_PerfEvents(t *testing.T) {
 	eachMode(t, "M1, M2, M3", func(t *testing.T, u *Uring, mode backend.Interest) {
 		fd := perfEvent(t)

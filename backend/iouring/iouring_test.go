@@ -71,6 +71,7 @@ func TestOpen_EntriesOutOfRange(t *testing.T) {
 
 // A number whose new owner cannot be watched has lost its registration, and the
 // kernel lets go of the file that had the number before.
+// contract: R7
 func TestRegistration_NumberGoesToAFile(t *testing.T) {
 	eachKind(t, "R4, R7: exact", func(t *testing.T, u *Uring) {
 		for name, change := range map[string]func(h backend.Handle) error{

@@ -63,6 +63,7 @@ func refused(t *testing.T, how, tests string) string {
 	return string(out)
 }
 
+// contract: E2
 func TestOpen_RefusedBySeccomp(t *testing.T) {
 	for _, errno := range []string{"EPERM", "ENOSYS"} {
 		t.Run(errno, func(t *testing.T) {
@@ -98,6 +99,7 @@ func TestContract_SkippedWhereRefused(t *testing.T) {
 }
 
 // Many kernels count the rings as locked memory: those before 5.12, and 6.18.
+// contract: E2
 func TestOpen_LittleLockedMemory(t *testing.T) {
 	out := refused(t, "memlock", "TestOpen_ErrorOfLittleMemory")
 	require.Contains(t, out, "--- PASS: TestOpen_ErrorOfLittleMemory")
@@ -125,6 +127,7 @@ func TestOpen_ErrorOfLittleMemory(t *testing.T) {
 	t.Log(err)
 }
 
+// contract: E2
 func TestRefusal_NamesTheCause(t *testing.T) {
 	for _, c := range []struct {
 		errno       unix.Errno

@@ -17,6 +17,7 @@ import (
 
 // When the kernel had no memory for completions, nobody knows which requests have
 // ended. All are made again, and nothing is lost.
+// contract: E4
 func TestRequest_CompletionsDropped(t *testing.T) {
 	eachKind(t, "E4: registrations stay, and their events", func(t *testing.T, u *Uring) {
 		var heres, theres []*fixture.End

@@ -57,6 +57,7 @@ func (r *ring) completed(t *testing.T) (list []uint64) {
 }
 
 // The kernel keeps completions that there is no room for.
+// contract: E4
 func TestRing_Overflow(t *testing.T) {
 	r := newRing(t, 8, 0)
 	const total = 100_000

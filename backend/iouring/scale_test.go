@@ -19,6 +19,7 @@ import (
 
 // The completion queue overflows when more happens than it holds. The kernel keeps
 // the rest, and ends multishot requests. Nothing may be lost or come twice.
+// contract: E4
 func TestWait_Overflow(t *testing.T) {
 	for _, k := range []kind{{name: "small", entries: 1}, {name: "small, Linux 6.0", entries: 1, flags: setupFlags[1:]}} {
 		for _, mode := range modes {
@@ -93,6 +94,7 @@ func overflow(t *testing.T, u *Uring, mode backend.Interest) {
 // Eight goroutines register, make ready, and deregister, while one waits. Each
 // registration must get its event. In the end the kernel has no request left but
 // the eventfd's, and the memory is as before.
+// contract: E4
 func TestRegistration_LeavesNothingBehind(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {

@@ -32,6 +32,7 @@ func elsewhere(t *testing.T, u *Uring) {
 	})
 }
 
+// contract: P11
 func TestWait_WrongThread(t *testing.T) {
 	eachKind(t, "P11: a Wait on another thread is ErrWrongThread, and disturbs nothing", func(t *testing.T, u *Uring) {
 		a, b := fixture.Pair(t)
@@ -67,6 +68,7 @@ func TestWait_WrongThread(t *testing.T) {
 
 // When the owner's thread has ended, nobody can wait any more; changes and Close
 // do no harm.
+// contract: P11
 func TestWait_OwnerHasEnded(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -132,6 +134,7 @@ func (w *waiter) sleep() {
 // A change while the owner sleeps has the owner come for it. That does not end its
 // Wait, and a Delete has let go of the file when it returns, however many follow
 // each other.
+// contract: R14
 func TestDelete_WhileTheOwnerSleeps(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
@@ -166,6 +169,7 @@ func TestDelete_WhileTheOwnerSleeps(t *testing.T) {
 
 // A Delete by the owner lets go of the file even if the ring is full of what was
 // not collected yet.
+// contract: R14
 func TestDelete_BehindAFullRing(t *testing.T) {
 	eachKind(t, "R14", func(t *testing.T, u *Uring) {
 		others := fixture.Affordable(t, 300)
@@ -194,6 +198,7 @@ func TestDelete_BehindAFullRing(t *testing.T) {
 
 // POLL_REMOVE gives up on a request that is about to complete. The request must
 // be gone all the same.
+// contract: R14
 func TestDelete_OfARequestAboutToComplete(t *testing.T) {
 	eachMode(t, "R14, E4: nothing left behind", func(t *testing.T, u *Uring, mode backend.Interest) {
 		for range 20 {
@@ -254,6 +259,7 @@ func TestWake_AndChanges(t *testing.T) {
 }
 
 // After Close, the sources are the caller's alone.
+// contract: P9
 func TestClose_LetsSourcesGo(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 // Kernels refuse to watch a pipe that is broken already. The contract asks for an event,
 // in every mode, and in turn with others.
+// contract: M6
 func TestBrokenPipe_Registered(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		closed := backend.ReadyWritable | backend.ReadyWriteClosed
@@ -93,6 +94,7 @@ func (k *finalizing) Kevent(fd int, changes, events []kq.Event, timeout time.Dur
 }
 
 // A pipe that breaks while it is registered stays registered, in every mode.
+// contract: M6
 func TestBrokenPipe_BreaksLater(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {

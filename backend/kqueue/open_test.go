@@ -116,6 +116,7 @@ func (k *withoutUser) System() kq.System {
 }
 
 // Rule P10, on a kernel that does not allocate itself, as simulated ones do.
+// contract: P10
 func TestAllocations(t *testing.T) {
 	k := new(idleKernel)
 	q := NewOn(k)
@@ -156,6 +157,7 @@ func (k *idleKernel) Kevent(_ int, _, events []kq.Event, _ time.Duration) (int, 
 
 // After Close, the numbers of its descriptors may have other owners. A late call does not
 // act on these.
+// contract: P9
 func TestClose_LateCalls(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		numbers := []int{q.fd}

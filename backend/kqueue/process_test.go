@@ -36,6 +36,7 @@ func (k *renamed) Kevent(fd int, changes, events []kq.Event, timeout time.Durati
 }
 
 // A process may have the number of any descriptor, including those of the waker.
+// contract: S5
 func TestProcess_PIDEqualsDescriptor(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
@@ -68,6 +69,7 @@ func TestProcess_PIDEqualsDescriptor(t *testing.T) {
 }
 
 // A Wait that has received the event, and has not reported it yet, drops it.
+// contract: S5
 func TestProcess_UnwatchedDuringWait(t *testing.T) {
 	eachHooked(t, func(t *testing.T, k *hooked, q *Kqueue) {
 		child, p := fixture.NewChild(t)
@@ -90,6 +92,7 @@ func TestProcess_UnwatchedDuringWait(t *testing.T) {
 }
 
 // The next process with that PID does not get the event of the first.
+// contract: S5
 func TestProcess_NextProcessWithPID(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
@@ -121,6 +124,7 @@ func TestProcess_NextProcessWithPID(t *testing.T) {
 }
 
 // An UnwatchProcess for the first process leaves the next one with that PID alone.
+// contract: S5
 func TestProcess_LateUnwatch(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
@@ -140,6 +144,7 @@ func TestProcess_LateUnwatch(t *testing.T) {
 	}
 }
 
+// contract: S5
 func TestProcess_UnwatchDeletesKnote(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		_, p := fixture.NewChild(t)

@@ -15,6 +15,7 @@ import (
 
 // A second registration that is refused changes nothing, in every mode and also after a
 // one-shot event. At most it repeats an edge.
+// contract: R3
 func TestAdd_RegisteredChangesNothing(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		for _, mode := range []backend.Interest{0, backend.Edge, backend.OneShot} {

@@ -16,6 +16,7 @@ import (
 
 // The knotes for reading and writing make one event, also with little room, and with a
 // wake among the events.
+// contract: P6
 func TestWait_TwoKnotesMakeOneEvent(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		const n = 4
@@ -46,6 +47,7 @@ func TestWait_TwoKnotesMakeOneEvent(t *testing.T) {
 
 // A one-shot registration that is ready in both directions has one event. Its other
 // knote, which takes room in the kernel's batch, hides no other event.
+// contract: P6, M3
 func TestWait_OneShotWithTwoKnotes(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		const n = 6
@@ -75,6 +77,7 @@ func TestWait_OneShotWithTwoKnotes(t *testing.T) {
 }
 
 // An event that was received before a change does not count for the new registration.
+// contract: R5
 func TestWait_EventOlderThanRegistration(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {
@@ -179,6 +182,7 @@ func TestWait_ErrorAfterEvents(t *testing.T) {
 }
 
 // A timeout longer than the kernel takes is cut; the core waits again.
+// contract: P3
 func TestWait_LongTimeouts(t *testing.T) {
 	each(t, func(t *testing.T, q *Kqueue) {
 		for _, timeout := range []time.Duration{maxTimeout + 1, 100_000_001 * time.Second, 1<<63 - 1} {

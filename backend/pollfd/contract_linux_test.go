@@ -28,6 +28,7 @@ func init() {
 }
 
 // Kernels before 4.12, emulators and sandboxes lack SO_COOKIE.
+// contract: R7
 func TestContract_WithoutSocketCookie(t *testing.T) {
 	self := exec.Command(os.Args[0], "-test.run=^TestContract$")
 	self.Env = append(os.Environ(), envNoCookie+"=1")

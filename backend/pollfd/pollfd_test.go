@@ -70,6 +70,7 @@ func TestClose_LeaksNothing(t *testing.T) {
 
 // After Close, the numbers of its descriptors may have other owners. A late call does not
 // act on these.
+// contract: P9
 func TestClose_LateWake(t *testing.T) {
 	p := opened(t)
 	number := p.wake.Writer

@@ -67,6 +67,7 @@ func TestChanges_ClosedDescriptor(t *testing.T) {
 
 // A one-shot registration that has had its event is skipped by poll(2), and stays
 // registered.
+// contract: M3
 func TestOneShot_StaysRegistered(t *testing.T) {
 	p := opened(t)
 	var ends []*fixture.End
@@ -97,6 +98,7 @@ func TestOneShot_StaysRegistered(t *testing.T) {
 
 // One Wait finds several descriptors closed. The last elements, which may be closed
 // ones, take their places.
+// contract: R7
 func TestWait_ManyClosed(t *testing.T) {
 	eachSystem(t, testManyClosed)
 }
@@ -128,6 +130,7 @@ func testManyClosed(t *testing.T, p *Pollfd) {
 
 // Each change wakes the waiter. No change waits until the waiter has an event, or is
 // kept waiting by a waiter that comes again at once.
+// contract: R1
 func TestChanges_WhileWaiting(t *testing.T) {
 	p := opened(t)
 	a, b := fixture.Pair(t)

@@ -176,6 +176,7 @@ func (h *hooked) check(handle backend.Handle, was fileID) error {
 // A goroutine that waits may lose its processor at any time, during poll(2) or a check
 // among others. No change may wait until it has that again. A Delete may, if the Wait sleeps
 // in the kernel: that holds the file open.
+// contract: R1
 func TestChanges_IndependentOfWaiter(t *testing.T) {
 	during := func() {}
 	s := posixSystem
@@ -232,6 +233,7 @@ func TestChanges_IndependentOfWaiter(t *testing.T) {
 }
 
 // What a Wait has found out before a change is not reported after it.
+// contract: R6
 func TestWait_ChangedDuringCheck(t *testing.T) {
 	for name, change := range map[string]func(p *Pollfd, a *fixture.End) error{
 		"modified": func(p *Pollfd, a *fixture.End) error {
@@ -269,6 +271,7 @@ func TestWait_ChangedDuringCheck(t *testing.T) {
 
 // Urgent data that a file reports once is not lost if the registration changes before it is
 // reported.
+// contract: R16
 func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
 	s, once := posixSystem, true
 	a, _ := fixture.Pair(t)
@@ -299,6 +302,7 @@ func TestWait_UrgentReportedOnceAndModified(t *testing.T) {
 
 // A descriptor is closed without Deregister, and the next file has its number: nothing is
 // reported for it under the old key, and it can be registered.
+// contract: R7
 func TestAdd_NumberReusedWithoutDelete(t *testing.T) {
 	eachSystem(t, func(t *testing.T, p *Pollfd) {
 		for kind, pair := range map[string]func(testing.TB) (*fixture.End, *fixture.End){
@@ -325,6 +329,7 @@ func TestAdd_NumberReusedWithoutDelete(t *testing.T) {
 
 // What a file reports to Add, and not again, is reported by a Wait, also by the one after that
 // which is in progress.
+// contract: R16
 func TestAdd_ReportedOnce(t *testing.T) {
 	during := func() {}
 	s := native

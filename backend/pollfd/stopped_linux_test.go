@@ -32,6 +32,7 @@ const (
 
 // A timeout includes the time for which the process was stopped. A Poll that restarts its
 // timeout is late in every attempt; on a busy machine, others are late in some.
+// contract: P4
 func TestPoll_StoppedProcess(t *testing.T) {
 	queues := map[string]func() backend.Backend{
 		"epoll":   func() backend.Backend { return epoll.New() },

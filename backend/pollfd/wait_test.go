@@ -14,6 +14,7 @@ import (
 )
 
 // A pipe has room for 65,536 bytes or less.
+// contract: E4
 func TestWake_FullPipe(t *testing.T) {
 	p := opened(t)
 	for range 100_000 {
@@ -30,6 +31,7 @@ func TestWake_FullPipe(t *testing.T) {
 
 // poll(2) takes as many elements as a process may have descriptors. If that limit is
 // lowered below what is registered, Wait returns an error that says so.
+// contract: E4
 func TestWait_DescriptorLimitLowered(t *testing.T) {
 	p := opened(t)
 	ends, closeAll := fixture.ManyPairs(t, 40)

@@ -84,6 +84,7 @@ func ask(addr string) (pid int, err error) {
 
 // Under load, three times: no connection is refused, none is cut off, and each new process
 // takes over.
+// contract: N11
 func TestRestart_UnderLoad(t *testing.T) {
 	addr := started(t)
 	var stopped atomic.Bool
@@ -127,6 +128,7 @@ func TestRestart_UnderLoad(t *testing.T) {
 }
 
 // A connection that is open stays with its process until its client closes it.
+// contract: N11
 func TestRestart_KeepsConnections(t *testing.T) {
 	addr := started(t)
 	conn, err := net.Dial("tcp", addr)

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// contract: P17
 func TestFiltered(t *testing.T) {
 	there := filepath.Join(t.TempDir(), "app_process")
 	require.NoError(t, os.WriteFile(there, nil, 0o700))

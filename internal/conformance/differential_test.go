@@ -22,6 +22,7 @@ import (
 // the contract: every event is one that the model allows, and every event that the model
 // demands comes.
 
+// contract: R3, R4, R6, M1, S2, S3, S6
 func TestDifferential(t *testing.T) {
 	for _, w := range worlds(t, nil) {
 		t.Log("compared:", w.name)

@@ -21,6 +21,7 @@ import (
 // Fake, which checks what the core promises to a backend, or on the queue of this system.
 // Nothing may panic; each call returns the error of its situation, an *OpError; and each
 // event belongs to a registration that is live, and says nothing that was not asked for.
+// contract: E3
 func FuzzAPI(f *testing.F) {
 	for _, onFake := range []byte{0, 1} {
 		for _, seed := range fuzzSeeds {

@@ -14,6 +14,7 @@ import (
 )
 
 // On a system without a queue New says so and names the system, and NewWith works.
+// contract: R9
 func TestNew_WithoutAQueue(t *testing.T) {
 	_, err := epore.New()
 	require.ErrorIs(t, err, errors.ErrUnsupported)

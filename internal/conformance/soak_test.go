@@ -28,6 +28,7 @@ import (
 // every byte, wake, value and timer. The ledger must balance, and no event may break the
 // contract. A short run takes a moment for each queue; with EPORE_LONG=10m, say, it takes
 // that long, and the log has the figures.
+// contract: P2, P5, P6, R1, R3, R4, R6, R7, M1, M2, M3, M7, S1, S2, S3
 func TestSoak(t *testing.T) {
 	queues := queuetest.All()
 	each := backendtest.Time(time.Duration(len(queues))*200*time.Millisecond) / time.Duration(len(queues))

@@ -22,6 +22,7 @@ import (
 // TestSpuriousEvents counts events whose source has nothing to read (rule M9), in the case
 // that makes most of them: goroutines write to many sources while the loop reads them until
 // would-block, with room for few events. The log has the figures.
+// contract: M9
 func TestSpuriousEvents(t *testing.T) {
 	queues := queuetest.All()
 	each := backendtest.Time(time.Duration(len(queues))*100*time.Millisecond) / time.Duration(4*len(queues))

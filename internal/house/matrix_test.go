@@ -16,6 +16,7 @@ import (
 
 // README.md says which system gets which queue, with which tag. The default_*.go files say
 // the same to the compiler.
+// contract: R9
 func TestPlatforms_AreThoseOfTheREADME(t *testing.T) {
 	readme, err := os.ReadFile(root + "README.md")
 	if err != nil {

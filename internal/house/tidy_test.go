@@ -144,34 +144,3 @@ func either(a, b *ast.CommentGroup) *ast.CommentGroup {
 	}
 	return b
 }
-
-// docs/contract.md names the tests that hold each rule. They exist.
-func TestContract_NamesItsTests(t *testing.T) {
-	doc, err := os.ReadFile(root + "docs/contract.md")
-	if err != nil {
-		t.Skip("the documents are not available")
-	}
-	var sources strings.Builder
-	for _, path := range goFiles(t) {
-		src, err := os.ReadFile(path)
-		require.NoError(t, err)
-		sources.Write(src)
-	}
-	text := regexp.MustCompile(`name:\s+"`).ReplaceAllString(sources.String(), `name: "`)
-	rules := 0
-	row := regexp.MustCompile(`(?m)^\| ([PRMSNTLE]\d+) \|.*\| (.*) \|$`)
-	quoted := regexp.MustCompile("`([^`]+)`")
-	for _, m := range row.FindAllStringSubmatch(string(doc), -1) {
-		rules++
-		names := quoted.FindAllStringSubmatch(m[2], -1)
-		assert.NotEmpty(t, names, "no test holds %s", m[1])
-		for _, name := range names {
-			definition := `name: "` + name[1] + `",`
-			if regexp.MustCompile(`^(Test|Benchmark|Fuzz)\w+$`).MatchString(name[1]) {
-				definition = "func " + name[1] + "("
-			}
-			assert.True(t, strings.Contains(text, definition), "%s: %s does not exist", m[1], name[1])
-		}
-	}
-	assert.GreaterOrEqual(t, rules, 40)
-}

@@ -29,6 +29,7 @@ func pollIn(t *testing.T, fd, timeout int) bool {
 	}
 }
 
+// contract: S5
 func TestOpenProcess_ReadableWhenEnded(t *testing.T) {
 	for name, kernel := range kernels() {
 		t.Run(name, func(t *testing.T) {

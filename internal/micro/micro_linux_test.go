@@ -269,6 +269,7 @@ func BenchmarkRegisterDeregister(b *testing.B) {
 
 // Registering from several goroutines, each with its own Poll, per pair: Polls that never
 // parked, compared with Polls that parked before, and that poll now and then without parking.
+// contract: P15
 func BenchmarkRegisterFromSeveralPolls(b *testing.B) {
 	const batch = 200
 	for _, n := range []int{1, 2} {
@@ -619,6 +620,7 @@ func BenchmarkWake(b *testing.B) {
 }
 
 // By how much a short timeout is exceeded, in the median.
+// contract: P2
 func BenchmarkTimeoutOvershoot(b *testing.B) {
 	for _, timeout := range []time.Duration{time.Microsecond, 100 * time.Microsecond, time.Millisecond, 1900 * time.Microsecond, 5 * time.Millisecond} {
 		b.Run(timeout.String(), func(b *testing.B) {

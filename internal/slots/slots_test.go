@@ -67,6 +67,7 @@ func TestTable_ReusesSlots(t *testing.T) {
 
 // An event under a key that a Reregister in progress is about to make valid waits for
 // that Reregister; it is not dropped.
+// contract: R5
 func TestTable_EventFasterThanItsReregister(t *testing.T) {
 	var table Table
 	old := table.Insert(5, 1, backend.Readable)
@@ -95,6 +96,7 @@ func TestTable_EventFasterThanItsReregister(t *testing.T) {
 }
 
 // Readers that run concurrently with changes get the token of their key, or none.
+// contract: R6
 func TestTable_TokenBelongsToItsKey(t *testing.T) {
 	var table Table
 	var enough atomic.Bool

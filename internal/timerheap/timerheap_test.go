@@ -25,6 +25,7 @@ type modelTimer struct {
 }
 
 // The heap is compared with a list that is searched, on an invented clock.
+// contract: S3
 func TestHeap_BehavesLikeAList(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		var table slots.Table
@@ -154,6 +155,7 @@ func TestHeap_BehavesLikeAList(t *testing.T) {
 
 // Times of any clock can be added, those before its origin, too: package time's clock in
 // a testing/synctest bubble begins decades before that of the process.
+// contract: P14
 func TestPlus_Saturates(t *testing.T) {
 	const decades = -26 * 365 * 24 * time.Hour
 	for _, c := range []struct{ t, d, want time.Duration }{

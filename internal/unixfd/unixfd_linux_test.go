@@ -26,6 +26,7 @@ const envInterrupted = "EPORE_TEST_CLOSE_INTERRUPTED"
 
 // Whatever closes a descriptor in this module succeeds in a program in which every close(2)
 // fails with EINTR.
+// contract: P9
 func TestClose_Interrupted(t *testing.T) {
 	if os.Getenv(envInterrupted) == "" {
 		self := exec.Command(os.Args[0], "-test.run=^TestClose_Interrupted$", "-test.v")

@@ -66,6 +66,7 @@ const envNoCookie = "EPORE_TEST_NO_SO_COOKIE"
 
 // Without SO_COOKIE sockets are still told apart, also those that were recorded before a
 // filter took it away.
+// contract: R7
 func TestIdentities_WithoutSocketCookie(t *testing.T) {
 	if os.Getenv(envNoCookie) == "" {
 		self := exec.Command(os.Args[0], "-test.run=^TestIdentities_", "-test.v")
@@ -106,6 +107,7 @@ func TestIdentities_WithoutSocketCookie(t *testing.T) {
 }
 
 // A file that is not known to keep its state counts as consumed by polling.
+// contract: R16
 func TestConsumed(t *testing.T) {
 	pipe, _ := fixture.Pipe(t)
 	fifo, _ := fixture.FIFO(t)
@@ -157,6 +159,7 @@ func TestConsumed(t *testing.T) {
 }
 
 // Recording a file does not poll it.
+// contract: R16
 func TestIdentities_PollNothingAway(t *testing.T) {
 	runtime.LockOSThread() // and never unlocked: the thread ends with its mounts
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/epore/epore/backend/internal/linux"
 )
 
+// contract: E2
 func TestOpenError_NamesTheLimit(t *testing.T) {
 	for _, errno := range []unix.Errno{unix.EMFILE, unix.ENFILE, unix.ENOSPC, unix.ENOMEM} {
 		err := linux.OpenError("epoll_create1", errno)

@@ -47,6 +47,7 @@ func TestBits_Interests(t *testing.T) {
 		Bits(backend.Conditions|backend.OneShot|backend.Edge))
 }
 
+// contract: P2
 func TestMilliseconds(t *testing.T) {
 	for timeout, want := range map[int64]int32{
 		-1: -1, -5e9: -1, 0: 0, 1: 1, 999_999: 1, 1_000_000: 1, 1_000_001: 2,
