@@ -19,9 +19,14 @@ lint:
 	.ci/run format vet staticcheck
 
 # The whole comparison with other libraries, into docs/benchmarks: see bench/README.md.
+# "make bench ONLY=echo" does a part, into a temporary folder.
 bench:
+ifneq ($(ONLY),)
+	go -C bench run . -only '$(ONLY)'
+else
 	go -C bench run .
 	go -C bench/programs run . -out ../../docs/benchmarks/programs.md
+endif
 
 # The index of the tests that hold the contract, from the tags in the tests.
 contract:

@@ -3,16 +3,20 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // filled returns results with a figure for everything that the plan measures. Epore's
@@ -150,7 +154,12 @@ func TestWrite(t *testing.T) {
 	r.failed = []string{"event-edge/gnet: it broke"}
 	dir := t.TempDir()
 	doc := filepath.Join(dir, "doc.md")
-	if err := os.WriteFile(doc, []byte("before\n"+beginMark+"old\n"+endMark+"after\n"), 0o600); err != nil {
+	var around, want strings.Builder
+	for _, b := range r.blocks() {
+		around.WriteString("before " + b.name + "\n" + b.begin() + "old\n" + endMark + "\n")
+		want.WriteString("before " + b.name + "\n" + b.begin() + "\n" + b.text + "\n" + endMark + "\n")
+	}
+	if err := os.WriteFile(doc, []byte(around.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 { // the second replaces what the first wrote
@@ -171,8 +180,11 @@ func TestWrite(t *testing.T) {
 			t.Errorf("the report lacks %q", want)
 		}
 	}
-	if got := read("doc.md"); got != "before\n"+beginMark+"\n"+r.goalsTable()+"\n"+endMark+"after\n" {
+	if got := read("doc.md"); got != want.String() {
 		t.Error(got)
+	}
+	for _, m := range regexp.MustCompile(`\(benchmarks/(.*?)\)`).FindAllStringSubmatch(read("doc.md"), -1) {
+		read(m[1]) // the document shows it
 	}
 	if got := strings.Count(read("results.csv"), "\n"); got != 1+3*len(r.order) {
 		t.Errorf("%d lines of figures, %d figures in 3 rounds", got, len(r.order))
@@ -302,6 +314,162 @@ func TestMachine(t *testing.T) {
 	for _, want := range append([]string{`Go: go1\.`, "system: Linux [0-9]", "processors: [0-9]"}, peers...) {
 		if !regexp.MustCompile(want).MatchString(text) {
 			t.Errorf("%q lacks %q", text, want)
+		}
+	}
+}
+
+// The history keeps what the tables show, round by round, of each run.
+func TestHistory_KeepsEachRun(t *testing.T) {
+	dir := t.TempDir()
+	if runs, err := readHistory(dir); err != nil || len(runs) != 0 {
+		t.Error(runs, err)
+	}
+	var want []*results
+	for i, began := range []string{"2026-01-01T10:00:00Z", "2026-01-02T10:00:00Z", "2026-01-02T10:00:00Z"} {
+		r := newResults()
+		r.began, _ = time.Parse(time.RFC3339, began)
+		r.host, r.commit = fmt.Sprint("host ", i), "abc"
+		r.add("event-edge", "c-epoll", "ns", 0, 100.5)
+		r.add("event-edge", "c-epoll", "ns", 2, 102) // round 1 failed
+		r.add("timers", "libuv", "fire", 0, 1e9)
+		want = append(want, r)
+		r.add("event-edge", "c-epoll", "base", 0, 700) // no table shows it
+		if err := r.appendHistory(dir); err != nil {
+			t.Fatal(err)
+		}
+		delete(r.figures, key{"event-edge", "c-epoll", "base"})
+		r.order = r.order[:2]
+	}
+	runs, err := readHistory(dir)
+	if err != nil || !reflect.DeepEqual(runs, want) {
+		t.Errorf("%+v, %v", runs, err)
+	}
+
+	path := filepath.Join(dir, historyFile)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, _, _ := strings.Cut(string(text), "\n"); first != "date,commit,machine,measure,contestant,figure,rounds" {
+		t.Error(first)
+	}
+	for _, damaged := range []string{"", "a,b\n", strings.Replace(string(text), "100.5", "x", 1), strings.Replace(string(text), "2026-01-01", "x", 1),
+		string(text) + "2026-01-01T10:00:00Z,abc\n"} {
+		if err := os.WriteFile(path, []byte(damaged), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readHistory(dir); err == nil || !strings.Contains(err.Error(), historyFile) {
+			t.Errorf("%.60q: %v", damaged, err)
+		}
+	}
+	// A run that could not be added later does not begin.
+	if err := run(t.Context(), []string{"-quick", "-only", "^nothing$", "-out", dir}, io.Discard); err == nil {
+		t.Error("the history is damaged, and bench runs")
+	}
+}
+
+// A goal is judged on the median of the last runs of the same machine.
+func TestGoals_AreJudgedOnSeveralRuns(t *testing.T) {
+	ratio := versus("event-edge", "epore-epoll", "c-epoll", "ns")
+	var runs []*results
+	add := func(host string, ratio float64) *results {
+		r := newResults()
+		r.host, r.began = host, time.Date(2026, 1, 1+len(runs), 0, 0, 0, 0, time.UTC)
+		r.add("event-edge", "c-epoll", "ns", 0, 100)
+		r.add("event-edge", "epore-epoll", "ns", 0, 100*ratio)
+		runs = append(runs, r)
+		return r
+	}
+	add("here", 9) // too old
+	add("here", 1.3)
+	add("there", 9)
+	add("here", 1)
+	add("here", 1.1)
+	add("here", 1.2)
+	r := add("here", 1.5)
+	r.previous = ofMachine(runs[:len(runs)-1], r.host)
+	if s, ok := r.judged(ratio); !ok || s != (spread{1.2, 1, 1.5}) {
+		t.Error(s, ok)
+	}
+	table := r.goalsTable()
+	for _, want := range []string{
+		"Medians of the last 5 runs on this machine (here), from 2026-01-02 to 2026-01-07",
+		"| G1 | an event, epoll, edge, parks: ratio to C | 1.25 | 1.20 (1–1.50) | met |",
+		"| G1 | the same: the stricter goal | 1.10 | 1.20 (1–1.50) | **missed** |",
+		"- G1: " + inGo,
+	} {
+		if !strings.Contains(table, want) {
+			t.Errorf("the table lacks %q:\n%s", want, table)
+		}
+	}
+	if strings.Count(table, inGo) != 1 || strings.Contains(table, "G3:") {
+		t.Error("the reasons are not those of the missed goals, once each:", table)
+	}
+
+	r.previous = nil
+	if s, ok := r.judged(ratio); !ok || s.median != 1.5 || !strings.HasPrefix(r.goalsTable(), "One run, on 2026-01-07 (here)") {
+		t.Error(s, ok)
+	}
+	// What only earlier runs have was not measured.
+	r = newResults()
+	r.previous = runs
+	if s, ok := r.judged(ratio); ok {
+		t.Error(s)
+	}
+}
+
+// The first screen says what was measured, and nothing else.
+func TestTakeaway(t *testing.T) {
+	r := filled()
+	text := r.takeaway()
+	if got := strings.Count(text, "\n- "); got != len(sentences) {
+		t.Errorf("%d sentences besides the first, of %d and the goals:\n%s", got, len(sentences), text)
+	}
+	if strings.Contains(text, "%") || strings.Count(text, "![") != len(takeawayPictures) {
+		t.Error(text)
+	}
+	r = newResults()
+	r.add("threads", "epore-epoll", "threads", 0, 5)
+	text = r.takeaway()
+	if !strings.Contains(text, "need 5 threads") || strings.Count(text, "- ") != 2 || strings.Contains(text, "![") {
+		t.Error(text)
+	}
+	if text := newResults().takeaway(); strings.Contains(text, "- **") {
+		t.Error(text)
+	}
+}
+
+// A plot that compares a few contestants leaves out those that were not measured everywhere.
+func TestPlots_LinesAreComplete(t *testing.T) {
+	c := curve{cells: []string{"echo-50-64", "echo-1000-64", "echo-5000-64"}, at: []float64{50, 1000, 5000}, name: "cpu", unit: 1, only: []string{"server-epore", "server-net", "server-gnet"}}
+	r := newResults()
+	for _, cell := range c.cells[:2] {
+		r.add(cell, "server-epore", "cpu", 0, 1)
+		r.add(cell, "server-net", "cpu", 0, 2)
+		r.add(cell, "server-nbio", "cpu", 0, 3)
+	}
+	r.add(c.cells[0], "server-gnet", "cpu", 0, 4)
+	if lines := r.lines(c); len(lines) != 2 || len(lines["server-epore"]) != 2 || len(lines["server-net"]) != 2 {
+		t.Error(lines)
+	}
+	c.only = nil
+	if lines := r.lines(c); len(lines) != 3 || lines["server-nbio"] == nil {
+		t.Error(lines)
+	}
+}
+
+// "make bench ONLY=echo" runs a part, without the programs, and "make bench" everything.
+func TestMake(t *testing.T) {
+	for arg, want := range map[string]string{
+		"ONLY=echo": "go -C bench run . -only 'echo'\n",
+		"ONLY=":     "go -C bench run .\ngo -C bench/programs run . -out ../../docs/benchmarks/programs.md\n",
+	} {
+		out, err := exec.Command("make", "-C", "..", "--no-print-directory", "-n", "bench", arg).Output()
+		if errors.Is(err, exec.ErrNotFound) {
+			t.Skip(err)
+		}
+		if err != nil || string(out) != want {
+			t.Errorf("%s: %q, %v", arg, out, err)
 		}
 	}
 }

@@ -60,7 +60,8 @@ var cells = slices.Concat([]cell{
 			quick: []string{"wake", "kind=coalesced", "rounds=11000"}},
 		{id: "wake-waiting", title: "waking who waits, until its answer came by a channel", args: []string{"wake", "kind=waiting", "rounds=50000"},
 			quick: []string{"wake", "kind=waiting", "rounds=550"}, only: []string{"epore-epoll", "epore-epoll-block", "epore-uring", "epore-pollfd", "gnet", "gnet-opt", "net"}},
-		{id: "timers", title: "100,000 timers, each", args: []string{"timers"}, quick: []string{"timers", "n=1000", "rounds=1"}},
+		timersOf(100_000), timersOf(100), timersOf(1000), timersOf(10_000), timersOf(1_000_000),
+		loopsOf(1), loopsOf(2),
 		{id: "threads", title: "threads while 1,000 goroutines wait, with a queue each", args: []string{"threads"},
 			quick: []string{"threads", "queues=50"}, rounds: 3},
 		{id: "memory", title: "memory of a registration, 8,192 registered", pinned: true, args: []string{"memory", "registered=8192"},
@@ -70,7 +71,7 @@ var cells = slices.Concat([]cell{
 
 		late(1), late(100), late(1000), late(5000),
 
-		echo(1, 64), echo(50, 64), echo(1000, 64), echo(5000, 64), echo(50, 4<<10), echo(50, 64<<10),
+		echo(1, 64), echo(50, 64), echo(1000, 64), echo(5000, 64), manyEchoes(19000), echo(50, 4<<10), echo(50, 64<<10),
 		moved("udp-8x16", "echo of datagrams of 64 bytes: 8 clients with 16 on their way", "udp", "clients=8", "window=16"),
 		moved("udp-128x1", "echo of datagrams of 64 bytes: 128 clients with one on its way", "udp", "clients=128", "window=1"),
 		moved("proxy", "a stream through a proxy", "proxy"),
@@ -102,6 +103,45 @@ func oneReadyOf(n int) []cell {
 		only:  []string{"go-epoll", "epore-epoll", "epore-uring", "epore-pollfd"},
 		args:  append(slices.Clone(args), fmt.Sprint("rounds=", max(550, 200000/n))),
 		quick: append(slices.Clone(args), "rounds=55")}}
+}
+
+// timersOf is for all queues with timers at 100,000, the number of the goals. The other
+// numbers show the growth.
+func timersOf(n int) cell {
+	c := cell{id: fmt.Sprint("timers-", n), title: fmt.Sprintf("%s timers, each", grouped(n)),
+		args: []string{"timers", fmt.Sprint("n=", n)}, quick: []string{"timers", "n=100", "rounds=1"}}
+	if n == 100_000 {
+		c.id = "timers"
+		return c
+	}
+	c.only, c.rounds = []string{"epore-epoll", "epore-uring", "libev", "libuv", "net"}, 3
+	if n > 100_000 { // a round waits until all were set in time
+		c.args, c.rounds = append(c.args, "rounds=1"), 2
+	}
+	return c
+}
+
+// grouped formats a number with commas.
+func grouped(n int) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
+	}
+	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
+}
+
+// loopsOf is for loops that have nothing in common, on as many processors as there are.
+func loopsOf(n int) cell {
+	args := []string{"event", "mode=edge", "registered=1000", fmt.Sprint("loops=", n)}
+	return cell{id: fmt.Sprint("loops-", n), title: fmt.Sprintf("an event, edge-triggered: 64 active of 1,000 in each of %d loops at the same time", n), rounds: 3,
+		only: []string{"go-epoll", "epore-epoll", "epore-epoll-block", "epore-uring", "gnet-opt", "net"},
+		args: args, quick: append(slices.Clone(args), "rounds=110")}
+}
+
+// manyEchoes is for so many connections that connecting takes longer than the measure.
+func manyEchoes(connections int) cell {
+	c := echo(connections, 64)
+	c.rounds, c.only = 3, []string{"server-c-level", "server-epore", "server-epore-uring", "server-epore-loop", "server-net", "server-gnet", "server-nbio"}
+	return c
 }
 
 func late(micros int) cell {

@@ -48,20 +48,9 @@ func describeMachine(ctx context.Context) (lines []string) {
 		line, _, _ := strings.Cut(string(out), "\n")
 		return line
 	}
-	var uts unix.Utsname
-	if unix.Uname(&uts) == nil {
-		release, _, _ := strings.Cut(unix.ByteSliceToString(uts.Release[:]), "-")
-		add("system", unix.ByteSliceToString(uts.Sysname[:])+" "+release+", "+runtime.GOARCH)
-	}
+	add("system", system()+", "+runtime.GOARCH)
 	add("processors", fmt.Sprint(runtime.NumCPU()))
-	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
-		for line := range strings.Lines(string(info)) {
-			if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
-				add("processor", value)
-				break
-			}
-		}
-	}
+	add("processor", processor())
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		add("load before", strings.Join(strings.Fields(string(load))[:1], ""))
 	}
@@ -87,6 +76,34 @@ func describeMachine(ctx context.Context) (lines []string) {
 		}
 	}
 	return lines
+}
+
+// system returns the name and the version of the kernel.
+func system() string {
+	var uts unix.Utsname
+	if unix.Uname(&uts) != nil {
+		return ""
+	}
+	release, _, _ := strings.Cut(unix.ByteSliceToString(uts.Release[:]), "-")
+	return unix.ByteSliceToString(uts.Sysname[:]) + " " + release
+}
+
+// processor returns the model of the processors.
+func processor() string {
+	info, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(info)) {
+		if key, value, _ := strings.Cut(line, ":"); strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown processor"
+}
+
+// hostName names the machine for the history. Runs on machines of one name are compared, so
+// it has what figures depend on, and not the patch level of the kernel.
+func hostName() string {
+	kernel := strings.Join(strings.SplitN(system(), ".", 3)[:2], ".")
+	return fmt.Sprintf("%s, %s, %d × %s", kernel, runtime.GOARCH, runtime.NumCPU(), processor())
 }
 
 // peers are the modules that Epore is compared with.

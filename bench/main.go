@@ -1,12 +1,13 @@
 // Bench compares Epore with other event queues and servers. It writes tables, every single
 // figure, and plots.
 //
-//	make bench                  in the parent folder: everything, in less than 20 minutes
+//	make bench                  in the parent folder: everything, in less than 35 minutes
 //	go -C bench run . -quick    checks that everything runs, in less than two minutes
 //
 // Each contestant is a separate program. They take turns: in each round every contestant
 // runs once, next to those that it is compared with. The result is the median over the
-// rounds. README.md describes how the contestants run, and docs/benchmarks.md explains the
+// rounds. The file history.csv keeps the figures of each run, and the goals are judged on the
+// last runs of the machine. README.md describes how the contestants run, and docs/benchmarks.md explains the
 // figures. Bench runs on Linux.
 package main
 
@@ -42,7 +43,7 @@ type config struct {
 	rounds int
 	only   *regexp.Regexp
 	out    string // the folder for the results
-	doc    string // the document whose table of goals is kept up to date
+	doc    string // the document whose blocks are kept up to date
 }
 
 func parse(args []string) (*config, error) {
@@ -97,8 +98,14 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := writable(c.out, c.doc); err != nil {
 		return err
 	}
+	runs, err := readHistory(c.out)
+	if err != nil {
+		return err
+	}
 	results := newResults()
 	results.machine = describeMachine(ctx)
+	results.host, results.commit = hostName(), commit(ctx)
+	results.previous = ofMachine(runs, results.host)
 	results.began = begin
 	if err := build(ctx, bin, results, out); err != nil {
 		return err
@@ -107,6 +114,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	results.took = time.Since(begin)
 	if err == nil {
 		err = results.write(c.out, c.doc)
+	}
+	if err == nil && !c.quick {
+		err = results.appendHistory(c.out)
 	}
 	if err != nil {
 		return errors.Join(err, results.rescue(out))
@@ -131,6 +141,6 @@ func writable(dir, doc string) error {
 	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil || doc == "" {
 		return err
 	}
-	_, _, err = around(doc)
+	_, err = replaceBlocks(doc, newResults().blocks())
 	return err
 }

@@ -2,9 +2,11 @@ package main
 
 import (
 	"image/color"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +25,7 @@ type curve struct {
 	name              string
 	unit              float64 // by which figures are divided
 	only              []string
+	growth            bool // it belongs to the growth plots of docs/benchmarks.md
 }
 
 // bars is a plot of one figure of a cell, with a bar for each contestant.
@@ -32,15 +35,28 @@ var allCurves = []curve{
 	{file: "event-by-active", title: "An event, edge-triggered, of 2,000 registered", x: "active", y: "ns an event",
 		cells: []string{"event-active-1", "event-active-8", "event-edge", "event-active-256"}, at: []float64{1, 8, 64, 256}, name: "ns", unit: 1, only: curves},
 	{file: "event-by-registered", title: "An event, edge-triggered, the same 64 active", x: "registered", y: "ns an event",
-		cells: []string{"event-registered-100", "event-registered-1000", "event-registered-9000"}, at: []float64{100, 1000, 9000}, name: "ns", unit: 1, only: curves},
+		cells: []string{"event-registered-100", "event-registered-1000", "event-registered-9000"}, at: []float64{100, 1000, 9000}, name: "ns", unit: 1, only: curves, growth: true},
 	{file: "look-by-registered", title: "A look that finds one ready", x: "registered", y: "µs",
 		cells: []string{"look-1", "look-30", "look-100", "look-1000", "look-9000"}, at: []float64{1, 30, 100, 1000, 9000}, name: "ns", unit: 1000},
 	{file: "echo-by-connections", title: "Echo, 64 bytes: CPU of the server", x: "connections", y: "µs a message",
-		cells: []string{"echo-1-64", "echo-50-64", "echo-1000-64", "echo-5000-64"}, at: []float64{1, 50, 1000, 5000}, name: "cpu", unit: 1000},
+		cells: []string{"echo-50-64", "echo-1000-64", "echo-5000-64", "echo-19000-64"}, at: []float64{50, 1000, 5000, 19000}, name: "cpu", unit: 1000,
+		only: []string{"server-c-level", "server-epore", "server-epore-loop", "server-net", "server-gnet"}, growth: true},
 	{file: "echo-latency", title: "Echo, 64 bytes: 99th percentile of the latency", x: "connections", y: "µs",
-		cells: []string{"echo-1-64", "echo-50-64", "echo-1000-64", "echo-5000-64"}, at: []float64{1, 50, 1000, 5000}, name: "p99", unit: 1000},
+		cells: []string{"echo-1-64", "echo-50-64", "echo-1000-64", "echo-5000-64", "echo-19000-64"}, at: []float64{1, 50, 1000, 5000, 19000}, name: "p99", unit: 1000},
 	{file: "echo-by-size", title: "Echo, 50 connections: CPU of the server", x: "bytes", y: "µs a message",
 		cells: []string{"echo-50-64", "echo-50-4096", "echo-50-65536"}, at: []float64{64, 4096, 65536}, name: "cpu", unit: 1000},
+	timerCurve("set", "Setting a timer, of so many"), timerCurve("fire", "A timer that fires, of so many"),
+	{file: "event-by-loops", title: "An event, edge-triggered, of each loop, on two processors", x: "loops at the same time", y: "ns an event",
+		cells: []string{"loops-1", "loops-2"}, at: []float64{1, 2}, name: "ns", unit: 1, growth: true},
+}
+
+func timerCurve(name, title string) curve {
+	c := curve{file: "timers-" + name + "-by-number", title: title, x: "timers", y: "ns", name: name, unit: 1, growth: true,
+		only: []string{"epore-epoll", "epore-uring", "net", "libuv", "libev"}}
+	for _, n := range []int{100, 1000, 10_000, 100_000, 1_000_000} {
+		c.cells, c.at = append(c.cells, timersOf(n).id), append(c.at, float64(n))
+	}
+	return c
 }
 
 var allBars = []bars{
@@ -90,23 +106,46 @@ func (m marks) Ticks(_, _ float64) (list []plot.Tick) {
 	return list
 }
 
+// lines returns the points of each contestant in a plot, by its id. A line needs two points.
+// If the plot names its contestants, their lines have equally many.
+func (r *results) lines(c curve) map[string]plotter.XYs {
+	lines := make(map[string]plotter.XYs)
+	most := 2
+	for _, k := range contestants {
+		if c.only != nil && !slices.Contains(c.only, k.id) {
+			continue
+		}
+		for i, cell := range c.cells {
+			if s, ok := r.get(cell, k.id, c.name); ok {
+				lines[k.id] = append(lines[k.id], plotter.XY{X: c.at[i], Y: s.median / c.unit})
+			}
+		}
+		if c.only != nil {
+			most = max(most, len(lines[k.id]))
+		}
+	}
+	maps.DeleteFunc(lines, func(_ string, points plotter.XYs) bool { return len(points) < most })
+	return lines
+}
+
 func (r *results) plotCurve(dir string, c curve) error {
+	lines := r.lines(c)
+	if len(lines) == 0 {
+		return nil
+	}
 	p := plot.New()
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = c.title, c.x, c.y
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, marks(c.at)
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
-	highest, drawn, other := 0.0, 0, 0
+	highest, other := 0.0, 0
 	for _, k := range contestants {
-		var points plotter.XYs
-		for i, cell := range c.cells {
-			if s, ok := r.get(cell, k.id, c.name); ok {
-				points = append(points, plotter.XY{X: c.at[i], Y: s.median / c.unit})
-				highest = max(highest, s.median/c.unit)
-			}
-		}
-		if len(points) < 2 || (c.only != nil && len(points) < len(c.cells)) {
+		points := lines[k.id]
+		if points == nil {
 			continue
+		}
+		for _, point := range points {
+			highest = max(highest, point.Y)
 		}
 		line, dots, err := plotter.NewLinePoints(points)
 		if err != nil {
@@ -133,10 +172,6 @@ func (r *results) plotCurve(dir string, c curve) error {
 		dots.Color, dots.Shape = line.Color, draw.CircleGlyph{}
 		p.Add(line, dots)
 		p.Legend.Add(plain(k.id), line)
-		drawn++
-	}
-	if drawn == 0 {
-		return nil
 	}
 	p.Y.Min, p.Y.Max = 0, highest*1.7 // room for the legend
 	return save(p, 18*vg.Centimeter, 12*vg.Centimeter, filepath.Join(dir, c.file+".png"))
@@ -161,6 +196,14 @@ func save(p *plot.Plot, width, height vg.Length, path string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// hasBars reports whether a plot has figures.
+func (r *results) hasBars(b bars) bool {
+	return slices.ContainsFunc(contestants, func(k contestant) bool {
+		_, ok := r.get(b.cell, k.id, b.name)
+		return ok
+	})
 }
 
 func (r *results) plotBars(dir string, b bars) error {

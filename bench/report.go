@@ -135,28 +135,41 @@ func (r *results) table(b *strings.Builder, c *cell) {
 	}
 }
 
-// The marks around the table of goals in a document.
-const beginMark, endMark = "<!-- begin: written by bench -->\n", "<!-- end -->"
+// block is a part of a document that bench writes, between two marks.
+type block struct{ name, text string }
 
-// around returns the parts of a document before and after the marks.
-func around(path string) (before, after string, err error) {
-	old, err := os.ReadFile(path)
-	if err != nil {
-		return "", "", err
-	}
-	before, rest, ok := strings.Cut(string(old), beginMark)
-	_, after, ok2 := strings.Cut(rest, endMark)
-	if !ok || !ok2 {
-		return "", "", fmt.Errorf("%s does not have the lines %q and %q, between which the table of goals goes", path, beginMark, endMark)
-	}
-	return before, after, nil
+func (b block) begin() string { return "<!-- begin: " + b.name + ", written by bench -->\n" }
+
+const endMark = "<!-- end -->"
+
+// blocks are the parts of docs/benchmarks.md that a run changes.
+func (r *results) blocks() []block {
+	return []block{{"takeaway", r.takeaway()}, {"goals", r.goalsTable()}, {"growth", r.growth()}}
 }
 
-// insert puts a text between the marks of a document.
-func insert(path, text string) error {
-	before, after, err := around(path)
+// replaceBlocks returns a document with new texts between its marks.
+func replaceBlocks(path string, blocks []block) (string, error) {
+	old, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	doc := string(old)
+	for _, b := range blocks {
+		before, rest, ok := strings.Cut(doc, b.begin())
+		_, after, ok2 := strings.Cut(rest, endMark)
+		if !ok || !ok2 {
+			return "", fmt.Errorf("%s does not have the lines %q and %q, between which bench writes", path, b.begin(), endMark)
+		}
+		doc = before + b.begin() + "\n" + b.text + "\n" + endMark + after
+	}
+	return doc, nil
+}
+
+// insert puts texts between the marks of a document.
+func insert(path string, blocks []block) error {
+	doc, err := replaceBlocks(path, blocks)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, []byte(before+beginMark+"\n"+text+"\n"+endMark+after), 0o666)
+	return os.WriteFile(path, []byte(doc), 0o666)
 }

@@ -17,13 +17,17 @@ import (
 // results are all figures of a run.
 type results struct {
 	machine []string
+	host    string // what figures of several runs must have in common to be compared
+	commit  string
 	began   time.Time
 	took    time.Duration
-	missing map[string]string  // contestants that could not be built, and why
-	lacks   map[[2]string]bool // cells that a contestant does not have
-	failed  []string
-	figures map[key]byRound
-	order   []key
+	// previous are the last runs on this machine, oldest first.
+	previous []*results
+	missing  map[string]string  // contestants that could not be built, and why
+	lacks    map[[2]string]bool // cells that a contestant does not have
+	failed   []string
+	figures  map[key]byRound
+	order    []key
 }
 
 // byRound has a value for each round: figures of the same round are compared.
@@ -106,7 +110,7 @@ func (r *results) write(dir, doc string) error {
 	if doc == "" {
 		return nil
 	}
-	return insert(doc, r.goalsTable())
+	return insert(doc, r.blocks())
 }
 
 // rescue writes the figures of an incomplete run to another folder.

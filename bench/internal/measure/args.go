@@ -30,11 +30,12 @@ type Args struct {
 	Pairs      int // of a ping-pong
 	Trips      int // of a ping-pong, over all pairs
 	Queues     int // each with a goroutine
+	Loops      int // at the same time, each with its goroutine, queue and sockets
 }
 
 // defaults are the arguments of each measure and their defaults.
 var defaults = map[string]Args{
-	"event":    {Mode: "edge", Rotate: "yes", Gear: "park", Active: 64, Registered: 2000, Rounds: 2200},
+	"event":    {Mode: "edge", Rotate: "yes", Gear: "park", Active: 64, Registered: 2000, Rounds: 2200, Loops: 1},
 	"ready":    {Gear: "park", Active: 64, Registered: 64, Rounds: 20000},
 	"register": {Gear: "park", Registered: 1000, Rounds: 110},
 	"memory":   {Gear: "park", Registered: 8000},
@@ -52,7 +53,7 @@ func (a *Args) set(arg string) error {
 	texts := map[string]*string{"mode": &a.Mode, "kind": &a.Kind, "gear": &a.Gear, "rotate": &a.Rotate}
 	allowed := map[string][]string{"mode": {"edge", "level"}, "kind": {"coalesced", "waiting"}, "gear": {"park", "block"}, "rotate": {"yes", "no"}}
 	numbers := map[string]*int{"active": &a.Active, "registered": &a.Registered, "rounds": &a.Rounds, "n": &a.N,
-		"pairs": &a.Pairs, "trips": &a.Trips, "queues": &a.Queues, "micros": &a.Micros}
+		"pairs": &a.Pairs, "trips": &a.Trips, "queues": &a.Queues, "micros": &a.Micros, "loops": &a.Loops}
 	if p := texts[key]; p != nil && *p != "" {
 		if !slices.Contains(allowed[key], value) {
 			return fmt.Errorf("%s: one of %s", arg, strings.Join(allowed[key], ", "))

@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -56,49 +57,81 @@ func activate(pairs []Pair, active, round int, visit func(Pair)) {
 
 // Event measures the cost of an event. Open registers In of each pair, with its index as
 // token. The function that open returns waits until that many events were reported, and
-// calls Get(pairs[token].In) for each.
+// calls Get(pairs[token].In) for each. With several loops, open is called by each of their
+// goroutines, and the figure is the mean of what the loops measure at the same time.
 func Event(a *Args, open func(pairs []Pair, edge bool) (collect func(events int), err error)) ([]Result, error) {
+	loops := make([]eventLoop, a.Loops)
+	errs := make([]error, a.Loops)
+	var ready, done sync.WaitGroup
+	ready.Add(a.Loops)
+	for i := range loops {
+		done.Go(func() {
+			errs[i] = loops[i].prepare(a, open)
+			ready.Done()
+			if ready.Wait(); errors.Join(errs...) == nil {
+				loops[i].measure(a)
+			}
+		})
+	}
+	done.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	var ns, base, registered float64
+	for _, l := range loops {
+		ns += l.ns / float64(a.Loops)
+		base += l.base / float64(a.Loops)
+		registered += float64(len(l.pairs))
+	}
+	return []Result{{"ns", ns}, {"base", base}, {"registered", registered}}, nil
+}
+
+// eventLoop is one loop of the measure Event.
+type eventLoop struct {
+	pairs, plain []Pair // plain are those of the floor
+	active, turn int    // turn is by how many sockets a round differs from the previous one
+	collect      func(events int)
+	ns, base     float64 // the figures
+}
+
+func (l *eventLoop) prepare(a *Args, open func(pairs []Pair, edge bool) (func(int), error)) (err error) {
 	// The floor uses other sockets, and touches the same number.
-	sets, turn := 2, 1
+	sets := 2 * a.Loops
+	l.turn = 1
 	if a.Rotate == "no" {
-		sets, turn = 1, 0
+		sets, l.turn = a.Loops, 0
 	}
-	pairs, err := Pairs(max(a.Registered, a.Active), sets)
-	if err != nil {
-		return nil, err
+	if l.pairs, err = Pairs(max(a.Registered, a.Active), sets); err != nil {
+		return err
 	}
-	active := min(a.Active, len(pairs))
-	floorPairs := len(pairs)
+	l.active = min(a.Active, len(l.pairs))
+	floorPairs := len(l.pairs)
 	if a.Rotate == "no" {
-		floorPairs = active
+		floorPairs = l.active
 	}
-	plain, err := Pairs(floorPairs, 1)
-	if err != nil {
-		return nil, err
+	if l.plain, err = Pairs(floorPairs, 1); err != nil {
+		return err
 	}
-	collect, err := open(pairs, a.Mode == "edge")
-	if err != nil {
-		return nil, err
-	}
+	l.collect, err = open(l.pairs, a.Mode == "edge")
+	return err
+}
+
+func (l *eventLoop) measure(a *Args) {
 	put := func(p Pair) { Put(p.Out) }
 	get := func(p Pair) { Get(p.In) }
 	var round, floorRound int
 	base := func() {
-		floorRound += turn
-		activate(plain, active, floorRound, put)
-		activate(plain, active, floorRound, get)
+		floorRound += l.turn
+		activate(l.plain, l.active, floorRound, put)
+		activate(l.plain, l.active, floorRound, get)
 	}
 	ns := paired(a.Rounds, func() {
-		round += turn
-		activate(pairs, active, round, put)
-		collect(active)
+		round += l.turn
+		activate(l.pairs, l.active, round, put)
+		l.collect(l.active)
 	}, base)
-	floor := times(max(a.Rounds/10, parts), base)
-	return []Result{
-		{"ns", Median(ns) / float64(active)},
-		{"base", Median(floor) / float64(active)},
-		{"registered", float64(len(pairs))},
-	}, nil
+	l.ns = Median(ns) / float64(l.active)
+	l.base = Median(times(max(a.Rounds/10, parts), base)) / float64(l.active)
 }
 
 // Ready measures the cost of an event of a socket that stays ready. Open registers In of

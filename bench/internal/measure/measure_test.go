@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func TestArguments(t *testing.T) {
 	if err != nil || status != 0 || len(results) != 1 {
 		t.Error(results, status, err)
 	}
-	if want := (Args{Mode: "level", Gear: "block", Rotate: "yes", Active: 3, Registered: 2000, Rounds: 2200}); got != want {
+	if want := (Args{Mode: "level", Gear: "block", Rotate: "yes", Active: 3, Registered: 2000, Rounds: 2200, Loops: 1}); got != want {
 		t.Errorf("%+v", got)
 	}
 	for _, c := range []struct {
@@ -42,10 +43,10 @@ func TestArguments(t *testing.T) {
 // numbers. Otherwise Get and Put panic.
 func TestEvent(t *testing.T) {
 	for _, a := range []Args{
-		{Mode: "edge", Rotate: "yes", Active: 3, Registered: 7, Rounds: 50},
-		{Mode: "level", Rotate: "no", Active: 3, Registered: 7, Rounds: 50},
-		{Mode: "edge", Rotate: "yes", Active: 8, Registered: 8, Rounds: 5},
-		{Mode: "edge", Rotate: "yes", Active: 9, Registered: 2, Rounds: 5},
+		{Mode: "edge", Rotate: "yes", Active: 3, Registered: 7, Rounds: 50, Loops: 1},
+		{Mode: "level", Rotate: "no", Active: 3, Registered: 7, Rounds: 50, Loops: 1},
+		{Mode: "edge", Rotate: "yes", Active: 8, Registered: 8, Rounds: 5, Loops: 1},
+		{Mode: "edge", Rotate: "yes", Active: 9, Registered: 2, Rounds: 5, Loops: 1},
 	} {
 		rounds := 0
 		seen := map[int]bool{}
@@ -76,6 +77,53 @@ func TestEvent(t *testing.T) {
 		if len(seen) != want || rounds != parts*max(a.Rounds/parts, 1) {
 			t.Errorf("%+v: %d sockets were active in %d rounds", a, len(seen), rounds)
 		}
+	}
+}
+
+// Several loops run at the same time, each on its own sockets. If one cannot begin, none does.
+func TestEvent_SeveralLoops(t *testing.T) {
+	a := Args{Mode: "edge", Rotate: "yes", Active: 4, Registered: 8, Rounds: 22, Loops: 3}
+	var mu sync.Mutex
+	owner := map[int]int{} // of a descriptor
+	var entered sync.WaitGroup
+	entered.Add(a.Loops)
+	opened := 0
+	results, err := Event(&a, func(pairs []Pair, _ bool) (func(int), error) {
+		mu.Lock()
+		defer mu.Unlock()
+		opened++
+		for _, p := range pairs {
+			if owner[p.In] != 0 {
+				t.Errorf("loops %d and %d share a socket", owner[p.In], opened)
+			}
+			owner[p.In] = opened
+		}
+		round := 0
+		return func(events int) {
+			if round++; round == 1 { // deadlocks unless all loops run at the same time
+				entered.Done()
+				entered.Wait()
+			}
+			for i := range events {
+				Get(pairs[(i*len(pairs)/events+round)%len(pairs)].In)
+			}
+		}, nil
+	})
+	if err != nil || opened != 3 || len(results) != 3 || results[2] != (Result{"registered", 24}) {
+		t.Error(opened, results, err)
+	}
+
+	opened = 0
+	results, err = Event(&a, func([]Pair, bool) (func(int), error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if opened++; opened == 2 {
+			return nil, ErrMissing
+		}
+		return func(int) { t.Error("a loop ran, although another one could not begin") }, nil
+	})
+	if !errors.Is(err, ErrMissing) || results != nil {
+		t.Error(results, err)
 	}
 }
 
