@@ -116,7 +116,7 @@ func timersOf(n int) cell {
 	}
 	c.only, c.rounds = []string{"epore-epoll", "epore-uring", "libev", "libuv", "net"}, 3
 	if n > 100_000 { // a round waits until all were set in time
-		c.args, c.rounds = append(c.args, "rounds=1"), 2
+		c.args, c.rounds = append(c.args, "rounds=1"), 1
 	}
 	return c
 }
@@ -140,7 +140,7 @@ func loopsOf(n int) cell {
 // manyEchoes is for so many connections that connecting takes longer than the measure.
 func manyEchoes(connections int) cell {
 	c := echo(connections, 64)
-	c.rounds, c.only = 3, []string{"server-c-level", "server-epore", "server-epore-uring", "server-epore-loop", "server-net", "server-gnet", "server-nbio"}
+	c.rounds, c.only = 3, []string{"server-c-level", "server-epore", "server-epore-loop", "server-net", "server-gnet"}
 	return c
 }
 
