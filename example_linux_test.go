@@ -59,9 +59,8 @@ func ExampleProcess_output() {
 	defer r.Close()
 	cmd := exec.Command("sh", "-c", "echo one; echo two; exit 3")
 	cmd.Stdout = w // a file, so package exec starts no goroutine that copies
-	err = cmd.Start()
-	_ = w.Close() // the child has it now; without this, the end of the output never comes
-	if err != nil {
+	// The child has w now. If we kept it, the end of the output would never come.
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
 		log.Fatal(err)
 	}
 	const ended, output = 1, 2

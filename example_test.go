@@ -40,7 +40,11 @@ func Example() {
 	if err := p.Registry().Register(r, 7, epore.Readable); err != nil {
 		log.Fatal(err)
 	}
-	go w.Write([]byte("hello"))
+	go func() {
+		if _, err := w.Write([]byte("hello")); err != nil {
+			log.Fatal(err)
+		}
+	}()
 
 	events := epore.NewEvents(64)
 	if err := p.Poll(events, epore.Forever); err != nil {
@@ -280,7 +284,11 @@ func ExampleWaker() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	go w.Wake()
+	go func() {
+		if err := w.Wake(); err != nil {
+			log.Fatal(err)
+		}
+	}()
 	events := epore.NewEvents(8)
 	if err := p.Poll(events, epore.Forever); err != nil {
 		log.Fatal(err)
@@ -398,7 +406,9 @@ func ExampleMailbox() {
 	}
 	go func() {
 		working.Wait()
-		box.CloseSend()
+		if err := box.CloseSend(); err != nil {
+			log.Fatal(err)
+		}
 	}()
 
 	sum := 0
@@ -414,7 +424,9 @@ func ExampleMailbox() {
 			ended = ev.ReadClosed()
 		}
 	}
-	box.Close()
+	if err := box.Close(); err != nil {
+		log.Fatal(err)
+	}
 	fmt.Println(sum)
 	// Output: 14850
 }

@@ -4,6 +4,7 @@ package loop_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -20,15 +21,25 @@ func runOn(h *sim.Host, start func(*loop.Loop) error) {
 		NewPoll: func() (*epore.Poll, error) { return epore.NewWith(h.Backend()) },
 		Network: h,
 	}
-	h.Go(func(*sim.Task) { _ = loop.Run(context.Background(), 1, cfg, start) })
+	h.Go(func(*sim.Task) {
+		if err := loop.Run(context.Background(), 1, cfg, start); !errors.Is(err, sim.ErrEnded) {
+			panic(err)
+		}
+	})
 }
 
 // asker sends a line in two parts, and keeps what comes back.
 type asker struct{ answer string }
 
 func (h *asker) Open(c *loop.Conn) {
-	_, _ = c.Write([]byte("hel"))
-	c.Loop().After(time.Second, func() { _, _ = c.Write([]byte("lo\n")) })
+	h.send(c, "hel")
+	c.Loop().After(time.Second, func() { h.send(c, "lo\n") })
+}
+
+func (h *asker) send(c *loop.Conn, s string) {
+	if _, err := c.Write([]byte(s)); err != nil {
+		c.Abort()
+	}
 }
 
 func (h *asker) Data(c *loop.Conn, b []byte) (used int) {

@@ -51,10 +51,11 @@ func (w web) Data(c *loop.Conn, b []byte) (used int) {
 
 func (w web) Close(c *loop.Conn, err error) {}
 
-// answer writes an answer. Write fails only if the connection has ended, because the answers
-// to what arrives together are smaller than MaxOut.
+// answer writes an answer. It disconnects a peer that does not read its answers.
 func (web) answer(c *loop.Conn, status int, text string) {
-	_, _ = fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(text), text)
+	if _, err := fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Length: %d\r\n\r\n%s", status, http.StatusText(status), len(text), text); err != nil {
+		c.Abort()
+	}
 }
 
 // serveHTTPS serves until ctx is done.
@@ -123,7 +124,11 @@ type caller struct {
 	done func(error)
 }
 
-func (h caller) Open(c *loop.Conn) { _, _ = c.Write([]byte(h.line + "\n")) }
+func (h caller) Open(c *loop.Conn) {
+	if _, err := c.Write([]byte(h.line + "\n")); err != nil {
+		c.Abort() // Close is called next
+	}
+}
 
 func (h caller) Data(c *loop.Conn, b []byte) (used int) {
 	line, _, whole := strings.Cut(string(b), "\n")
@@ -164,7 +169,7 @@ func ExampleLoop_Dial_client() {
 func dialName(ctx context.Context, l *loop.Loop, host, port string, h loop.DialHandler) {
 	go func() {
 		addrs, err := net.DefaultResolver.LookupHost(ctx, host)
-		_ = l.Post(func() { // fails when the loop has ended
+		ended := l.Post(func() {
 			if err == nil {
 				_, err = l.Dial("tcp", net.JoinHostPort(addrs[0], port), 5*time.Second, nil, h)
 			}
@@ -172,6 +177,9 @@ func dialName(ctx context.Context, l *loop.Loop, host, port string, h loop.DialH
 				h.Failed(nil, err)
 			}
 		})
+		if ended != nil {
+			log.Print(ended) // the loop, with all that waited for the answer
+		}
 	}()
 }
 

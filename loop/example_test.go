@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -30,7 +31,10 @@ func (upper) Data(c *loop.Conn, b []byte) (used int) {
 		if i < 0 {
 			return used // what follows is not a whole line yet
 		}
-		_, _ = c.Write(bytes.ToUpper(b[used : used+i+1])) // if it fails, the connection ends
+		if _, err := c.Write(bytes.ToUpper(b[used : used+i+1])); err != nil {
+			c.Abort() // the peer does not read (ErrFull), or is gone
+			return used
+		}
 		used += i + 1
 	}
 }
@@ -42,7 +46,9 @@ func Example() {
 	ctx, stop := context.WithCancel(context.Background())
 	var addr net.Addr
 	err := loop.Run(ctx, 1, loop.Config{Idle: time.Minute}, func(l *loop.Loop) (err error) {
-		addr, err = l.Listen("tcp", "127.0.0.1:0", nil, upper{})
+		if addr, err = l.Listen("tcp", "127.0.0.1:0", nil, upper{}); err != nil {
+			return err
+		}
 		go func() { // a client
 			defer stop()
 			c, err := net.Dial("tcp", addr.String())
@@ -57,7 +63,7 @@ func Example() {
 				log.Fatal(err)
 			}
 		}()
-		return err
+		return nil
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -80,10 +86,15 @@ func (slow) Data(c *loop.Conn, b []byte) (used int) {
 	c.Pause()
 	go func() {
 		answer := strings.Repeat(line, 3) // takes long
-		_ = c.Loop().Post(func() {        // fails when the loop has ended
-			_, _ = c.Write([]byte(answer + "\n")) // fails when the connection has ended
+		err := c.Loop().Post(func() {
+			if _, err := c.Write([]byte(answer + "\n")); err != nil {
+				c.Abort() // the peer does not read, or is gone
+			}
 			c.Resume()
 		})
+		if err != nil {
+			log.Print(err) // the loop has ended
+		}
 	}()
 	return i + 1
 }
@@ -93,8 +104,11 @@ func ExampleLoop_Post() {
 	ctx, stop := context.WithCancel(context.Background())
 	err := loop.Run(ctx, 1, loop.Config{}, func(l *loop.Loop) error {
 		addr, err := l.Listen("tcp", "127.0.0.1:0", nil, slow{})
+		if err != nil {
+			return err
+		}
 		go talk(stop, addr, "one\ntwo\nthree\n", 3)
-		return err
+		return nil
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -149,8 +163,11 @@ func ExampleConn_Write() {
 	ctx, stop := context.WithCancel(context.Background())
 	err := loop.Run(ctx, 1, loop.Config{MaxOut: 64 << 10}, func(l *loop.Loop) error {
 		addr, err := l.Listen("tcp", "127.0.0.1:0", nil, &chat{make(map[*loop.Conn]bool)})
+		if err != nil {
+			return err
+		}
 		go talk(stop, addr, "hello, all\n", 1)
-		return err
+		return nil
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -208,8 +225,11 @@ func ExampleLoop_Dial() {
 			return err
 		}
 		addr, err := l.Listen("tcp", "127.0.0.1:0", nil, proxy{upstream.String()})
+		if err != nil {
+			return err
+		}
 		go talk(stop, addr, "through a proxy\n", 1)
-		return err
+		return nil
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -235,7 +255,9 @@ func ExampleLoop_Handle() {
 				log.Fatal(err)
 			}
 			fmt.Printf("%s\n", buf[:n])
-			_, _ = pc.WriteTo(buf[:n], from)
+			if _, err := pc.WriteTo(buf[:n], from); err != nil {
+				log.Print(err) // there is no room, for example: the answer is lost, as datagrams may be
+			}
 			stop()
 		})
 		l.After(0, func() { // a sender
@@ -250,10 +272,9 @@ func ExampleLoop_Handle() {
 		})
 		return l.Poll().Registry().Register(pc, token, epore.Readable)
 	})
-	if err != nil {
+	if err = errors.Join(err, pc.Close()); err != nil {
 		log.Fatal(err)
 	}
-	_ = pc.Close()
 	// Output: a datagram
 }
 
@@ -270,8 +291,10 @@ func (h firstLine) Data(c *loop.Conn, b []byte) (used int) {
 		log.Fatal(err)
 	}
 	fmt.Printf("%q, and then %q\n", in[:i], in[i+1:])
-	_, _ = sock.Write([]byte("by hand\n"))
-	_ = sock.Close()
+	_, err = sock.Write([]byte("by hand\n"))
+	if err = errors.Join(err, sock.Close()); err != nil {
+		log.Fatal(err)
+	}
 	return 0
 }
 
@@ -280,8 +303,11 @@ func ExampleConn_Detach() {
 	ctx, stop := context.WithCancel(context.Background())
 	err := loop.Run(ctx, 1, loop.Config{}, func(l *loop.Loop) error {
 		addr, err := l.Listen("tcp", "127.0.0.1:0", nil, firstLine{})
+		if err != nil {
+			return err
+		}
 		go talk(stop, addr, "upgrade\nsomething else", 1)
-		return err
+		return nil
 	})
 	if err != nil {
 		log.Fatal(err)

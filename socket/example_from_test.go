@@ -151,8 +151,10 @@ func ExampleConn_SendFile() {
 			close(received)
 			return
 		}
-		n, _ := io.Copy(io.Discard, c)
-		_ = c.Close()
+		n, err := io.Copy(io.Discard, c)
+		if err = errors.Join(err, c.Close()); err != nil {
+			log.Print(err)
+		}
 		received <- n
 	}()
 	a, err := socket.Dial("tcp", l.Addr().String())

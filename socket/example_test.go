@@ -3,6 +3,7 @@
 package socket_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -58,7 +59,7 @@ func Example() {
 				var n int
 				if n, err = s.Read(buf); err == nil {
 					_, err = fmt.Fprintf(s, "you said %q", buf[:n])
-					_ = s.Close() // this also deregisters it
+					err = errors.Join(err, s.Close()) // Close also deregisters it
 				}
 			case ev.Token == client && ev.Writable():
 				if err = c.ConnectError(); err == nil {
@@ -68,11 +69,13 @@ func Example() {
 					err = registry.Reregister(c, client, epore.Readable)
 				}
 			case ev.Token == client:
-				n, err := c.Read(buf)
-				if err == io.EOF {
+				var n int
+				if n, err = c.Read(buf); err == io.EOF {
 					return
 				}
-				fmt.Printf("%s\n", buf[:n])
+				if err == nil {
+					fmt.Printf("%s\n", buf[:n])
+				}
 			}
 			if err != nil && err != socket.ErrWouldBlock {
 				log.Fatal(err)
@@ -90,18 +93,23 @@ func ExampleErrWouldBlock() {
 	}
 	defer a.Close()
 	defer b.Close()
-	_, _ = a.Write([]byte("all of this"))
+	if _, err := a.Write([]byte("all of this")); err != nil {
+		log.Fatal(err)
+	}
 	for buf := make([]byte, 6); ; {
 		n, err := b.Read(buf)
 		if err == socket.ErrWouldBlock {
 			fmt.Println("wait for the next event")
 			return
 		}
-		fmt.Printf("%q %v\n", buf[:n], err)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%q\n", buf[:n])
 	}
 	// Output:
-	// "all of" <nil>
-	// " this" <nil>
+	// "all of"
+	// " this"
 	// wait for the next event
 }
 
@@ -117,7 +125,10 @@ func ExampleConn_WriteBuffers() {
 	n, err := a.WriteBuffers(&bufs)
 	fmt.Println(n, err, len(bufs))
 	buf := make([]byte, 64)
-	got, _ := b.Read(buf)
+	got, err := b.Read(buf)
+	if err != nil {
+		log.Fatal(err)
+	}
 	fmt.Println(string(buf[:got]))
 	// Output:
 	// 13 <nil> 0
@@ -132,9 +143,13 @@ func ExampleFromConn() {
 	}
 	defer l.Close()
 	go func() {
-		if c, err := l.Accept(); err == nil {
-			_, _ = io.WriteString(c, "welcome")
-			_ = c.Close()
+		c, err := l.Accept()
+		if err == nil {
+			_, err = io.WriteString(c, "welcome")
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			log.Print(err)
 		}
 	}()
 	conn, err := net.Dial("tcp", l.Addr().String())
@@ -183,7 +198,9 @@ func ExamplePacketConn() {
 	if err := poll.Registry().Register(a, 1, epore.Readable); err != nil {
 		log.Fatal(err)
 	}
-	_, _ = b.Write([]byte("hello"))
+	if _, err := b.Write([]byte("hello")); err != nil {
+		log.Fatal(err)
+	}
 	if err := poll.Poll(epore.NewEvents(1), epore.Forever); err != nil {
 		log.Fatal(err)
 	}

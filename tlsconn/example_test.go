@@ -5,6 +5,7 @@ package tlsconn_test
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -54,7 +55,11 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	go client(l.Addr().String(), func() { _ = end.Wake() })
+	go client(l.Addr().String(), func() {
+		if err := end.Wake(); err != nil {
+			log.Fatal(err)
+		}
+	})
 
 	config := serverConfig(tls.VersionTLS13)
 	conns := make(map[epore.Token]*tlsconn.Conn)
@@ -89,20 +94,27 @@ func Example() {
 			case endToken:
 				return
 			case listenerToken:
-				if sock, err := l.Accept(); err == nil {
-					next++
-					conns[next] = tlsconn.Server(sock, config)
-					if err := r.Register(sock, next, epore.Readable); err != nil {
-						log.Fatal(err)
-					}
+				sock, err := l.Accept()
+				if err == socket.ErrWouldBlock {
+					break
+				}
+				if err != nil {
+					log.Fatal(err)
+				}
+				next++
+				conns[next] = tlsconn.Server(sock, config)
+				if err := r.Register(sock, next, epore.Readable); err != nil {
+					log.Fatal(err)
 				}
 			default:
 				c := conns[ev.Token]
 				if err := serve(c); err != nil && err != socket.ErrWouldBlock {
-					if err != io.EOF {
-						fmt.Println(err)
+					if err == io.EOF {
+						err = nil
 					}
-					_ = c.Close()
+					if err = errors.Join(err, c.Close()); err != nil {
+						log.Print(err)
+					}
 					delete(conns, ev.Token)
 					break
 				}
@@ -159,7 +171,11 @@ func ExampleConn_Handshake() {
 		}
 		for ev := range events.All() {
 			if ev.Token == connToken {
-				go func() { _ = shaken.Send(c.Handshake()) }() // or one of a few goroutines
+				go func() { // or one of a few goroutines
+					if err := shaken.Send(c.Handshake()); err != nil {
+						log.Fatal(err)
+					}
+				}()
 				continue
 			}
 			for err := range shaken.All() {
@@ -183,16 +199,18 @@ func ExampleConn_Handshake() {
 	}
 	fmt.Println(tls.VersionName(c.ConnectionState().Version))
 	buf := make([]byte, 100)
-	for {
+	for ended := false; !ended; {
 		n, err := c.Read(buf)
-		if err == io.EOF {
-			break
+		switch err {
+		case nil:
+			_, err = c.Write(buf[:n])
+		case socket.ErrWouldBlock:
+			err = p.Poll(events, epore.Forever)
+		case io.EOF:
+			err, ended = nil, true
 		}
-		_, _ = c.Write(buf[:n])
-		if err == socket.ErrWouldBlock {
-			if err := p.Poll(events, epore.Forever); err != nil {
-				log.Fatal(err)
-			}
+		if err != nil {
+			log.Fatal(err)
 		}
 	}
 	// Output:

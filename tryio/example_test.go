@@ -3,6 +3,7 @@
 package tryio_test
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -21,9 +22,13 @@ func ExampleRead() {
 	}
 	defer l.Close()
 	go func() {
-		if c, err := net.Dial("tcp", l.Addr().String()); err == nil {
-			_, _ = io.WriteString(c, "hello")
-			_ = c.Close()
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err == nil {
+			_, err = io.WriteString(c, "hello")
+			err = errors.Join(err, c.Close())
+		}
+		if err != nil {
+			log.Fatal(err)
 		}
 	}()
 	accepted, err := l.Accept()
@@ -82,7 +87,10 @@ func ExampleWrite() {
 			close(received)
 			return
 		}
-		n, _ := io.Copy(io.Discard, c)
+		n, err := io.Copy(io.Discard, c)
+		if err = errors.Join(err, c.Close()); err != nil {
+			log.Print(err)
+		}
 		received <- n
 	}()
 	dialled, err := net.Dial("tcp", l.Addr().String())
@@ -158,7 +166,9 @@ func ExampleAccept() {
 				log.Fatal(err)
 			}
 			fmt.Println("accepted:", c.RemoteAddr().String() == client.LocalAddr().String())
-			_ = c.Close()
+			if err := c.Close(); err != nil {
+				log.Fatal(err)
+			}
 		}
 	}
 	if err := poll.Registry().Deregister(l); err != nil {

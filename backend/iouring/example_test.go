@@ -34,7 +34,9 @@ func Example() {
 	if err := p.Registry().Register(r, 7, epore.Readable); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Fprint(w, "hello")
+	if _, err := fmt.Fprint(w, "hello"); err != nil {
+		log.Fatal(err)
+	}
 	events := epore.NewEvents(16)
 	if err := p.Poll(events, epore.Forever); err != nil {
 		log.Fatal(err)
@@ -77,7 +79,9 @@ func Example_loop() {
 	if err := p.Registry().Register(r, 7, epore.Readable|epore.OneShot); err != nil {
 		log.Fatal(err)
 	}
-	fmt.Fprint(w, "hello")
+	if _, err := fmt.Fprint(w, "hello"); err != nil {
+		log.Fatal(err)
+	}
 	<-done
 	// Output: token 7: Readable
 }
