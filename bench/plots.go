@@ -159,6 +159,8 @@ func (r *results) plotCurve(dir string, c curve) error {
 				line.Dashes = []vg.Length{vg.Points(6), vg.Points(3)}
 			} else if strings.Contains(k.id, "block") {
 				line.Dashes = []vg.Length{vg.Points(2), vg.Points(2)}
+			} else if strings.Contains(k.id, "loop") {
+				line.Dashes = []vg.Length{vg.Points(10), vg.Points(2), vg.Points(2), vg.Points(2)}
 			}
 		case strings.Contains(k.id, "c-"):
 			line.Color = floor
