@@ -132,7 +132,7 @@ func grouped(n int) string {
 // loopsOf is for loops that have nothing in common, on as many processors as there are.
 func loopsOf(n int) cell {
 	args := []string{"event", "mode=edge", "registered=1000", fmt.Sprint("loops=", n)}
-	return cell{id: fmt.Sprint("loops-", n), title: fmt.Sprintf("an event, edge-triggered: 64 active of 1,000 in each of %d loops at the same time", n), rounds: 3,
+	return cell{id: fmt.Sprint("loops-", n), title: fmt.Sprintf("an event, edge-triggered: 64 active of 1,000 in each loop, loops at the same time: %d", n), rounds: 3,
 		only: []string{"go-epoll", "epore-epoll", "epore-epoll-block", "epore-uring", "gnet-opt", "net"},
 		args: args, quick: append(slices.Clone(args), "rounds=110")}
 }
