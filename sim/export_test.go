@@ -2,6 +2,7 @@ package sim
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/simfd"
@@ -56,3 +57,22 @@ func (f *Fresh) Close() error {
 
 // Loopback is the Network of a host, as package socket uses it.
 func (h *Host) Loopback() simfd.Network { return (*hostNetwork)(h) }
+
+// RealTime returns the time outside of bubbles.
+func RealTime() time.Time {
+	watchdog.mu.Lock()
+	defer watchdog.mu.Unlock()
+	return watchdog.now
+}
+
+// Impatient makes the watchdog look often, until restore is called.
+func Impatient() (restore func()) {
+	watchdog.mu.Lock()
+	defer watchdog.mu.Unlock()
+	watchdog.patience = time.Second
+	return func() {
+		watchdog.mu.Lock()
+		defer watchdog.mu.Unlock()
+		watchdog.patience = hanging
+	}
+}

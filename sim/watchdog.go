@@ -27,18 +27,20 @@ var watchdog = newDog()
 const hanging = 20 * time.Second
 
 type dog struct {
-	mu     sync.Mutex
-	worlds map[*World]struct{}
+	mu       sync.Mutex
+	worlds   map[*World]struct{}
+	patience time.Duration
+	now      time.Time
 }
 
 func newDog() *dog {
-	d := &dog{worlds: make(map[*World]struct{})}
+	d := &dog{worlds: make(map[*World]struct{}), patience: hanging, now: time.Now()}
 	// A timer in the runtime's heap opens the runtime's poller. The one of Tick would do that
 	// when the goroutine first waits, and the runtime ends a program that has run out of
 	// descriptors by then.
 	time.AfterFunc(time.Hour, func() {}).Stop()
 	go func() {
-		for now := range time.Tick(hanging / 20) {
+		for now := range time.Tick(time.Second / 4) {
 			d.look(now)
 		}
 	}()
@@ -61,17 +63,18 @@ func (d *dog) remove(w *World) {
 func (d *dog) look(now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.now = now
 	for w := range d.worlds {
 		s := &w.watched
 		if turns := s.turns.Load(); s.since.IsZero() || turns != s.seen {
 			s.seen, s.since = turns, now
-		} else if !s.told && now.Sub(s.since) > hanging {
+		} else if !s.told && now.Sub(s.since) > d.patience {
 			s.told = true
 			stacks := make([]byte, 1<<20)
 			stacks = stacks[:runtime.Stack(stacks, true)]
 			fmt.Fprintf(os.Stderr, "sim: the World of seed %d in %s hangs: in %v of real time it was never at rest. "+
 				"A goroutine computes, or waits for a mutex, for real input or output, or for something outside of the bubble:\n%s\n",
-				w.seed, w.t.Name(), hanging, stacks)
+				w.seed, w.t.Name(), d.patience, stacks)
 		}
 	}
 }
