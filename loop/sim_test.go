@@ -156,9 +156,12 @@ func echoWorld(t *testing.T, w *sim.World) {
 	running.Wait()
 }
 
+// contract: V3
 func TestSim_Echo(t *testing.T) { sim.Explore(t, simSeeds(50), echoWorld) }
 
 // The same seed gives the same run.
+//
+// contract: V2
 func TestSim_SeedRepeats(t *testing.T) {
 	for seed := range simSeeds(10) {
 		sim.Check(t, uint64(seed), echoWorld)

@@ -113,6 +113,8 @@ func (q waiting) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 }
 
 // Without faults, the queue of a simulated host passes what the queues of real systems pass.
+//
+// contract: V1
 func TestBackend(t *testing.T) {
 	s := new(simulation)
 	fixture.Simulated = s

@@ -42,6 +42,7 @@ func connect(t *testing.T, w *sim.World, a, b *sim.Host) (l *socket.Listener, se
 	return l, server, client
 }
 
+// contract: V1
 func TestStream_Connects(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		l, server, client := connect(t, w, a, b)
@@ -83,6 +84,7 @@ func TestStream_Connects(t *testing.T) {
 	})
 }
 
+// contract: V1
 func TestStream_Refused(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		c, err := b.Dial("tcp", "a:80")
@@ -107,6 +109,7 @@ func TestStream_Refused(t *testing.T) {
 	})
 }
 
+// contract: V1
 func TestStream_BackPressure(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		w.Faults(sim.Window(1000), sim.Latency(time.Millisecond, time.Millisecond))
@@ -133,6 +136,7 @@ func TestStream_BackPressure(t *testing.T) {
 	})
 }
 
+// contract: V1
 func TestStream_Bandwidth(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		_, server, client := connect(t, w, a, b)
@@ -155,6 +159,7 @@ func TestStream_Bandwidth(t *testing.T) {
 	})
 }
 
+// contract: V1, V3
 func TestStream_Reset(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		l, server, client := connect(t, w, a, b)
@@ -208,6 +213,7 @@ func TestStream_Reset(t *testing.T) {
 	})
 }
 
+// contract: V1
 func TestStream_Backlog(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		l, err := a.Listen("tcp", ":80", socket.Backlog(1))
@@ -227,6 +233,7 @@ func TestStream_Backlog(t *testing.T) {
 	})
 }
 
+// contract: V4
 func TestHost_LimitDescriptors(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		a.LimitDescriptors(2)
@@ -251,6 +258,7 @@ func TestHost_LimitDescriptors(t *testing.T) {
 	})
 }
 
+// contract: V1
 func TestHost_Addresses(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		l, err := a.Listen("tcp", "127.0.0.1:0")
@@ -276,6 +284,7 @@ func TestHost_Addresses(t *testing.T) {
 	})
 }
 
+// contract: V1
 func TestDatagrams(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		server, err := a.ListenPacket("udp", ":53")
@@ -321,6 +330,7 @@ func TestDatagrams(t *testing.T) {
 	})
 }
 
+// contract: V3
 func TestDatagrams_LostTwiceAndOutOfOrder(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		server, err := a.ListenPacket("udp", ":53")
@@ -361,6 +371,7 @@ func TestDatagrams_LostTwiceAndOutOfOrder(t *testing.T) {
 	})
 }
 
+// contract: V4
 func TestWorld_PartitionAndHeal(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		_, server, client := connect(t, w, a, b)
@@ -388,6 +399,7 @@ func TestWorld_PartitionAndHeal(t *testing.T) {
 	})
 }
 
+// contract: V4
 func TestHost_CrashAndRestart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		l, server, client := connect(t, w, a, b)
@@ -423,6 +435,7 @@ func TestHost_CrashAndRestart(t *testing.T) {
 	})
 }
 
+// contract: V4
 func TestHost_Kill(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		_, server, client := connect(t, w, a, b)
@@ -445,6 +458,7 @@ func TestHost_Kill(t *testing.T) {
 	})
 }
 
+// contract: V3
 func TestWorld_Rule(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		_, server, client := connect(t, w, a, b)
@@ -483,6 +497,8 @@ func TestWorld_Rule(t *testing.T) {
 }
 
 // A simulated socket and a real queue refuse each other.
+//
+// contract: V1
 func TestHost_RealQueueRefuses(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		_, server, _ := connect(t, w, a, b)

@@ -87,6 +87,7 @@ var failing = map[string]struct {
 	}},
 }
 
+// contract: V5
 func TestWorld_Reports(t *testing.T) {
 	if name := os.Getenv("EPORE_SIM_TEST"); name != "" {
 		t.Run(name, failing[name].run)
@@ -105,6 +106,8 @@ func TestWorld_Reports(t *testing.T) {
 }
 
 // Explore stops at the first failure, and repeats one seed.
+//
+// contract: V5
 func TestExplore_Seeds(t *testing.T) {
 	var mu sync.Mutex
 	ran := make(map[uint64]int)
@@ -122,6 +125,8 @@ func TestExplore_Seeds(t *testing.T) {
 }
 
 // Tasks and the goroutine of the test act one at a time, in an order that the seed decides.
+//
+// contract: V2
 func TestTask_OrderIsTheSeeds(t *testing.T) {
 	order := func(seed uint64) (s string) {
 		synctest.Test(t, func(t *testing.T) {
@@ -149,6 +154,8 @@ func TestTask_OrderIsTheSeeds(t *testing.T) {
 }
 
 // Settle returns when nobody can do anything more at this instant.
+//
+// contract: V2
 func TestWorld_Settle(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		begin := time.Now()
@@ -169,6 +176,8 @@ func TestWorld_Settle(t *testing.T) {
 
 // An edge is reported again only after an operation that would have blocked: with less, a
 // program that reads once for each event would pass here and hang elsewhere.
+//
+// contract: V3
 func TestQueue_EdgesAreWeak(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
 		_, server, client := connect(t, w, a, b)

@@ -65,6 +65,7 @@ func run(t *testing.T, seed uint64) (trace []string) {
 	return trace
 }
 
+// contract: V2
 func TestWorld_SeedRepeats(t *testing.T) {
 	different := 0
 	first := run(t, 0)
@@ -83,6 +84,7 @@ func TestWorld_SeedRepeats(t *testing.T) {
 	require.Positive(t, different, "the seed decides the order")
 }
 
+// contract: V6
 func TestWorld_EndsPolls(t *testing.T) {
 	ended := make(chan error, 1)
 	synctest.Test(t, func(t *testing.T) {
@@ -102,6 +104,8 @@ func TestWorld_SeedFromEnvironment(t *testing.T) {
 }
 
 // A failed test prints what repeats it. The failing test runs in a process of its own.
+//
+// contract: V5
 func TestWorld_FailurePrintsSeed(t *testing.T) {
 	if os.Getenv("EPORE_SIM_TEST_FAIL") != "" {
 		t.Run("inner", func(t *testing.T) {
