@@ -167,7 +167,8 @@ type Capabilities struct {
 	Resolution time.Duration
 	// OneThread reports whether the queue belongs to the thread of the first Wait.
 	// A Wait on another thread returns ErrWrongThread. Changes are allowed on every
-	// thread. A Delete takes effect before it returns if that thread calls it or is in
-	// Wait; otherwise closing the handle takes effect with the next Wait.
+	// thread. A Delete takes effect before it returns if that thread calls it or waits in
+	// Wait. Otherwise closing the handle takes effect with the Wait that is about to find
+	// events, or with the next one.
 	OneThread bool
 }

@@ -57,10 +57,15 @@
 //     switch of threads and does not end its Poll.
 //
 // One case remains: another goroutine calls Deregister, or Close, while the one that
-// polls handles events. Then the kernel lets go with the next Poll, because only the
-// owner of the ring can cancel a request, and to wait for it could be a deadlock. In
-// this case, to listen on an address again right away, close the listener on the
-// goroutine that polls: send it there through a Mailbox.
+// polls handles events, or has just called Poll and has events to collect. Then the
+// kernel lets go with the next Poll, because only the owner of the ring can cancel a
+// request, and to wait for it could be a deadlock. In this case, to listen on an address
+// again right away, close the listener on the goroutine that polls: send it there
+// through a Mailbox.
+//
+// Register and Reregister never wait for the goroutine that polls, and Deregister waits
+// for it only as described above: a loop that is always busy does not hold them up, even
+// if it has to wait for a processor.
 //
 // Closing the Poll lets go of its sources before Close returns if the goroutine that
 // polls calls it, and a few milliseconds later otherwise.

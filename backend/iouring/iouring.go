@@ -32,20 +32,26 @@ type Uring struct {
 	wakefd int
 	wake   atomic.Bool // Wake was called
 
-	// mu guards everything below, and the ring, except that while the owner
-	// sleeps in the kernel the ring is in use by it alone.
+	// mu guards everything below. A Wait does not hold it during its system calls, in
+	// which the scheduler may keep it from running for a long time. Meanwhile, the ring
+	// is in use by that Wait alone, as is what belongs to the owner.
 	mu      sync.Mutex
 	ring    *ring
 	records fdtable.Table[record]
 	ids     linux.Identities
 
 	owner int // the thread of the first Wait; 0 before
-	// asleep says that the owner blocks in the kernel; called, that the eventfd
-	// was written since to call it back; returns counts how often it came back,
-	// which is announced on returned.
-	asleep, called bool
-	returns        uint
-	returned       sync.Cond // on mu
+	// waiting says that a Wait is in progress; busy, that it will probably find events
+	// without sleeping; asleep, that it blocks in the kernel; called, that the eventfd
+	// was written since to call it back.
+	waiting, busy, asleep, called bool
+	// exchanging says that the Wait is in exchange, and exchanges counts its ends.
+	// deletes is how many calls of Delete wait for such an end, or for that of the
+	// Wait. Both are announced on ended.
+	exchanging bool
+	exchanges  uint64
+	deletes    int
+	ended      sync.Cond // on mu
 
 	// What the kernel has to be told: the descriptors whose records need a request,
 	// the user data of the requests to cancel, and that the eventfd needs one.
@@ -53,17 +59,25 @@ type Uring struct {
 	cancels  []uint64
 	wakeArms bool
 
+	// What follows belongs to the owner.
+
 	// candidates are the descriptors that the next events are taken from, in this
 	// order: those that a request reported, and the level-triggered ones that were
 	// reported last time.
 	candidates []uint32
 
-	// What follows concerns the Wait in progress.
+	// And this concerns the Wait in progress.
 
 	round uint32        // counts Waits
 	fresh bool          // completions that are collected now are of this Wait
+	again bool          // this Wait has queued changes, which it submits itself
 	err   error         // of a request
 	polls []unix.PollFd // of confirm
+	seqs  []uint32      // of confirm: the records' at that time
+
+	// aroundCall, which tests set, is called before and after each system call without
+	// mu.
+	aroundCall func(after bool)
 }
 
 // The user data of a poll request is its descriptor (low half) and the record's
@@ -130,7 +144,7 @@ func (u *Uring) Open() error {
 		u.quiet = sqeSkipSuccess
 	}
 	u.wakeArms = true
-	u.returned.L = &u.mu
+	u.ended.L = &u.mu
 	if err := u.probe(); err != nil {
 		_ = u.release()
 		return err
@@ -243,41 +257,57 @@ func (u *Uring) arm(fd uint32, rec *record) {
 	}
 }
 
+// rearm is arm for a Wait, which submits the request itself.
+func (u *Uring) rearm(fd uint32, rec *record) {
+	u.arm(fd, rec)
+	u.again = true
+}
+
 // disarm ends a registration: the request, and the event that was not reported.
 func (u *Uring) disarm(fd uint32, rec *record) {
 	if rec.state == armed {
 		u.cancels = append(u.cancels, rec.userData(fd))
 	}
 	rec.state, rec.multi, rec.ends, rec.pending, rec.doubt = unregistered, false, 0, 0, false
+	rec.seq++ // see confirm
 }
 
-// changed makes sure that a change reaches the kernel in time. The next Wait
-// submits it, with two exceptions. A sleeping owner is called back for it. And a
-// Delete takes effect before it returns, because a request holds its file open:
-// it waits for an owner that sleeps, or cancels the request itself if it is
-// called by the owner.
+// changed makes sure that a change reaches the kernel in time. A Wait in progress
+// submits it before it sleeps, and is called back if it sleeps already. Otherwise the
+// next Wait submits it.
 //
-// If the owner is awake and another goroutine calls, the Delete takes effect with
-// the next Wait. The owner must not be waited for, since it may be waiting for
-// this goroutine.
+// A Delete takes effect before it returns, because a request holds its file open: it
+// waits for an owner that waits, or cancels the request itself if it is called by the
+// owner.
+//
+// If another goroutine calls while the owner does not wait, the Delete takes effect
+// with the next Wait, or with the one that is about to find events. The owner must not
+// be waited for, since it may be waiting for this goroutine, or for a processor.
 func (u *Uring) changed(isDelete bool) {
-	switch {
-	case u.asleep:
-		if !u.called {
-			u.called = true
-			_ = linux.Wake(u.wakefd)
-		}
-		// The owner submits everything before it lets go of mu.
-		for returns := u.returns; isDelete && u.returns == returns; {
-			u.returned.Wait()
-		}
-	case isDelete && u.owner != 0 && len(u.cancels) > 0:
+	if u.asleep && !u.called && u.unsubmitted() {
+		u.called = true
+		_ = linux.Wake(u.wakefd)
+	}
+	if !isDelete || u.owner == 0 {
+		return
+	}
+	// An exchange that has begun may have been too early to see this change.
+	enough := u.exchanges + 1
+	if u.exchanging {
+		enough++
+	}
+	for u.waiting && !u.busy && u.exchanges < enough && (u.exchanging || len(u.cancels) > 0) {
+		u.deletes++
+		u.ended.Wait()
+		u.deletes--
+	}
+	if !u.waiting && len(u.cancels) > 0 {
 		u.cancel()
 	}
 }
 
 // cancel submits what is to be cancelled, if the caller is the owner, and has the
-// kernel let go of the files.
+// kernel let go of the files. It is not called during a Wait.
 func (u *Uring) cancel() {
 	for len(u.cancels) > 0 || u.ring.pending() > 0 {
 		u.fillCancels()
@@ -290,6 +320,7 @@ func (u *Uring) cancel() {
 // enter submits the submission queue and has the kernel complete requests. It
 // does not block. EEXIST means that the caller is not the owner.
 func (u *Uring) enter() unix.Errno {
+	defer u.lock(u.unlock())
 	if !u.deferred && unix.Gettid() != u.owner {
 		return unix.EEXIST
 	}
@@ -299,6 +330,39 @@ func (u *Uring) enter() unix.Errno {
 		return unix.EAGAIN
 	}
 	return errno
+}
+
+// checkThread returns EEXIST if the caller is not the owner.
+func (u *Uring) checkThread() unix.Errno {
+	defer u.lock(u.unlock())
+	if unix.Gettid() != u.owner {
+		return unix.EEXIST
+	}
+	return 0
+}
+
+// unlock unlocks mu for a system call, during a Wait. Other callers keep it: nothing
+// else keeps a Wait from using the ring.
+func (u *Uring) unlock() (unlocked bool) {
+	if !u.waiting {
+		return false
+	}
+	u.mu.Unlock()
+	if u.aroundCall != nil {
+		u.aroundCall(false)
+	}
+	return true
+}
+
+// lock undoes what unlock did.
+func (u *Uring) lock(unlocked bool) {
+	if !unlocked {
+		return
+	}
+	if u.aroundCall != nil {
+		u.aroundCall(true)
+	}
+	u.mu.Lock()
 }
 
 // fill moves queued changes into the submission queue, as far as they fit.

@@ -114,7 +114,7 @@ func TestRequest_Refused(t *testing.T) {
 		u.mu.Lock()
 		rec := u.records.Get(uintptr(fd))
 		u.cancels = append(u.cancels, rec.userData(fd))
-		u.ended(fd, rec, unix.EINVAL)
+		u.failed(fd, rec, unix.EINVAL)
 		u.mu.Unlock()
 		b.Write("x")
 		require.Empty(t, ready(t, u))

@@ -13,22 +13,30 @@ import (
 )
 
 // Wait implements [backend.Backend].
-//
-// It submits what has changed, collects what the kernel has to say, asks about
-// what may be over, and sleeps only if nothing is left to report. Being called
-// back for a change does not end it.
 func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	switch {
-	case u.owner == 0: // the first one
+	if u.owner == 0 { // the first one
 		if errno := u.ring.enable(); errno != 0 {
 			return 0, refusal("io_uring_register", errno)
 		}
 		u.owner = unix.Gettid()
-	case !u.mustEnter() && unix.Gettid() != u.owner: // else the kernel checks it
-		return 0, backend.ErrWrongThread
 	}
+	u.waiting = true
+	u.busy = timeout == 0 || len(u.candidates) > 0 || u.ring.head() != u.ring.tail() || u.ring.unfinished()
+	n, err := u.wait(dst, timeout)
+	u.waiting = false
+	if u.deletes > 0 {
+		u.cancel()
+		u.ended.Broadcast()
+	}
+	return n, err
+}
+
+// wait submits what has changed, collects what the kernel has to say, asks about
+// what may be over, and sleeps only if nothing is left to report. Being called back
+// for a change does not end it.
+func (u *Uring) wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	u.round++
 	u.fresh = false
 	var began time.Time
@@ -40,10 +48,11 @@ func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 		if n := u.report(dst); n > 0 {
 			return n, nil // an error comes again
 		}
+		u.busy = false
 		switch {
 		case err != nil:
 			return 0, err
-		case u.unsubmitted():
+		case u.again:
 			continue // what was over at a second look is watched again
 		case left == 0 || u.wake.Load() && u.wake.Swap(false):
 			return 0, nil
@@ -51,8 +60,10 @@ func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 		if timeout > 0 && began.IsZero() {
 			began = time.Now()
 		}
-		if err := u.refused(u.sleep(left)); err != nil {
-			return 0, err
+		if !u.unsubmitted() { // others may have changed something
+			if err := u.refused(u.sleep(left)); err != nil {
+				return 0, err
+			}
 		}
 		if timeout > 0 {
 			left = max(timeout-time.Since(began), 0)
@@ -75,19 +86,38 @@ func (u *Uring) unsubmitted() bool {
 // say, until neither is left. A request that the kernel ended for reasons of its
 // own is made again here, before its event is reported: what the new request says
 // at first is then part of that event.
+//
+// What other goroutines change meanwhile may be left: there is no end to that.
 func (u *Uring) exchange() error {
+	u.exchanging = true
+	err := u.exchangeAll()
+	u.exchanging = false
+	u.exchanges++
+	if u.deletes > 0 {
+		u.ended.Broadcast()
+	}
+	return err
+}
+
+func (u *Uring) exchangeAll() error {
 	u.err = nil
 	for enter := u.mustEnter(); ; enter = true {
+		u.again = false
+		var errno unix.Errno
 		if enter {
 			u.fill()
-			if err := u.refused(u.enter()); err != nil {
-				return err
-			}
+			u.again = len(u.arms) > 0 || len(u.cancels) > 0 || u.wakeArms // the ring is full
+			errno = u.enter()
+		} else {
+			errno = u.checkThread()
+		}
+		if err := u.refused(errno); err != nil {
+			return err
 		}
 		if err := u.drain(); err != nil {
 			return err
 		}
-		if u.err != nil || !u.unsubmitted() {
+		if u.err != nil || !u.again && u.ring.pending() == 0 {
 			return u.err
 		}
 	}
@@ -98,10 +128,8 @@ func (u *Uring) sleep(timeout time.Duration) unix.Errno {
 	u.asleep = true
 	u.mu.Unlock()
 	errno := u.ring.wait(timeout)
-	u.mu.Lock()
+	u.lock(true)
 	u.asleep, u.called = false, false
-	u.returns++
-	u.returned.Broadcast()
 	return errno
 }
 
@@ -124,7 +152,7 @@ func (u *Uring) refused(errno unix.Errno) error {
 
 // remake makes all requests anew.
 func (u *Uring) remake() {
-	u.wakeArms = true
+	u.wakeArms, u.again = true, true
 	before := len(u.cancels)
 	u.cancelArmed()
 	for _, request := range u.cancels[before:] {
@@ -148,10 +176,17 @@ func (u *Uring) drain() error {
 		if turn > manyTurns || !u.ring.overflowed() && !u.ring.unfinished() {
 			return nil
 		}
-		if more, errno := u.ring.finish(); errno != 0 || !more {
+		if more, errno := u.finish(); errno != 0 || !more {
 			return u.refused(errno)
 		}
 	}
+}
+
+// finish has the kernel deliver completions that it holds back, and reports whether
+// any came.
+func (u *Uring) finish() (more bool, errno unix.Errno) {
+	defer u.lock(u.unlock())
+	return u.ring.finish()
 }
 
 // take moves one completion into its record.
@@ -159,13 +194,16 @@ func (u *Uring) take(c *cqe) {
 	fd, more := uint32(c.userData), c.flags&cqeMore != 0
 	switch {
 	case c.userData == wakeMark:
-		u.wakeArms = u.wakeArms || !more
+		if !more {
+			u.wakeArms, u.again = true, true
+		}
 		return
 	case c.userData == cancelMark:
 		return
 	case fd&removal != 0:
 		if c.result == -int32(unix.EALREADY) {
 			u.cancels = append(u.cancels, c.userData)
+			u.again = true
 		}
 		return
 	}
@@ -179,7 +217,7 @@ func (u *Uring) take(c *cqe) {
 		return
 	}
 	if c.result < 0 {
-		u.ended(fd, rec, unix.Errno(-c.result))
+		u.failed(fd, rec, unix.Errno(-c.result))
 		return
 	}
 	if rec.round != u.round {
@@ -194,6 +232,7 @@ func (u *Uring) take(c *cqe) {
 	} else if u.say(fd, rec, ready); rec.interest.Has(backend.OneShot) {
 		if more {
 			u.cancels = append(u.cancels, rec.userData(fd))
+			u.again = true
 		}
 		rec.state, rec.multi, rec.ends = fired, false, 0
 		return
@@ -204,7 +243,7 @@ func (u *Uring) take(c *cqe) {
 	case rec.ends < manyEnds:
 		// The kernel ends a multishot request when completions overflow.
 		rec.ends++
-		u.arm(fd, rec)
+		u.rearm(fd, rec)
 	default:
 		// It ends each one at once for a file that has nothing to wait for, such as a
 		// terminal whose other side is gone. As on epoll, no further edge will come.
@@ -239,17 +278,17 @@ func (u *Uring) say(fd uint32, rec *record, ready backend.Readiness) {
 	}
 }
 
-// ended handles a request that the kernel ended with an error.
-func (u *Uring) ended(fd uint32, rec *record, errno unix.Errno) {
+// failed handles a request that the kernel ended with an error.
+func (u *Uring) failed(fd uint32, rec *record, errno unix.Errno) {
 	switch errno {
 	case unix.ECANCELED:
-		u.arm(fd, rec) // not by us: the thread that had submitted it is gone
+		u.rearm(fd, rec) // not by us: the thread that had submitted it is gone
 	case unix.EBADF:
 		u.disarm(fd, rec) // closed without Delete
 	case unix.EINVAL:
 		rec.state = silent // nothing to wait for, and nothing ready: see take
 	default:
-		u.arm(fd, rec)
+		u.rearm(fd, rec)
 		u.err = fmt.Errorf("poll request for fd %d: %w", fd, errno)
 	}
 }
@@ -267,7 +306,7 @@ func (u *Uring) report(dst []backend.Event) int {
 			rec.listed = false
 			if rec.pending == 0 { // deregistered, or not ready any more
 				if rec.level() && rec.state == silent {
-					u.arm(fd, rec)
+					u.rearm(fd, rec)
 				}
 				continue
 			}
@@ -299,29 +338,39 @@ const maxLook = 1024
 // confirm asks about all of batch that may be over, or that nothing is known of,
 // by one poll(2).
 func (u *Uring) confirm(batch []uint32) {
-	u.polls = u.polls[:0]
+	u.polls, u.seqs = u.polls[:0], u.seqs[:0]
 	for _, fd := range batch {
 		if rec := u.records.Get(uintptr(fd)); rec.mustLook(u.round) {
 			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))})
+			u.seqs = append(u.seqs, rec.seq)
 		}
 	}
 	if len(u.polls) == 0 {
 		return
 	}
-	if !poll(u.polls) {
+	if !u.look() {
 		u.remake() // a new request says at first what is ready
 		return
 	}
 	for i := range u.polls {
 		fd := uint32(u.polls[i].Fd)
 		rec := u.records.Get(uintptr(fd))
+		if rec.seq != u.seqs[i] {
+			continue // it changed meanwhile, and its request will say what is ready
+		}
 		now := uint8(rec.readiness(uint32(uint16(u.polls[i].Revents))))
 		if rec.doubt && !rec.urgent() {
 			now &= rec.pending // a new condition has a completion of its own
 		}
 		rec.pending, rec.doubt = now, false
 		if now == 0 && rec.state == fired {
-			u.arm(fd, rec)
+			u.rearm(fd, rec)
 		}
 	}
+}
+
+// look calls poll(2) for confirm, and reports whether it succeeded.
+func (u *Uring) look() bool {
+	defer u.lock(u.unlock())
+	return poll(u.polls)
 }
