@@ -5,6 +5,8 @@ package iouring
 import (
 	"runtime"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -80,6 +82,76 @@ func TestWait_ChangedDuringLook(t *testing.T) {
 		require.True(t, looked)
 		require.Empty(t, ready(t, u))
 	})
+}
+
+// Go's scheduler and profiler send signals. poll(2) says EINTR if one comes and nothing is
+// ready, which is not a reason to make all requests anew.
+func TestWait_SignalDuringLook(t *testing.T) {
+	const n = 500 // so that a look takes a while
+	eachKind(t, "M2: an edge is reported once", func(t *testing.T, u *Uring) {
+		edge, peer := fixture.Pair(t)
+		peer.Write("x")
+		require.NoError(t, u.Add(edge.Handle(), 1, backend.Readable|backend.Edge))
+		ends, closeAll := fixture.ManyPairs(t, n)
+		defer closeAll()
+		for i, e := range ends {
+			require.NoError(t, u.Add(backend.Handle(e[0]), backend.Key(i+2), backend.Readable))
+		}
+		setTimer := signalTimer(t)
+		u.aroundCall = func(after bool) {
+			if !after && !u.exchanging && len(u.polls) >= n {
+				setTimer(10 * time.Microsecond)
+			}
+		}
+		edges := 0
+		dst := make([]backend.Event, 2*n)
+		collect := func() (others int) {
+			k, err := u.Wait(dst, 0)
+			require.NoError(t, err)
+			for _, ev := range dst[:k] {
+				if ev.Key == 1 {
+					edges++
+					continue
+				}
+				others++
+				_, err := unix.Read(ends[ev.Key-2][0], make([]byte, 8))
+				require.NoError(t, err)
+			}
+			return others
+		}
+		for range 10 {
+			for _, e := range ends {
+				_, err := unix.Write(e[1], []byte("x"))
+				require.NoError(t, err)
+			}
+			for seen := 0; seen < n; {
+				seen += collect()
+			}
+			require.Zero(t, collect())
+		}
+		require.Equal(t, 1, edges)
+	})
+}
+
+// signalTimer returns a function that sends the calling thread, after a moment, a SIGURG,
+// which Go's runtime ignores.
+func signalTimer(t *testing.T) (set func(time.Duration)) {
+	const sigevThreadID = 4
+	event := struct {
+		value          uintptr
+		signal, notify int32
+		thread         int32
+		_              [64]byte
+	}{signal: int32(unix.SIGURG), notify: sigevThreadID, thread: int32(unix.Gettid())}
+	var timer int32
+	_, _, errno := unix.Syscall(unix.SYS_TIMER_CREATE, unix.CLOCK_MONOTONIC, uintptr(unsafe.Pointer(&event)), uintptr(unsafe.Pointer(&timer)))
+	require.Zero(t, errno)
+	t.Cleanup(func() { _, _, _ = unix.Syscall(unix.SYS_TIMER_DELETE, uintptr(timer), 0, 0) })
+	return func(after time.Duration) {
+		spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(after))}
+		_, _, errno := unix.Syscall6(unix.SYS_TIMER_SETTIME, uintptr(timer), 0, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
+		require.Zero(t, errno)
+	}
 }
 
 // A Delete that comes while Wait is about to sleep takes effect before it returns.

@@ -95,10 +95,11 @@ func (r *record) readiness(bits uint32) backend.Readiness {
 	return posix.Readiness(bits & (posix.Bits(r.interest) | unix.EPOLLERR | unix.EPOLLHUP))
 }
 
-// poll is poll(2) without waiting. It reports whether it succeeded.
+// poll is poll(2) without waiting. It reports whether it succeeded. If a signal has
+// come and nothing is ready, Linux says EINTR; only then does it look for signals.
 func poll(fds []unix.PollFd) bool {
 	var now [2]int64
 	_, _, errno := syscall.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)),
 		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-	return errno == 0
+	return errno == 0 || errno == unix.EINTR
 }
