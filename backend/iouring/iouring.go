@@ -166,6 +166,9 @@ func (u *Uring) Capabilities() backend.Capabilities {
 func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.ring.isClosed() {
+		return unix.EBADF
+	}
 	if u.isInternal(h) {
 		return fmt.Errorf("an io_uring cannot watch itself: %w", unix.EINVAL)
 	}
@@ -233,6 +236,9 @@ func (u *Uring) Delete(h backend.Handle) error {
 // registered returns the record of h if h still is the file that was
 // registered. If it is not, its requests are cancelled.
 func (u *Uring) registered(h backend.Handle, look func(*linux.Identities, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
+	if u.ring.isClosed() {
+		return nil, unix.EBADF
+	}
 	rec := u.records.Get(uintptr(h))
 	if uint64(h) > linux.MaxDescriptor || rec == nil || rec.state == unregistered {
 		return nil, linux.Unknown(h)

@@ -52,9 +52,12 @@ func (u *Uring) probe() error {
 	return nil
 }
 
-// release releases what Open acquired.
+// release releases what Open acquired. A late call must not reach the next owner of a
+// number.
 func (u *Uring) release() error {
-	return errors.Join(u.ids.Close(), unixfd.Close(u.wakefd), u.ring.close())
+	wakefd := u.wakefd
+	u.wakefd = -1
+	return errors.Join(u.ids.Close(), unixfd.Close(wakefd), u.ring.close())
 }
 
 // otherwise is the way out.

@@ -92,8 +92,13 @@ func (r *ring) close() error {
 	if r.rings != nil {
 		_ = unix.Munmap(r.rings)
 	}
-	return unixfd.Close(r.fd)
+	fd := r.fd
+	r.fd = -1
+	return unixfd.Close(fd)
 }
+
+// isClosed reports whether close was called. Then nothing but it may be called.
+func (r *ring) isClosed() bool { return r.fd < 0 }
 
 // next returns the next free submission entry, cleared, or nil if the queue is
 // full. commit then adds it to the queue.

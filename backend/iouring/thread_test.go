@@ -258,6 +258,32 @@ func TestWake_AndChanges(t *testing.T) {
 	}
 }
 
+// After Close, the numbers of its descriptors may have other owners, and the rings are no
+// longer mapped. A late call does no harm.
+func TestClose_LateCalls(t *testing.T) {
+	for _, k := range kinds {
+		t.Run(k.name, func(t *testing.T) {
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			u, closeNow := opened(t, k)
+			source, _ := fixture.Pair(t)
+			require.NoError(t, u.Add(source.Handle(), 1, backend.Readable))
+			require.Empty(t, ready(t, u))
+			number := u.wakefd
+			closeNow()
+			a, b := fixture.PairAt(t, number)
+			require.ErrorIs(t, u.Wake(), unix.EBADF)
+			require.ErrorIs(t, u.Add(source.Handle(), 1, backend.Readable), unix.EBADF)
+			require.ErrorIs(t, u.Modify(source.Handle(), 1, backend.Readable), unix.EBADF)
+			require.ErrorIs(t, u.Delete(source.Handle()), unix.EBADF)
+			_, err := u.Wait(make([]backend.Event, 1), 0)
+			require.ErrorIs(t, err, unix.EBADF)
+			n, err := b.TryRead(make([]byte, 1))
+			require.True(t, fixture.WouldBlock(err), "%d, %v: the wake went to %v", n, err, a)
+		})
+	}
+}
+
 // After Close, the sources are the caller's alone.
 // contract: P9
 func TestClose_LetsSourcesGo(t *testing.T) {

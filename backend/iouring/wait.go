@@ -16,6 +16,9 @@ import (
 func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.ring.isClosed() {
+		return 0, unix.EBADF
+	}
 	if u.owner == 0 { // the first one
 		if errno := u.ring.enable(); errno != 0 {
 			return 0, refusal("io_uring_register", errno)
