@@ -19,6 +19,7 @@ import (
 
 // A Wait that has something to report holds no lock during its system calls, after which
 // the scheduler may stop its goroutine. No change waits for it.
+// contract: R1
 func TestChanges_IndependentOfWaiter(t *testing.T) {
 	eachMode(t, "R1: changes do not wait for a goroutine that polls", func(t *testing.T, u *Uring, mode backend.Interest) {
 		always, b := fixture.Pair(t)
@@ -61,6 +62,7 @@ func TestChanges_IndependentOfWaiter(t *testing.T) {
 }
 
 // What poll(2) said of a file is not said of the next one that has its number.
+// contract: R6
 func TestWait_ChangedDuringLook(t *testing.T) {
 	eachKind(t, "R6: an event belongs to its registration", func(t *testing.T, u *Uring) {
 		a, b := fixture.Pair(t)
@@ -86,6 +88,7 @@ func TestWait_ChangedDuringLook(t *testing.T) {
 
 // Go's scheduler and profiler send signals. poll(2) says EINTR if one comes and nothing is
 // ready, which is not a reason to make all requests anew.
+// contract: M2
 func TestWait_SignalDuringLook(t *testing.T) {
 	const n = 500 // so that a look takes a while
 	eachKind(t, "M2: an edge is reported once", func(t *testing.T, u *Uring) {
@@ -155,6 +158,7 @@ func signalTimer(t *testing.T) (set func(time.Duration)) {
 }
 
 // A Delete that comes while Wait is about to sleep takes effect before it returns.
+// contract: R14
 func TestDelete_BeforeTheOwnerSleeps(t *testing.T) {
 	for _, comes := range []bool{false, true} {
 		name := "and sleeps"

@@ -260,6 +260,7 @@ func TestWake_AndChanges(t *testing.T) {
 
 // After Close, the numbers of its descriptors may have other owners, and the rings are no
 // longer mapped. A late call does no harm.
+// contract: P9
 func TestClose_LateCalls(t *testing.T) {
 	for _, k := range kinds {
 		t.Run(k.name, func(t *testing.T) {
