@@ -73,7 +73,6 @@ type Uring struct {
 	again bool          // this Wait has queued changes, which it submits itself
 	err   error         // of a request
 	polls []unix.PollFd // of confirm
-	seqs  []uint32      // of confirm: the records' at that time
 
 	// aroundCall, which tests set, is called before and after each system call without
 	// mu.
@@ -275,7 +274,6 @@ func (u *Uring) disarm(fd uint32, rec *record) {
 		u.cancels = append(u.cancels, rec.userData(fd))
 	}
 	rec.state, rec.multi, rec.ends, rec.pending, rec.doubt = unregistered, false, 0, 0, false
-	rec.seq++ // see confirm
 }
 
 // changed makes sure that a change reaches the kernel in time. A Wait in progress

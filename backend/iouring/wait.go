@@ -341,11 +341,10 @@ const maxLook = 1024
 // confirm asks about all of batch that may be over, or that nothing is known of,
 // by one poll(2).
 func (u *Uring) confirm(batch []uint32) {
-	u.polls, u.seqs = u.polls[:0], u.seqs[:0]
+	u.polls = u.polls[:0]
 	for _, fd := range batch {
 		if rec := u.records.Get(uintptr(fd)); rec.mustLook(u.round) {
 			u.polls = append(u.polls, unix.PollFd{Fd: int32(fd), Events: int16(posix.Bits(rec.interest))})
-			u.seqs = append(u.seqs, rec.seq)
 		}
 	}
 	if len(u.polls) == 0 {
@@ -358,8 +357,8 @@ func (u *Uring) confirm(batch []uint32) {
 	for i := range u.polls {
 		fd := uint32(u.polls[i].Fd)
 		rec := u.records.Get(uintptr(fd))
-		if rec.seq != u.seqs[i] {
-			continue // it changed meanwhile, and its request will say what is ready
+		if rec.state == unregistered || rec.state == toArm {
+			continue // changed meanwhile: a new request will say what is ready
 		}
 		now := uint8(rec.readiness(uint32(uint16(u.polls[i].Revents))))
 		if rec.doubt && !rec.urgent() {
