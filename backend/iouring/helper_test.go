@@ -122,7 +122,7 @@ func ready(t *testing.T, u *Uring) []backend.Event {
 
 // requests returns how many poll requests the kernel has, by /proc/self/fdinfo.
 func requests(t *testing.T, u *Uring) (n int) {
-	f, err := os.Open("/proc/self/fdinfo/" + strconv.Itoa(u.ring.fd))
+	f, err := os.Open("/proc/self/fdinfo/" + strconv.Itoa(u.ring.FD))
 	require.NoError(t, err)
 	defer f.Close()
 	in := false

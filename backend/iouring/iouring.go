@@ -14,6 +14,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
 	"github.com/epore/epore/internal/fdtable"
+	"github.com/epore/epore/internal/uring"
 )
 
 // Uring is an io_uring that watches by poll requests, one for each registration.
@@ -36,7 +37,7 @@ type Uring struct {
 	// which the scheduler may keep it from running for a long time. Meanwhile, the ring
 	// is in use by that Wait alone, as is what belongs to the owner.
 	mu      sync.Mutex
-	ring    *ring
+	ring    *uring.Ring
 	records fdtable.Table[record]
 	ids     linux.Identities
 
@@ -134,13 +135,13 @@ func (u *Uring) Open() error {
 	}
 	wakefd, err := linux.Eventfd()
 	if err != nil {
-		_ = ring.close()
+		_ = ring.Close()
 		return linux.OpenError("eventfd", err)
 	}
 	u.ring, u.wakefd = ring, wakefd
-	u.deferred = flags&setupDeferTaskrun != 0
-	if ring.features&featCQESkip != 0 {
-		u.quiet = sqeSkipSuccess
+	u.deferred = flags&uring.SetupDeferTaskrun != 0
+	if ring.Features&uring.FeatCQESkip != 0 {
+		u.quiet = uring.SkipSuccess
 	}
 	u.wakeArms = true
 	u.ended.L = &u.mu
@@ -165,7 +166,7 @@ func (u *Uring) Capabilities() backend.Capabilities {
 func (u *Uring) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.ring.isClosed() {
+	if u.ring.IsClosed() {
 		return unix.EBADF
 	}
 	if u.isInternal(h) {
@@ -235,7 +236,7 @@ func (u *Uring) Delete(h backend.Handle) error {
 // registered returns the record of h if h still is the file that was
 // registered. If it is not, its requests are cancelled.
 func (u *Uring) registered(h backend.Handle, look func(*linux.Identities, backend.Handle, linux.FileID) unix.Errno) (*record, error) {
-	if u.ring.isClosed() {
+	if u.ring.IsClosed() {
 		return nil, unix.EBADF
 	}
 	rec := u.records.Get(uintptr(h))
@@ -313,7 +314,7 @@ func (u *Uring) changed(isDelete bool) {
 // cancel submits what is to be cancelled, if the caller is the owner, and has the
 // kernel let go of the files. It is not called during a Wait.
 func (u *Uring) cancel() {
-	for len(u.cancels) > 0 || u.ring.pending() > 0 {
+	for len(u.cancels) > 0 || u.ring.Pending() > 0 {
 		u.fillCancels()
 		if u.enter() != 0 || u.drain() != nil {
 			return // the next Wait continues, and reports what went wrong
@@ -328,8 +329,8 @@ func (u *Uring) enter() unix.Errno {
 	if !u.deferred && unix.Gettid() != u.owner {
 		return unix.EEXIST
 	}
-	n := u.ring.pending()
-	took, errno := u.ring.enter(n, enterGetEvents)
+	n := u.ring.Pending()
+	took, errno := u.ring.Enter(n, uring.EnterGetEvents)
 	if errno == 0 && took == 0 && n > 0 {
 		return unix.EAGAIN
 	}
@@ -373,13 +374,13 @@ func (u *Uring) lock(unlocked bool) {
 // Cancellations come first, since they make room in the kernel.
 func (u *Uring) fill() {
 	if u.wakeArms {
-		e := u.ring.next()
+		e := u.ring.Next()
 		if e == nil {
 			return
 		}
-		e.opcode, e.fd, e.length, e.userData = opPollAdd, int32(u.wakefd), pollMulti, wakeMark
-		e.opFlags = polled(unix.EPOLLIN)
-		u.ring.commit()
+		e.Opcode, e.FD, e.Length, e.UserData = uring.OpPollAdd, int32(u.wakefd), uring.PollMulti, wakeMark
+		e.OpFlags = uring.PollBits(unix.EPOLLIN)
+		u.ring.Commit()
 		u.wakeArms = false
 	}
 	u.fillCancels()
@@ -387,12 +388,12 @@ func (u *Uring) fill() {
 	for _, fd := range u.arms {
 		rec := u.records.Get(uintptr(fd))
 		if rec.state == toArm {
-			e := u.ring.next()
+			e := u.ring.Next()
 			if e == nil {
 				break
 			}
 			rec.request(e, fd, u.round)
-			u.ring.commit()
+			u.ring.Commit()
 		}
 		rec.queued = false
 		done++
@@ -406,16 +407,16 @@ func (u *Uring) fill() {
 func (u *Uring) fillCancels() {
 	done := 0
 	for _, request := range u.cancels {
-		e := u.ring.next()
+		e := u.ring.Next()
 		if e == nil {
 			break
 		}
-		e.opcode, e.userData = opPollRemove, request|removal
+		e.Opcode, e.UserData = uring.OpPollRemove, request|removal
 		if request&removal != 0 {
-			e.opcode, e.userData = opAsyncCancel, cancelMark
+			e.Opcode, e.UserData = uring.OpAsyncCancel, cancelMark
 		}
-		e.fd, e.address, e.flags = -1, request&^removal, u.quiet
-		u.ring.commit()
+		e.FD, e.Address, e.Flags = -1, request&^removal, u.quiet
+		u.ring.Commit()
 		done++
 	}
 	u.cancels = dropFirst(u.cancels, done)

@@ -48,7 +48,7 @@ func TestAdd_InternalDescriptors(t *testing.T) {
 		for !u.ids.Owns(backend.Handle(epfd)) {
 			epfd++
 		}
-		for _, fd := range []int{u.wakefd, u.ring.fd, epfd} {
+		for _, fd := range []int{u.wakefd, u.ring.FD, epfd} {
 			h := backend.Handle(fd)
 			require.ErrorIs(t, u.Add(h, 2, backend.Readable), unix.EINVAL)
 			require.ErrorIs(t, u.Modify(h, 2, backend.Readable), unix.ENOENT)

@@ -11,6 +11,7 @@ import (
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/linux"
 	"github.com/epore/epore/backend/internal/posix"
+	"github.com/epore/epore/internal/uring"
 )
 
 // record is what a descriptor number is registered for: 32 bytes. It outlives
@@ -47,18 +48,18 @@ const (
 func (r *record) userData(fd uint32) uint64 { return uint64(r.seq)<<32 | uint64(fd) }
 
 // request makes e the record's next poll request.
-func (r *record) request(e *sqe, fd, round uint32) {
+func (r *record) request(e *uring.SQE, fd, round uint32) {
 	r.seq++
 	r.round = round
 	r.state = armed
 	bits := posix.Bits(r.interest)
 	if r.multi || !r.interest.Has(backend.OneShot) {
-		e.length = pollMulti
+		e.Length = uring.PollMulti
 	}
 	if r.urgent() {
 		bits |= unix.EPOLLRDBAND
 	}
-	e.opcode, e.fd, e.opFlags, e.userData = opPollAdd, int32(fd), polled(bits), r.userData(fd)
+	e.Opcode, e.FD, e.OpFlags, e.UserData = uring.OpPollAdd, int32(fd), uring.PollBits(bits), r.userData(fd)
 }
 
 // level reports whether the registration is level-triggered.

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/uring"
 )
 
 // The errors where a system refuses io_uring, tested in child processes that really are
@@ -135,7 +136,7 @@ func TestRefusal_NamesTheCause(t *testing.T) {
 		want        string
 		unsupported bool
 	}{
-		{unix.ENOSYS, "", kernelRelease(), true},
+		{unix.ENOSYS, "", uring.Kernel(), true},
 		{unix.EINVAL, "0", "5.13", true},
 		{unix.EPERM, "0", "seccomp", true},
 		{unix.EPERM, "1", "kernel.io_uring_group", true},
@@ -159,13 +160,13 @@ func TestRefusal_NamesTheCause(t *testing.T) {
 // is tried. No kernel knows bit 31.
 func TestOpen_OlderKernels(t *testing.T) {
 	const unknownFlag = 1 << 31
-	r, flags, err := openBest(8, []uint32{unknownFlag, unknownFlag | setupSubmitAll, 0})
+	r, flags, err := openBest(8, []uint32{unknownFlag, unknownFlag | uring.SetupSubmitAll, 0})
 	if errors.Is(err, errors.ErrUnsupported) {
 		t.Skip(err)
 	}
 	require.NoError(t, err)
 	require.Zero(t, flags)
-	require.NoError(t, r.close())
+	require.NoError(t, r.Close())
 	_, _, err = openBest(8, []uint32{unknownFlag})
 	require.ErrorIs(t, err, unix.EINVAL)
 	require.ErrorIs(t, err, errors.ErrUnsupported)

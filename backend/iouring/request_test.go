@@ -4,13 +4,13 @@ package iouring
 
 import (
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/uring"
 )
 
 // Requests that end in other ways than by their event.
@@ -32,11 +32,11 @@ func TestRequest_CompletionsDropped(t *testing.T) {
 		}
 		require.NoError(t, u.Wake())
 		u.mu.Lock()
-		_, errno := u.ring.finish()
+		_, errno := u.ring.Finish()
 		require.Zero(t, errno)
-		require.Greater(t, u.ring.tail()-u.ring.head(), uint32(3))
-		for i := u.ring.head(); i != u.ring.tail(); i++ { // lost
-			u.ring.at(i).userData = cancelMark
+		require.Greater(t, u.ring.Tail()-u.ring.Head(), uint32(3))
+		for i := u.ring.Head(); i != u.ring.Tail(); i++ { // lost
+			u.ring.At(i).UserData = cancelMark
 		}
 		require.NoError(t, u.refused(unix.EBADR))
 		require.True(t, u.wakeArms, "the eventfd's, too")
@@ -67,9 +67,9 @@ func TestRequest_EndsAgainAndAgain(t *testing.T) {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		u.cancels = append(u.cancels, rec.userData(uint32(a.FD)))
-		ended := &cqe{result: unix.POLLIN}
+		ended := &uring.CQE{Result: unix.POLLIN}
 		for range 3 * manyEnds {
-			rec.state, ended.userData = armed, rec.userData(uint32(a.FD))
+			rec.state, ended.UserData = armed, rec.userData(uint32(a.FD))
 			rec.round = u.round - 1
 			u.take(ended)
 			require.Equal(t, toArm, rec.state)
@@ -149,29 +149,5 @@ func TestRequest_StandInIsCancelled(t *testing.T) {
 				require.LessOrEqual(t, requests(t, u), 1, "the eventfd's")
 			})
 		})
-	}
-}
-
-// A timeout that is too long for the kernel is cut, and does not overflow.
-func TestRing_LongestWait(t *testing.T) {
-	r := newRing(t, 1, 0)
-	for _, timeout := range []time.Duration{1<<63 - 1, longestWait, longestWait + 1} {
-		done := make(chan unix.Errno)
-		go func() {
-			errno := unix.EINTR
-			for errno == unix.EINTR { // the runtime signals its threads
-				errno = r.wait(timeout)
-			}
-			done <- errno
-		}()
-		select {
-		case <-done:
-			t.Fatalf("a wait of %v ended at once", timeout)
-		case <-time.After(5 * time.Millisecond):
-		}
-		r.commitNothing()
-		r.submit(t)
-		require.Zero(t, <-done)
-		r.completed(t)
 	}
 }

@@ -56,9 +56,9 @@ func overflow(t *testing.T, u *Uring, mode backend.Interest) {
 			_, err := unix.Write(e[1], []byte("x"))
 			require.NoError(t, err)
 		}
-		_, errno := u.ring.finish() // requests complete when the owner enters
+		_, errno := u.ring.Finish() // requests complete when the owner enters
 		require.Zero(t, errno)
-		overflowed = overflowed || u.ring.overflowed()
+		overflowed = overflowed || u.ring.Overflowed()
 		seen := make([]bool, sources)
 		for left := sources; left > 0; {
 			n, err := u.Wait(dst, time.Minute)
@@ -88,7 +88,7 @@ func overflow(t *testing.T, u *Uring, mode backend.Interest) {
 		events += sources
 	}
 	require.True(t, overflowed, "or this test would see nothing")
-	t.Logf("reached %d events of 100,000, %d at once through %d completions", events, sources, u.ring.cqEntries)
+	t.Logf("reached %d events of 100,000, %d at once through %d completions", events, sources, u.ring.CQEntries)
 }
 
 // Eight goroutines register, make ready, and deregister, while one waits. Each

@@ -10,23 +10,24 @@ import (
 
 	"github.com/epore/epore/backend"
 	"github.com/epore/epore/backend/internal/posix"
+	"github.com/epore/epore/internal/uring"
 )
 
 // Wait implements [backend.Backend].
 func (u *Uring) Wait(dst []backend.Event, timeout time.Duration) (int, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.ring.isClosed() {
+	if u.ring.IsClosed() {
 		return 0, unix.EBADF
 	}
 	if u.owner == 0 { // the first one
-		if errno := u.ring.enable(); errno != 0 {
+		if errno := u.ring.Enable(); errno != 0 {
 			return 0, refusal("io_uring_register", errno)
 		}
 		u.owner = unix.Gettid()
 	}
 	u.waiting = true
-	u.busy = timeout == 0 || len(u.candidates) > 0 || u.ring.head() != u.ring.tail() || u.ring.unfinished()
+	u.busy = timeout == 0 || len(u.candidates) > 0 || u.ring.Head() != u.ring.Tail() || u.ring.Unfinished()
 	n, err := u.wait(dst, timeout)
 	u.waiting = false
 	if u.deletes > 0 {
@@ -78,11 +79,11 @@ func (u *Uring) wait(dst []backend.Event, timeout time.Duration) (int, error) {
 // an enter fetches. Without deferred, an enter is also when the kernel interrupts
 // the owner to complete requests that are already due.
 func (u *Uring) mustEnter() bool {
-	return u.unsubmitted() || u.ring.unfinished() || u.ring.overflowed() || !u.deferred
+	return u.unsubmitted() || u.ring.Unfinished() || u.ring.Overflowed() || !u.deferred
 }
 
 func (u *Uring) unsubmitted() bool {
-	return u.ring.pending() > 0 || len(u.arms) > 0 || len(u.cancels) > 0 || u.wakeArms
+	return u.ring.Pending() > 0 || len(u.arms) > 0 || len(u.cancels) > 0 || u.wakeArms
 }
 
 // exchange submits everything that is queued and collects what the kernel has to
@@ -120,7 +121,7 @@ func (u *Uring) exchangeAll() error {
 		if err := u.drain(); err != nil {
 			return err
 		}
-		if u.err != nil || !u.again && u.ring.pending() == 0 {
+		if u.err != nil || !u.again && u.ring.Pending() == 0 {
 			return u.err
 		}
 	}
@@ -130,7 +131,7 @@ func (u *Uring) exchangeAll() error {
 func (u *Uring) sleep(timeout time.Duration) unix.Errno {
 	u.asleep = true
 	u.mu.Unlock()
-	errno := u.ring.wait(timeout)
+	errno := u.ring.Wait(timeout)
 	u.lock(true)
 	u.asleep, u.called = false, false
 	return errno
@@ -171,12 +172,12 @@ const manyTurns = 1000
 // a full ring.
 func (u *Uring) drain() error {
 	for turn := 0; ; turn++ {
-		i := u.ring.head()
-		for end := u.ring.tail(); i != end; i++ {
-			u.take(u.ring.at(i))
+		i := u.ring.Head()
+		for end := u.ring.Tail(); i != end; i++ {
+			u.take(u.ring.At(i))
 		}
-		u.ring.consume(i)
-		if turn > manyTurns || !u.ring.overflowed() && !u.ring.unfinished() {
+		u.ring.Consume(i)
+		if turn > manyTurns || !u.ring.Overflowed() && !u.ring.Unfinished() {
 			return nil
 		}
 		if more, errno := u.finish(); errno != 0 || !more {
@@ -189,44 +190,44 @@ func (u *Uring) drain() error {
 // any came.
 func (u *Uring) finish() (more bool, errno unix.Errno) {
 	defer u.lock(u.unlock())
-	return u.ring.finish()
+	return u.ring.Finish()
 }
 
 // take moves one completion into its record.
-func (u *Uring) take(c *cqe) {
-	fd, more := uint32(c.userData), c.flags&cqeMore != 0
+func (u *Uring) take(c *uring.CQE) {
+	fd, more := uint32(c.UserData), c.Flags&uring.More != 0
 	switch {
-	case c.userData == wakeMark:
+	case c.UserData == wakeMark:
 		if !more {
 			u.wakeArms, u.again = true, true
 		}
 		return
-	case c.userData == cancelMark:
+	case c.UserData == cancelMark:
 		return
 	case fd&removal != 0:
-		if c.result == -int32(unix.EALREADY) {
-			u.cancels = append(u.cancels, c.userData)
+		if c.Result == -int32(unix.EALREADY) {
+			u.cancels = append(u.cancels, c.UserData)
 			u.again = true
 		}
 		return
 	}
 	rec := u.records.Get(uintptr(fd))
-	if seq := uint32(c.userData >> 32); rec.state != armed || rec.seq != seq {
+	if seq := uint32(c.UserData >> 32); rec.state != armed || rec.seq != seq {
 		// Of a request that was cancelled. If that took away what it says, the new
 		// request for the file is not told.
-		if rec.state != unregistered && rec.identity.Consumed() && rec.seq|anyRequest == seq|anyRequest && c.result > 0 {
-			u.say(fd, rec, rec.readiness(uint32(c.result)))
+		if rec.state != unregistered && rec.identity.Consumed() && rec.seq|anyRequest == seq|anyRequest && c.Result > 0 {
+			u.say(fd, rec, rec.readiness(uint32(c.Result)))
 		}
 		return
 	}
-	if c.result < 0 {
-		u.failed(fd, rec, unix.Errno(-c.result))
+	if c.Result < 0 {
+		u.failed(fd, rec, unix.Errno(-c.Result))
 		return
 	}
 	if rec.round != u.round {
 		rec.ends = 0 // the request was made in an earlier Wait, and lasted until now
 	}
-	ready := rec.readiness(uint32(c.result))
+	ready := rec.readiness(uint32(c.Result))
 	if ready == 0 {
 		// Nothing that was asked for: the kernel also reports the end of the stream
 		// unasked. A single request would now complete again at once, indefinitely;
