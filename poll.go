@@ -67,6 +67,9 @@ type Poll struct {
 	local localQueue
 	// timers holds the Timers that are set.
 	timers timerheap.Heap
+	// hooks are called before the Poll looks. hooked says that the last gather called one.
+	hooks  hooks
+	hooked bool // of the waiter
 	// closers are closed with the Poll. Under slots' lock.
 	closers map[io.Closer]struct{}
 	// crowd decides when many registrations make it worth detaching the parker.
@@ -425,6 +428,8 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	if p.gathers++; p.gathers%64 == 0 && p.inspection.due.Load() {
 		p.inspectDue() // of a Poll that is never about to sleep
 	}
+	// A wait must follow its announcement at once, so no Hook is called before it.
+	p.hooked = timeout == 0 && p.hooks.list.Load() != nil && p.runRequested()
 	// On the wrong thread the queue goes first, and refuses: nothing is taken.
 	p.localFirst = !p.localFirst && timeout == 0 && (p.thread == 0 || p.thread == system.ThreadID())
 	if p.localFirst {
@@ -436,10 +441,15 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 		if err != nil && err != syscall.EINTR && n == 0 { // otherwise the error comes again
 			return &OpError{"poll", p.name(), err}
 		}
+		p.mayHaveMore = n+m == len(room) || err != nil
+		if m > 0 && p.hooks.list.Load() != nil {
+			var ran bool
+			m, ran = p.runReady(room[n : n+m])
+			p.hooked = p.hooked || ran
+		}
 		n += m
-		p.mayHaveMore = n == len(room) || err != nil
 	}
-	if !p.localFirst && n < len(room) {
+	if (!p.localFirst || p.hooked) && n < len(room) {
 		n += p.takeLocal(room[n:])
 	}
 	events.n = p.slots.Keep(room[:n])
@@ -513,16 +523,16 @@ func (p *Poll) sleep(events *Events, deadline time.Duration) error {
 // gatherParked is gather for a goroutine that is about to park. It also reports whether
 // the goroutine must not park, because nothing would wake it for what is ready already.
 // That can be so even if no event is left of what was gathered: when the batch was full and
-// all of it stale, or when the look was interrupted.
+// all of it stale, when the look was interrupted, or when a Hook was called.
 func (p *Poll) gatherParked(events *Events) (stay bool, err error) {
 	err = p.gather(events, 0)
-	return err != nil || events.n > 0 || p.mayHaveMore, err
+	return err != nil || events.n > 0 || p.mayHaveMore || p.hooked, err
 }
 
 // mustStayAwake looks for what may have happened between the last look and the
 // announcement of the sleep.
 func (p *Poll) mustStayAwake() bool {
-	return p.inspection.due.Load() || p.inspection.ready.Load() > 0 ||
+	return p.inspection.due.Load() || p.inspection.ready.Load() > 0 || p.hooks.requested() ||
 		!p.local.empty(&p.slots) || p.timers.Before(time.Duration(p.until.Load())) || p.closed.Load() || p.ctx.Err() != nil
 }
 
@@ -601,7 +611,7 @@ func (p *Poll) unwatch() {
 // Close closes the queue and releases its descriptors. If another goroutine waits in Poll,
 // Close waits until that Poll has returned ErrClosed. Afterwards every method fails with
 // ErrClosed, including those of clones of the Registry, of Wakers, Timers and Mailboxes
-// (except that what is in a Mailbox can still be received). Signals and Processes are
+// (except that what is in a Mailbox can still be received). Signals, Processes and Hooks are
 // closed with the Poll. Sources stay open, because they belong to the caller. A loop over
 // the current batch still gets its events. Closing again does nothing.
 func (p *Poll) Close() error {
