@@ -2,13 +2,14 @@
 
 package uring
 
-// What golang.org/x/sys lacks of include/uapi/linux/io_uring.h.
-
+// What golang.org/x/sys lacks of include/uapi/linux/io_uring.h, each with the version of
+// Linux that has it.
 const (
 	// Flags of io_uring_setup.
 	SetupCQSize       = 1 << 3  // 5.5
 	SetupDisabled     = 1 << 6  // 5.10, IORING_SETUP_R_DISABLED
 	SetupSubmitAll    = 1 << 7  // 5.18
+	SetupCoopTaskrun  = 1 << 8  // 5.19
 	SetupTaskrunFlag  = 1 << 9  // 5.19
 	SetupSingleIssuer = 1 << 12 // 6.0
 	SetupDeferTaskrun = 1 << 13 // 6.1
@@ -33,17 +34,31 @@ const (
 	sqTaskrun  = 1 << 2
 
 	// io_uring_register.
+	RegisterEventFD     = 4
 	RegisterEnableRings = 12
 	RegisterNothing     = 1<<16 - 1 // an operation that no kernel has
 
 	// Operations.
+	OpReadv       = 1
+	OpWritev      = 2
+	OpFsync       = 3
 	OpPollAdd     = 6
 	OpPollRemove  = 7
 	OpAsyncCancel = 14
+	OpRead        = 22
+	OpWrite       = 23
+
+	// Of FSYNC, in the entry's OpFlags: sync data, and what is needed to find it.
+	FsyncData = 1 << 0
 
 	// Flags of an entry.
+	Drain       = 1 << 1 // IOSQE_IO_DRAIN
+	Link        = 1 << 2 // IOSQE_IO_LINK
+	Async       = 1 << 4 // IOSQE_ASYNC, 5.6
 	SkipSuccess = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS, 5.17
-	More        = 1 << 1
+
+	// Of a completion: the request goes on.
+	More = 1 << 1
 
 	// Of POLL_ADD, in sqe.length: continue after the first event (5.13).
 	PollMulti = 1 << 0

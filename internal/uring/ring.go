@@ -116,6 +116,16 @@ func (r *Ring) Next() *SQE {
 // during the next Enter.
 func (r *Ring) Commit() { atomic.StoreUint32(r.sqTail, *r.sqTail+1) }
 
+// Add adds e to the queue, which must have room.
+func (r *Ring) Add(e SQE) {
+	*r.Next() = e
+	r.Commit()
+}
+
+// Retract takes back the submissions that the kernel has not taken. The kernel looks for
+// submissions only during Enter and Submit.
+func (r *Ring) Retract() { atomic.StoreUint32(r.sqTail, atomic.LoadUint32(r.sqHead)) }
+
 // Pending returns how many submissions the kernel has not taken.
 func (r *Ring) Pending() uint32 { return *r.sqTail - atomic.LoadUint32(r.sqHead) }
 
@@ -146,6 +156,13 @@ func (r *Ring) Consume(i uint32) { atomic.StoreUint32(r.cqHead, i) }
 // Enter submits n entries without blocking, and returns how many the kernel took.
 func (r *Ring) Enter(n, flags uint32) (uint32, unix.Errno) {
 	got, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), uintptr(n), 0, uintptr(flags), 0, 0)
+	return uint32(got), errno
+}
+
+// Submit is Enter for requests that may take a while to begin, such as reads: it announces
+// itself to Go's scheduler.
+func (r *Ring) Submit(n uint32) (uint32, unix.Errno) {
+	got, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), uintptr(n), 0, EnterGetEvents, 0, 0)
 	return uint32(got), errno
 }
 
@@ -185,6 +202,13 @@ func (r *Ring) Enable() unix.Errno { return r.Register(RegisterEnableRings) }
 // Register is io_uring_register for operations without an argument.
 func (r *Ring) Register(op uintptr) unix.Errno {
 	_, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.FD), op, 0, 0, 0, 0)
+	return errno
+}
+
+// RegisterEventFD has the kernel add to the eventfd fd when there are completions.
+func (r *Ring) RegisterEventFD(fd int) unix.Errno {
+	arg := int32(fd)
+	_, _, errno := syscall.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.FD), RegisterEventFD, uintptr(unsafe.Pointer(&arg)), 1, 0, 0)
 	return errno
 }
 

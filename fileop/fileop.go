@@ -1,0 +1,550 @@
+package fileop
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/epore/epore"
+	"github.com/epore/epore/internal/raceio"
+)
+
+var (
+	// ErrBusy is returned by methods of an Op that is under way. Wait for its event.
+	ErrBusy = errors.New("operation under way: wait for its event")
+
+	// ErrCanceled is the result of an operation that Cancel or Close has ended before it was
+	// complete.
+	ErrCanceled = errors.New("operation canceled")
+
+	// ErrHasReadiness is returned for files that are no regular files and no block devices.
+	// Pipes, sockets and terminals have readiness: register them with the Poll.
+	ErrHasReadiness = errors.New("neither a regular file nor a block device: register it with the Poll instead")
+
+	errZeroValue = fmt.Errorf("fileop: zero value: create it with New or NewOp: %w", fs.ErrInvalid)
+	errClosed    = fmt.Errorf("fileop: %w", epore.ErrClosed)
+	errBusy      = fmt.Errorf("fileop: %w", ErrBusy)
+)
+
+// Queue performs operations on files and reports their ends as events of a Poll. All methods
+// may be called from any goroutine.
+type Queue struct {
+	registry *epore.Registry
+	engine   engine
+	why      error
+	hook     *epore.Hook
+
+	mu     sync.Mutex
+	closed bool
+	ops    []*Op    // by index; nil where free
+	free   []uint32 // indexes
+}
+
+// engine is a way to perform operations.
+type engine interface {
+	name() string
+	// start performs the operation of op, and calls op.finish at its end, once.
+	start(op *Op)
+	// cancel asks for the end of the operation of op with that generation.
+	cancel(op *Op, generation uint32)
+	// await returns when op is not under way.
+	await(op *Op)
+	// turn is called by the goroutine that polls.
+	turn()
+	// close releases everything. Nothing is under way, and nothing is started any more.
+	close() error
+}
+
+// An Option is an argument of New.
+type Option func(*options)
+
+type options struct {
+	pool    bool
+	workers int
+	log     hclog.Logger
+}
+
+// defaultWorkers is the number of goroutines of a pool.
+const defaultWorkers = 4
+
+// WithWorkers sets how many goroutines the pool has, if the Queue uses a pool. The default is
+// 4. New raises a number below 1 to 1.
+func WithWorkers(n int) Option { return func(o *options) { o.workers = max(n, 1) } }
+
+// WithPool makes New choose the pool even where io_uring is available.
+func WithPool() Option { return func(o *options) { o.pool = true } }
+
+// WithLogger sets a logger. It receives one info line if the system refuses io_uring and the
+// Queue uses the pool instead. Without a logger, or with nil, nothing is logged.
+func WithLogger(l hclog.Logger) Option { return func(o *options) { o.log = l } }
+
+// New returns a Queue for the Poll of r. It uses an io_uring where the system allows it, and
+// a pool of goroutines otherwise; see [Queue.Engine]. New fails if r or its Poll is closed
+// (net.ErrClosed) and if r is nil (fs.ErrInvalid).
+//
+// An io_uring takes two descriptors and, with its eventfd, one registration. Close the Queue,
+// or its Poll, which closes the Queue.
+func New(r *epore.Registry, opts ...Option) (*Queue, error) {
+	o := options{workers: defaultWorkers}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
+	q := &Queue{registry: r}
+	q.why = errChosen
+	if !o.pool {
+		if q.why = q.openRing(); q.why == nil {
+			return q, nil
+		}
+	}
+	q.engine = newPool(o.workers)
+	var err error
+	if q.hook, err = epore.NewHook(r, nil, q.engine.turn, q.end); err != nil {
+		return nil, fmt.Errorf("fileop: %w", err)
+	}
+	if !o.pool && o.log != nil {
+		o.log.Info("file operations use a pool of goroutines", "workers", o.workers, "reason", q.why)
+	}
+	return q, nil
+}
+
+var errChosen = errors.New("chosen by WithPool")
+
+// Engine returns how the Queue performs its operations: "io_uring" or "pool". For a pool, why
+// says why it is not an io_uring.
+func (q *Queue) Engine() (name string, why error) {
+	if q.engine == nil {
+		return "", errZeroValue
+	}
+	return q.engine.name(), q.why
+}
+
+// Close cancels what is under way, waits until the system uses no file and no buffer of any
+// Op any more, closes all Ops and releases the Queue's descriptors. No event of its Ops is
+// delivered after Close, not even one that is in the current batch. [Op.Result] still works.
+// Closing again does nothing. Close of the Poll closes the Queue, too.
+func (q *Queue) Close() error {
+	if q.hook == nil {
+		return errZeroValue
+	}
+	return q.hook.Close()
+}
+
+// end is Close. The hook calls it, once.
+func (q *Queue) end() error {
+	q.mu.Lock()
+	q.closed = true
+	ops := q.ops
+	q.mu.Unlock()
+	for _, op := range ops { // all at once, before waiting for any
+		if op != nil {
+			op.cancel(true)
+		}
+	}
+	for _, op := range ops {
+		if op != nil {
+			q.engine.await(op)
+			_ = op.waker.Close()
+		}
+	}
+	return q.engine.close()
+}
+
+// NewOp returns an Op whose events carry token. If the Queue is closed, so is the Op.
+func (q *Queue) NewOp(token epore.Token) *Op {
+	op := &Op{queue: q, closed: true}
+	op.idle.L = &op.mu
+	if q.engine == nil {
+		return op
+	}
+	waker, err := epore.NewWaker(q.registry, token)
+	if err != nil {
+		return op
+	}
+	op.waker = waker
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		_ = waker.Close()
+		return op
+	}
+	op.closed = false
+	if n := len(q.free); n > 0 {
+		op.index = q.free[n-1]
+		q.free = q.free[:n-1]
+		q.ops[op.index] = op
+	} else {
+		op.index = uint32(len(q.ops))
+		q.ops = append(q.ops, op)
+	}
+	return op
+}
+
+// at returns the Op with an index.
+func (q *Queue) at(index uint32) *Op {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ops[index]
+}
+
+// Op is one operation at a time. Each operation that was started gives exactly one event,
+// which is readable and carries the token of the Op, also if it was cancelled. From its event
+// on, the Op can be used again. An Op that is used again for the same file allocates nothing.
+//
+// From its start to its event the file and the buffers belong to the operation. Do not write
+// to a buffer that is being read into or written from, and do not read one that is being read
+// into. The file may be closed: see ReadAt.
+//
+// All methods may be called from any goroutine.
+type Op struct {
+	queue *Queue
+	waker *epore.Waker
+	index uint32
+
+	mu     sync.Mutex
+	idle   sync.Cond // on mu: not under way any more
+	active bool      // under way
+	closed bool
+
+	request
+	next *Op // in a list of the engine
+}
+
+// kind says what an operation does.
+type kind uint8
+
+const (
+	readAt kind = iota + 1
+	writeAt
+	syncAll
+	syncData
+	writeSync
+)
+
+func (k kind) String() string { return [...]string{"", "read", "write", "sync", "sync", "write"}[k] }
+
+// request is an operation. It does not refer to its Op, so that an engine can keep it alive
+// while the system uses it.
+type request struct {
+	kind  kind
+	file  *os.File
+	raw   syscall.RawConn // of file
+	bufs  [][]byte
+	one   [1][]byte // bufs, if there is one
+	off   int64
+	total int
+	n     int // bytes transferred
+	err   error
+	pins  runtime.Pinner
+
+	// generation counts the operations of this Op. The engine compares it with that of a
+	// completion or of a Cancel.
+	generation uint32
+	pool       poolState
+	ring       ringState
+	cached     cachedState
+}
+
+// ReadAt starts to read len(b) bytes from f, beginning at offset off. Its result is that of
+// [os.File.ReadAt]: fewer bytes only with an error, which is io.EOF at the end of the file.
+//
+// f is a regular file or a block device. If it is closed before the system has begun, the
+// result is os.ErrClosed. If it is closed later, the operation ends as if it were open.
+//
+// ReadAt fails with ErrBusy if the Op is under way, with net.ErrClosed if the Op, its Queue
+// or its Poll is closed, with os.ErrClosed if f is closed, with fs.ErrInvalid if f is nil or
+// off is negative, with syscall.EISDIR for a directory, and with ErrHasReadiness for other
+// kinds of files. If ReadAt fails, nothing was started and no event comes.
+func (op *Op) ReadAt(f *os.File, b []byte, off int64) error {
+	return op.start(readAt, f, b, nil, off)
+}
+
+// WriteAt starts to write len(b) bytes to f, beginning at offset off. Its result is that of
+// [os.File.WriteAt]: fewer bytes only with an error. Otherwise it is like ReadAt. It fails
+// with an error for files that were opened with os.O_APPEND, as os.File.WriteAt does.
+func (op *Op) WriteAt(f *os.File, b []byte, off int64) error {
+	return op.start(writeAt, f, b, nil, off)
+}
+
+// Sync starts what [os.File.Sync] does. It covers writes that have ended before. Writes that
+// are under way are not waited for: use WriteSync, or start Sync at their event.
+func (op *Op) Sync(f *os.File) error { return op.start(syncAll, f, nil, nil, 0) }
+
+// SyncData is like Sync, except that the system may leave out metadata that is not needed to
+// read the data again, such as the time of the last change (fdatasync(2)). Systems without
+// such a call do what Sync does.
+func (op *Op) SyncData(f *os.File) error { return op.start(syncData, f, nil, nil, 0) }
+
+// WriteSync starts to write bufs to f, one after the other, beginning at offset off, and then
+// does what SyncData does. There is one event, when both have ended. If writing fails, the
+// data is not synced. The Op keeps a copy of bufs, but not of the bytes.
+func (op *Op) WriteSync(f *os.File, bufs [][]byte, off int64) error {
+	return op.start(writeSync, f, nil, bufs, off)
+}
+
+func (op *Op) start(k kind, f *os.File, b []byte, bufs [][]byte, off int64) error {
+	if op.queue == nil || op.queue.engine == nil {
+		return errZeroValue
+	}
+	if err := op.begin(k, f, b, bufs, off); err != nil {
+		return err
+	}
+	for _, b := range op.bufs {
+		if k == readAt {
+			raceio.Read(b)
+		} else {
+			raceio.Write(b)
+		}
+	}
+	if op.total == 0 && (k == readAt || k == writeAt) {
+		op.finish(nil)
+		return nil
+	}
+	op.queue.engine.start(op)
+	return nil
+}
+
+// begin makes op active and fills its request.
+func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) error {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	switch {
+	case op.closed:
+		return errClosed
+	case op.active || op.waker.Pending():
+		return errBusy
+	}
+	if err := op.use(k, f, off); err != nil {
+		return err
+	}
+	op.kind, op.off, op.n, op.err, op.total = k, off, 0, nil, 0
+	if k == writeSync {
+		op.bufs = append(op.bufs[:0], bufs...)
+	} else if op.one[0] = b; b != nil {
+		op.bufs = op.one[:]
+	}
+	for _, b := range op.bufs {
+		if len(b) > 0 {
+			op.total += len(b)
+			op.pins.Pin(&b[0])
+		}
+	}
+	op.generation++
+	op.active = true
+	return nil
+}
+
+// use makes f the file of op, unless it is already.
+func (op *Op) use(k kind, f *os.File, off int64) error {
+	if f == nil {
+		return &fs.PathError{Op: k.String(), Path: "", Err: fmt.Errorf("the file is nil: %w", fs.ErrInvalid)}
+	}
+	if off < 0 {
+		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fmt.Errorf("offset %d is negative: %w", off, fs.ErrInvalid)}
+	}
+	if f != op.file {
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		switch mode := info.Mode(); {
+		case mode.IsDir():
+			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: syscall.EISDIR}
+		case !mode.IsRegular() && mode&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice:
+			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: ErrHasReadiness}
+		}
+		raw, err := f.SyscallConn()
+		if err != nil {
+			return err
+		}
+		op.file, op.raw = f, raw
+	}
+	if k == writeAt || k == writeSync {
+		if _, err := f.WriteAt(nil, 0); err != nil { // refuses O_APPEND, and does nothing else
+			return err
+		}
+	}
+	if op.raw.Control(ignore) != nil {
+		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fs.ErrClosed}
+	}
+	return nil
+}
+
+func ignore(uintptr) {}
+
+// finish ends the operation and gives its event. An engine calls it, once for each start.
+func (op *Op) finish(err error) {
+	for _, b := range op.bufs {
+		if op.kind == readAt {
+			raceio.Read(b[:min(op.n, len(b))])
+		}
+	}
+	op.pins.Unpin()
+	clear(op.bufs)
+	op.bufs = op.bufs[:0]
+	op.one[0] = nil
+	if err == nil && op.n < op.total {
+		err = io.ErrUnexpectedEOF
+	}
+	op.err = wrap(err, op.kind, op.file)
+
+	// The event is given under the lock. Otherwise the Op could be started again, and both
+	// events could coalesce.
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	op.active = false
+	if !op.closed {
+		_ = op.waker.Wake() // fails if the Poll is closed
+	}
+	op.idle.Broadcast()
+}
+
+// wrap returns err as package os does.
+func wrap(err error, k kind, f *os.File) error {
+	if err == nil || err == io.EOF || err == ErrCanceled {
+		return err
+	}
+	var known *fs.PathError
+	if errors.As(err, &known) {
+		return err
+	}
+	return &fs.PathError{Op: k.String(), Path: f.Name(), Err: err}
+}
+
+// Result returns the number of bytes and the error of the last operation. It fails with
+// ErrBusy while an operation is under way and until its event is delivered. Before the first
+// operation it returns 0, nil.
+func (op *Op) Result() (n int, err error) {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	switch {
+	case op.queue == nil:
+		return 0, errZeroValue
+	case op.active || !op.closed && op.waker.Pending():
+		return 0, errBusy
+	}
+	return op.n, op.err
+}
+
+// Cancel asks for the end of the operation under way. Its event still comes, and then its
+// result is that of the operation if it was faster, or else ErrCanceled with the number of
+// bytes that were transferred. Operations that wait for their turn end at once. What a device
+// has begun mostly completes. If no operation is under way, Cancel does nothing.
+func (op *Op) Cancel() {
+	if op.queue != nil && op.queue.engine != nil {
+		op.cancel(false)
+	}
+}
+
+// cancel is Cancel. It can also mark op as closed.
+func (op *Op) cancel(closing bool) {
+	op.mu.Lock()
+	op.closed = op.closed || closing
+	active, generation := op.active, op.generation
+	op.mu.Unlock()
+	if active {
+		op.queue.engine.cancel(op, generation)
+	}
+}
+
+// Close cancels the operation under way, if any, waits until the system uses neither its file
+// nor its buffers any more, and removes the Op. Its event is no longer delivered, not even
+// one that is in the current batch. Result still works. Closing again does nothing.
+//
+// Waiting can take as long as a device takes. To avoid that, Cancel and wait for the event.
+func (op *Op) Close() error {
+	if op.queue == nil || op.queue.engine == nil {
+		return errZeroValue
+	}
+	op.mu.Lock()
+	first := !op.closed
+	op.mu.Unlock()
+	op.cancel(true)
+	op.queue.engine.await(op)
+	if op.waker != nil {
+		_ = op.waker.Close()
+	}
+	q := op.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if first && !q.closed && q.ops[op.index] == op {
+		q.ops[op.index] = nil
+		q.free = append(q.free, op.index)
+	}
+	return nil
+}
+
+// awaitIdle waits until op is not under way, if another goroutine sees to that.
+func (op *Op) awaitIdle() {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	for op.active {
+		op.idle.Wait()
+	}
+}
+
+// isActive reports whether op is under way.
+func (op *Op) isActive() bool {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.active
+}
+
+// list is a list of Ops, linked by their field next.
+type list struct{ head, tail *Op }
+
+func (l *list) push(op *Op) {
+	op.next = nil
+	if l.tail == nil {
+		l.head = op
+	} else {
+		l.tail.next = op
+	}
+	l.tail = op
+}
+
+func (l *list) pushFront(op *Op) {
+	op.next = l.head
+	if l.head = op; l.tail == nil {
+		l.tail = op
+	}
+}
+
+func (l *list) pop() *Op {
+	op := l.head
+	if op != nil {
+		if l.head = op.next; l.head == nil {
+			l.tail = nil
+		}
+		op.next = nil
+	}
+	return op
+}
+
+// remove takes op out, and reports whether it was in the list.
+func (l *list) remove(op *Op) bool {
+	var before *Op
+	for o := l.head; o != nil; before, o = o, o.next {
+		if o != op {
+			continue
+		}
+		if before == nil {
+			l.pop()
+			return true
+		}
+		if before.next = o.next; l.tail == o {
+			l.tail = before
+		}
+		o.next = nil
+		return true
+	}
+	return false
+}

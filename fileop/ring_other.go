@@ -1,0 +1,16 @@
+//go:build !linux
+
+package fileop
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// ringState is the state of a request in an io_uring.
+type ringState struct{}
+
+func (q *Queue) openRing() error {
+	return fmt.Errorf("%s has no io_uring: %w", runtime.GOOS, errors.ErrUnsupported)
+}
