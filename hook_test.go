@@ -1,0 +1,111 @@
+//go:build unix || windows
+
+package epore_test
+
+import (
+	"io/fs"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/epore/epore"
+)
+
+const hookRule = "S9: the Poll calls a Hook after each request, before it looks, and delivers what the Hook gives"
+
+func TestHook_RequestBeforePoll(t *testing.T) {
+	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
+		w, turns := newWaker(t, p, 7), 0
+		h, err := epore.NewHook(p.Registry(), nil, func() {
+			turns++
+			require.NoError(t, w.Wake())
+			require.True(t, w.Pending())
+		}, nil)
+		require.NoError(t, err)
+		require.False(t, w.Pending())
+		events := epore.NewEvents(4)
+		for i := range 100 {
+			require.Empty(t, ready(t, p, events))
+			for range 3 {
+				require.NoError(t, h.Request())
+			}
+			require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, ready(t, p, events), "in the same Poll")
+			require.Equal(t, i+1, turns, "requests coalesce")
+			require.False(t, w.Pending())
+		}
+		require.NoError(t, h.Close())
+		require.NoError(t, h.Request())
+		require.Empty(t, ready(t, p, events))
+		require.Equal(t, 100, turns)
+		require.NoError(t, h.Close())
+	})
+}
+
+func TestHook_RequestDuringPoll(t *testing.T) {
+	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
+		w := newWaker(t, p, 7)
+		h, err := epore.NewHook(p.Registry(), nil, func() { _ = w.Wake() }, nil)
+		require.NoError(t, err)
+		events := epore.NewEvents(4)
+		for range 200 {
+			polled := asleep(p, func() error { return p.Poll(events, forever) })
+			require.NoError(t, h.Request())
+			require.NoError(t, <-polled)
+			require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, all(events))
+		}
+	})
+}
+
+// A Hook that gives nothing does not end the wait, and its requests during the wait are not
+// lost.
+func TestHook_WithoutEventsPollGoesOn(t *testing.T) {
+	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
+		w := newWaker(t, p, 7)
+		var turns atomic.Int32
+		var h *epore.Hook
+		h, err := epore.NewHook(p.Registry(), nil, func() {
+			if n := turns.Add(1); n < 5 {
+				_ = h.Request()
+			} else if n == 5 {
+				_ = w.Wake()
+			}
+		}, nil)
+		require.NoError(t, err)
+		events := epore.NewEvents(4)
+		polled := asleep(p, func() error { return p.Poll(events, forever) })
+		require.NoError(t, h.Request())
+		require.NoError(t, <-polled)
+		require.Len(t, all(events), 1)
+		require.EqualValues(t, 5, turns.Load())
+	})
+}
+
+func TestHook_PollCloses(t *testing.T) {
+	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
+		ends := 0
+		h, err := epore.NewHook(p.Registry(), nil, func() {}, func() error { ends++; return fs.ErrExist })
+		require.NoError(t, err)
+		require.ErrorIs(t, p.Close(), fs.ErrExist)
+		require.ErrorIs(t, h.Close(), fs.ErrExist)
+		require.Equal(t, 1, ends)
+		require.ErrorIs(t, h.Request(), epore.ErrClosed)
+		_, err = epore.NewHook(p.Registry(), nil, func() {}, nil)
+		require.ErrorIs(t, err, epore.ErrClosed)
+	})
+}
+
+func TestHook_BadInput(t *testing.T) {
+	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
+		_, err := epore.NewHook(p.Registry(), nil, nil, nil)
+		require.ErrorIs(t, err, fs.ErrInvalid)
+		_, err = epore.NewHook(p.Registry(), &net.TCPConn{}, func() {}, nil)
+		require.ErrorIs(t, err, fs.ErrInvalid)
+		_, err = epore.NewHook(nil, nil, func() {}, nil)
+		require.ErrorIs(t, err, fs.ErrInvalid)
+		var zero epore.Hook
+		require.ErrorIs(t, zero.Request(), fs.ErrInvalid)
+		require.ErrorIs(t, zero.Close(), fs.ErrInvalid)
+	})
+}
