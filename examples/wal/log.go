@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// A record in the log is its length and its checksum (4 bytes each), its number (8 bytes) and
+// the data. The checksum is of everything else, so neither a record that was written in part
+// nor one from another place is accepted.
+const (
+	headerSize = 16
+	maxRecord  = 64 << 10
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// appendRecord appends a record to b.
+func appendRecord(b []byte, number uint64, data []byte) []byte {
+	start := len(b)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	b = append(b, 0, 0, 0, 0)
+	b = binary.BigEndian.AppendUint64(b, number)
+	b = append(b, data...)
+	binary.BigEndian.PutUint32(b[start+4:], checksum(b[start:]))
+	return b
+}
+
+// checksum returns the checksum of a record, except for the field that holds it.
+func checksum(record []byte) uint32 {
+	return crc32.Update(crc32.Checksum(record[:4], castagnoli), castagnoli, record[8:])
+}
+
+// scan calls each for the records of a log, which are numbered from 0, and returns how many
+// there are and where the last one ends. It stops at the first that is not complete.
+func scan(r io.Reader, each func(number uint64, data []byte)) (records uint64, end int64, err error) {
+	in := bufio.NewReaderSize(r, 64<<10)
+	record := make([]byte, headerSize+maxRecord)
+	for {
+		if _, err = io.ReadFull(in, record[:headerSize]); err != nil {
+			break
+		}
+		size := binary.BigEndian.Uint32(record)
+		if size > maxRecord {
+			break
+		}
+		whole := record[:headerSize+size]
+		if _, err = io.ReadFull(in, whole[headerSize:]); err != nil {
+			break
+		}
+		if binary.BigEndian.Uint64(record[8:]) != records || binary.BigEndian.Uint32(record[4:]) != checksum(whole) {
+			break
+		}
+		if each != nil {
+			each(records, whole[headerSize:])
+		}
+		records++
+		end += int64(len(whole))
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return records, end, err
+}
+
+// openLog opens the log, or creates it, and cuts off what is behind the last whole record.
+func openLog(path string) (f *os.File, records uint64, end int64, err error) {
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	records, end, err = scan(f, nil)
+	if err == nil {
+		err = f.Truncate(end)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = syncFolder(filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, 0, 0, errors.Join(fmt.Errorf("open the log: %w", err), f.Close())
+	}
+	return f, records, end, nil
+}
+
+// syncFolder makes a new file in the folder survive the end of the machine. Windows has no such
+// call.
+func syncFolder(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
