@@ -13,8 +13,9 @@ import (
 	"github.com/epore/epore"
 )
 
-const hookRule = "S9: the Poll calls a Hook after each request, before it looks, and delivers what the Hook gives"
+const hookRule = "S7: the Poll calls a Hook after each request, before it looks, and delivers what the Hook gives"
 
+// contract: S7
 func TestHook_RequestBeforePoll(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
 		w, turns := newWaker(t, p, 7), 0
@@ -43,6 +44,7 @@ func TestHook_RequestBeforePoll(t *testing.T) {
 	})
 }
 
+// contract: S7
 func TestHook_RequestDuringPoll(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
@@ -60,6 +62,7 @@ func TestHook_RequestDuringPoll(t *testing.T) {
 
 // A Hook that gives nothing does not end the wait, and its requests during the wait are not
 // lost.
+// contract: S7
 func TestHook_WithoutEventsPollGoesOn(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
 		w := newWaker(t, p, 7)
@@ -82,6 +85,7 @@ func TestHook_WithoutEventsPollGoesOn(t *testing.T) {
 	})
 }
 
+// contract: S7
 func TestHook_PollCloses(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
 		ends := 0
@@ -96,6 +100,7 @@ func TestHook_PollCloses(t *testing.T) {
 	})
 }
 
+// contract: S7
 func TestHook_BadInput(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
 		_, err := epore.NewHook(p.Registry(), nil, nil, nil)

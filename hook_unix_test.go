@@ -12,6 +12,7 @@ import (
 )
 
 // The source of a Hook calls it, and gives no event of its own.
+// contract: S7
 func TestHook_Source(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
 		a, b := fixture.Pair(t)

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 // Where the system refuses io_uring, everything works with the pool.
+// contract: F5
 func TestEngine_RefusedBySeccomp(t *testing.T) {
 	if call := os.Getenv(envDeny); call != "" {
 		var log bytes.Buffer
@@ -61,6 +62,7 @@ func TestEngine_RefusedBySeccomp(t *testing.T) {
 }
 
 // The kernel cancels what a thread has submitted when the thread ends. Nothing is lost.
+// contract: F1
 func TestOp_ThreadEnds(t *testing.T) {
 	eachEngine(t, oneEventRule, func(w *world) {
 		if w.poll.Capabilities().OneThread {
@@ -105,6 +107,7 @@ func TestOp_ThreadEnds(t *testing.T) {
 }
 
 // A full disk gives the bytes that fit, and ENOSPC.
+// contract: F2
 func TestOp_DiskFull(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=64k"); err != nil {

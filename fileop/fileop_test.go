@@ -123,6 +123,7 @@ func pattern(n int, seed byte) []byte {
 	return b
 }
 
+// contract: F1, F5
 func TestOp_OnEachQueue(t *testing.T) {
 	for _, queue := range queuetest.All() {
 		for name, opts := range engines {
@@ -150,6 +151,7 @@ func TestOp_OnEachQueue(t *testing.T) {
 	}
 }
 
+// contract: F2
 func TestOp_ResultIsThatOfOsFile(t *testing.T) {
 	eachEngine(t, resultRule, func(w *world) {
 		content := pattern(10_000, 3)
@@ -186,6 +188,7 @@ func TestOp_ResultIsThatOfOsFile(t *testing.T) {
 }
 
 // More buffers than one request takes, and empty ones.
+// contract: F2
 func TestOp_WriteSyncOfManyBuffers(t *testing.T) {
 	eachEngine(t, resultRule, func(w *world) {
 		f, op := w.file(nil), w.op(1)
@@ -206,6 +209,7 @@ func TestOp_WriteSyncOfManyBuffers(t *testing.T) {
 	})
 }
 
+// contract: F1, F3
 func TestOp_Busy(t *testing.T) {
 	eachEngine(t, oneEventRule, func(w *world) {
 		f, op := w.file(pattern(100, 0)), w.op(5)
@@ -228,6 +232,7 @@ func TestOp_Busy(t *testing.T) {
 	})
 }
 
+// contract: F3
 func TestOp_BadInput(t *testing.T) {
 	eachEngine(t, refusalRule, func(w *world) {
 		f, op, b := w.file(pattern(100, 0)), w.op(5), make([]byte, 10)
@@ -294,6 +299,7 @@ func TestOp_BadInput(t *testing.T) {
 }
 
 // A file that shrinks gives fewer bytes and io.EOF.
+// contract: F2
 func TestOp_FileIsCut(t *testing.T) {
 	eachEngine(t, resultRule, func(w *world) {
 		f, op := w.file(pattern(1<<20, 0)), w.op(5)
@@ -313,6 +319,7 @@ func TestOp_FileIsCut(t *testing.T) {
 
 // A file that is closed after the start is read as if it were open, or not at all. Another
 // file that gets its number is never read.
+// contract: F2
 func TestOp_FileIsClosedMeanwhile(t *testing.T) {
 	eachEngine(t, resultRule, func(w *world) {
 		want := pattern(5000, 9)
@@ -358,6 +365,7 @@ func TestOp_FileIsClosedMeanwhile(t *testing.T) {
 	})
 }
 
+// contract: F1, F2
 func TestOp_CancelGivesOneEvent(t *testing.T) {
 	eachEngine(t, oneEventRule, func(w *world) {
 		f := w.file(pattern(1<<20, 0))
@@ -413,6 +421,7 @@ func TestOp_CancelGivesOneEvent(t *testing.T) {
 }
 
 // After Close no event comes, and buffers are as they were left.
+// contract: F4
 func TestOp_CloseWaits(t *testing.T) {
 	eachEngine(t, closeRule, func(w *world) {
 		f := w.file(pattern(1<<20, 1))
@@ -441,6 +450,7 @@ func TestOp_CloseWaits(t *testing.T) {
 	})
 }
 
+// contract: F4
 func TestQueue_CloseWaits(t *testing.T) {
 	for _, what := range []string{"Queue", "Poll"} {
 		t.Run(what, func(t *testing.T) {
@@ -481,6 +491,7 @@ func TestQueue_CloseWaits(t *testing.T) {
 	}
 }
 
+// contract: F3
 func TestQueue_NilRegistry(t *testing.T) {
 	for _, opts := range engines {
 		_, err := fileop.New(nil, opts...)
@@ -489,6 +500,7 @@ func TestQueue_NilRegistry(t *testing.T) {
 }
 
 // Operations that other goroutines start wake a waiting Poll.
+// contract: F1
 func TestOp_StartedByOthers(t *testing.T) {
 	eachEngine(t, oneEventRule, func(w *world) {
 		f, op := w.file(pattern(100, 0)), w.op(5)
@@ -509,6 +521,7 @@ func TestOp_StartedByOthers(t *testing.T) {
 	})
 }
 
+// contract: F6
 func TestOp_AllocatesNothing(t *testing.T) {
 	eachEngine(t, "F6: an Op that is used again for the same file allocates nothing", func(w *world) {
 		f, op := w.file(pattern(10_000, 0)), w.op(5)

@@ -38,6 +38,7 @@ type account struct {
 
 // TestSoak does random operations, cancels and closes, and compares events and contents with
 // a ledger. A short run takes a moment; EPORE_LONG=10m, say, takes that long.
+// contract: F1, F2, F4, F6
 func TestSoak(t *testing.T) {
 	eachEngine(t, oneEventRule, func(w *world) {
 		seed := uint64(time.Now().UnixNano())
