@@ -29,6 +29,7 @@ var (
 	ErrHasReadiness = errors.New("neither a regular file nor a block device: register it with the Poll instead")
 
 	errZeroValue = fmt.Errorf("fileop: zero value: create it with New or NewOp: %w", fs.ErrInvalid)
+	errNilFile   = fmt.Errorf("fileop: the file is nil: %w", fs.ErrInvalid)
 	errClosed    = fmt.Errorf("fileop: %w", epore.ErrClosed)
 	errBusy      = fmt.Errorf("fileop: %w", ErrBusy)
 )
@@ -345,10 +346,20 @@ func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) erro
 // use makes f the file of op, unless it is already.
 func (op *Op) use(k kind, f *os.File, off int64) error {
 	if f == nil {
-		return &fs.PathError{Op: k.String(), Path: "", Err: fmt.Errorf("the file is nil: %w", fs.ErrInvalid)}
+		return errNilFile
 	}
 	if off < 0 {
 		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fmt.Errorf("offset %d is negative: %w", off, fs.ErrInvalid)}
+	}
+	raw := op.raw
+	if f != op.file {
+		var err error
+		if raw, err = f.SyscallConn(); err != nil {
+			return err
+		}
+	}
+	if raw.Control(ignore) != nil { // it fails in no other way
+		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fs.ErrClosed}
 	}
 	if f != op.file {
 		info, err := f.Stat()
@@ -361,19 +372,12 @@ func (op *Op) use(k kind, f *os.File, off int64) error {
 		case !mode.IsRegular() && mode&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice:
 			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: ErrHasReadiness}
 		}
-		raw, err := f.SyscallConn()
-		if err != nil {
-			return err
-		}
 		op.file, op.raw = f, raw
 	}
 	if k == writeAt || k == writeSync {
 		if _, err := f.WriteAt(nil, 0); err != nil { // refuses O_APPEND, and does nothing else
 			return err
 		}
-	}
-	if op.raw.Control(ignore) != nil {
-		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fs.ErrClosed}
 	}
 	return nil
 }
