@@ -75,12 +75,7 @@ type acknowledged struct {
 }
 
 // appendAll appends records until the connection ends, several at a time.
-func (a *acknowledged) appendAll(addr, who string) error {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
+func (a *acknowledged) appendAll(c net.Conn, who string) error {
 	in, answer := bufio.NewReader(c), make([]byte, 8)
 	for round := 0; ; round++ {
 		var names []string
@@ -125,8 +120,12 @@ func TestWal_Killed(t *testing.T) {
 					t.Skip(banner)
 				}
 				var clients sync.WaitGroup
+				var conns []net.Conn
 				for i := range 8 {
-					clients.Go(func() { _ = acked.appendAll(addr, fmt.Sprintf("%d-%d", round, i)) })
+					c, err := net.Dial("tcp", addr)
+					require.NoError(t, err)
+					conns = append(conns, c)
+					clients.Go(func() { _ = acked.appendAll(c, fmt.Sprintf("%d-%d", round, i)) })
 				}
 				before := acked.count()
 				for acked.count() < before+20 {
@@ -135,7 +134,13 @@ func TestWal_Killed(t *testing.T) {
 				time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
 				require.NoError(t, server.Process.Kill())
 				_ = server.Wait()
+				for _, c := range conns { // Wine does not end the connections of a process that is killed
+					_ = c.SetDeadline(time.Now().Add(50 * time.Millisecond))
+				}
 				clients.Wait()
+				for _, c := range conns {
+					require.NoError(t, c.Close())
+				}
 
 				f, err := os.Open(path)
 				require.NoError(t, err)
