@@ -4,6 +4,7 @@ package fileop_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -92,7 +93,8 @@ func temporary() (f *os.File, remove func()) {
 		log.Fatal(err)
 	}
 	return f, func() {
-		_ = f.Close()
-		_ = os.RemoveAll(dir)
+		if err := errors.Join(f.Close(), os.RemoveAll(dir)); err != nil {
+			log.Print(err)
+		}
 	}
 }
