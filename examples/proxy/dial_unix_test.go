@@ -116,3 +116,12 @@ func TestProxy_UnansweringBackend(t *testing.T) {
 	require.Contains(t, p.log.String(), l.Addr().String()+" is left out for 1h0m0s: ")
 	require.Contains(t, p.ends(t), "3 connections, 0 open; 0 refused, 0 without a backend, 0 cut")
 }
+
+// When the program says that it listens, a signal already prints its statistics.
+func TestProxy_SignalAfterFirstLine(t *testing.T) {
+	for range 20 {
+		p := started(t, "127.0.0.1:1")
+		p.awaitStatistics(t, "0 connections, ")
+		p.ends(t)
+	}
+}

@@ -76,11 +76,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return err
 		}
 		printed.Do(func() {
-			fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a)
-			go func() { <-ctx.Done(); left.Wait(); end() }()
-			if len(statisticsSignals) > 0 {
+			if len(statisticsSignals) > 0 { // before the line that says that it is ready
 				err = printOnSignal(l, &total, stdout)
 			}
+			fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a)
+			go func() { <-ctx.Done(); left.Wait(); end() }()
 		})
 		return err
 	})
