@@ -17,8 +17,16 @@ import (
 )
 
 // serve runs a contestant. It says where it listens.
-func serve(id string) error {
+func serve(id, backend string) error {
 	switch id {
+	case "proxy-net":
+		return serveProxy(backend)
+	case "chat-gorilla":
+		return serveGorilla()
+	case "chat-gobwas":
+		return serveGobwas()
+	case "chat-nbio":
+		return serveNbio()
 	case "http-loop":
 		return loop.Run(context.Background(), 1, loop.Config{}, func(l *loop.Loop) error {
 			addr, err := l.Listen("tcp", "127.0.0.1:0", nil, new(hello))
