@@ -29,7 +29,8 @@ import (
 //
 // On Linux the data passes through a pipe, and not through the program (splice(2)). If the
 // peer is gone, the kernel then sends SIGPIPE, which only a program that has subscribed to it
-// (os/signal) notices. On other systems the data is copied.
+// (os/signal) notices. When src has only a few KiB, they are copied, which costs less. On other
+// systems the data is always copied.
 func (c *Conn) SpliceFrom(src *Conn, n int64) (written int64, err error) {
 	d := c.descriptor()
 	if !d.Acquire() {
@@ -51,7 +52,7 @@ func (c *Conn) SpliceFrom(src *Conn, n int64) (written int64, err error) {
 	r.begin(s.Handle(), d.Handle())
 	for written < n && err == nil {
 		if r.pending() == 0 {
-			m, failed := r.fill(s.Handle(), n-written)
+			m, failed := r.fill(s.Handle(), d.Handle(), n-written)
 			switch {
 			case failed != nil:
 				err = src.transferError("read", backend.Readable, failed)

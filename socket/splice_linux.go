@@ -5,6 +5,8 @@ package socket
 import (
 	"os"
 	"runtime"
+	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +18,7 @@ type pipe struct {
 	n       int // how much is in it
 	cleanup runtime.Cleanup
 	fast    [2]bool // whether the streams of this call can be spliced: src, dst
+	few     bool    // this call copies, because few bytes wait in src
 }
 
 // maxSplice is the capacity that is asked for. The pipes of a user without privileges have
@@ -24,10 +27,29 @@ const maxSplice = 1 << 20
 
 func (p *pipe) inPipe() int { return p.n }
 
-// begin looks at the streams of a call. Only O_NONBLOCK keeps splice from waiting for a
-// socket: SPLICE_F_NONBLOCK concerns the pipe.
+// fewBytes is how many bytes are copied rather than spliced: recvfrom and sendto cost less
+// than two times splice, and need not know whether the streams are non-blocking.
+const fewBytes = 16 << 10
+
+// begin decides how a call moves data.
 func (r *relay) begin(src, dst handle) {
+	waiting, errno := unread(src)
+	if r.few = r.n == 0 && errno == 0 && waiting <= fewBytes; !r.few {
+		r.look(src, dst)
+	}
+}
+
+// look looks at the streams. Only O_NONBLOCK keeps splice from waiting for a socket:
+// SPLICE_F_NONBLOCK concerns the pipe.
+func (r *relay) look(src, dst handle) {
 	r.fast = [2]bool{isNonblocking(src), isNonblocking(dst)}
+}
+
+// unread returns the number of bytes that can be read from a socket.
+func unread(h handle) (n int, errno syscall.Errno) {
+	var value int32
+	_, _, errno = syscall.RawSyscall(unix.SYS_IOCTL, uintptr(h), unix.SIOCINQ, uintptr(unsafe.Pointer(&value)))
+	return int(value), errno
 }
 
 // open creates the pipe. It is closed when the garbage collector removes the relay from the
@@ -64,7 +86,15 @@ func (r *relay) drop() {
 }
 
 // fill reads into the pipe, or into the buffer if src cannot be spliced. Both are empty.
-func (r *relay) fill(src handle, most int64) (int, error) {
+func (r *relay) fill(src, dst handle, most int64) (int, error) {
+	if r.few {
+		n, err := r.fillCopy(src, most)
+		if n == copySize { // more has arrived since
+			r.few = false
+			r.look(src, dst)
+		}
+		return n, err
+	}
 	if !r.fast[0] || !r.open() {
 		return r.fillCopy(src, most)
 	}

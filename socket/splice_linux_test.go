@@ -3,6 +3,7 @@
 package socket_test
 
 import (
+	"io"
 	"math"
 	"os"
 	"os/signal"
@@ -180,5 +181,45 @@ func TestSpliceFrom_AllocatesNothing(t *testing.T) {
 			return err
 		}
 		return nil
+	})
+}
+
+// Few bytes are copied, which costs less than a pipe. When they wait for room, and more follow
+// that need the pipe, all of them come in order.
+func TestSpliceFrom_CopiesFewBytes(t *testing.T) {
+	eachProxy(t, func(t *testing.T, first, in, out, last *socket.Conn) {
+		before, err := out.Write(make([]byte, 64<<20))
+		require.Equal(t, socket.ErrWouldBlock, err)
+		write(t, first, "few")
+		awaitReadable(t, in)
+		_, err = out.SpliceFrom(in, math.MaxInt64)
+		require.Equal(t, socket.ErrWouldBlock, err)
+		require.Equal(t, 3, out.SplicePending())
+		require.Zero(t, socket.PipePending(out))
+
+		sizes := []int{1, 16 << 10, 16<<10 + 1, 64 << 10, 64<<10 + 1, 300 << 10, 2}
+		want := "few"
+		for _, n := range sizes {
+			want += string(random(n))
+		}
+		go func() {
+			write(t, first, want[3:])
+			_ = first.CloseWrite()
+		}()
+		got := make(chan string)
+		go func() { got <- readAll(t, last) }()
+		for err = nil; err != io.EOF; {
+			if _, err = out.SpliceFrom(in, 5_000+int64(out.SplicePending())); err == socket.ErrWouldBlock {
+				if out.SplicePending() > 0 {
+					awaitWritable(t, out)
+				} else {
+					awaitReadable(t, in)
+				}
+			} else if err != nil {
+				require.Equal(t, io.EOF, err)
+			}
+		}
+		require.NoError(t, out.CloseWrite())
+		require.True(t, want == (<-got)[before:])
 	})
 }
