@@ -172,12 +172,13 @@ func (a *attempt) Open(out *loop.Conn) {
 	a.join(in, to)
 }
 
-// pair is two connections that are joined.
+// pair is two connections that are joined. Direction i is from ends[i] to the other end.
 type pair struct {
 	*proxy
 	ends   [2]*socket.Conn // client, backend
 	tokens [2]epore.Token
 	waits  [2]epore.Interest // what each end is registered for; 0: it is not registered
+	full   [2]bool           // direction i waits until its target has room
 	ended  [2]bool           // what ends[i] sends has ended, and was passed on
 	over   bool
 }
@@ -186,49 +187,60 @@ type pair struct {
 func (p *proxy) join(in, out *socket.Conn) {
 	j := &pair{proxy: p, ends: [2]*socket.Conn{in, out}}
 	for i := range j.ends {
-		j.tokens[i] = p.loop.Handle(func(epore.Event) { j.move() })
+		j.tokens[i] = p.loop.Handle(func(epore.Event) {
+			if j.full[1-i] {
+				j.move(1 - i)
+			}
+			if !j.full[i] {
+				j.move(i)
+			}
+			j.settle()
+		})
 	}
-	j.move()
+	j.move(0)
+	j.move(1)
+	j.settle()
 }
 
-// atOnce is how much a pair moves before others have their turn.
+// atOnce is how much a direction moves before others have their turn.
 const atOnce = 1 << 20
 
-// move moves what there is, and waits for more.
-func (j *pair) move() {
-	if j.over {
+// move moves what has arrived in a direction.
+func (j *pair) move(i int) {
+	if j.over || j.ended[i] {
 		return
 	}
-	var waits [2]epore.Interest
-	for i, from := range j.ends {
-		to := j.ends[1-i]
-		if j.ended[i] {
-			continue
-		}
-		n, err := to.SpliceFrom(from, atOnce)
-		[]*atomic.Int64{&j.total.up, &j.total.down}[i].Add(n)
-		if err == io.EOF {
-			j.ended[i] = true
-			if err = to.CloseWrite(); err == nil {
-				continue
-			}
-		}
-		switch {
-		case err != nil && err != socket.ErrWouldBlock:
-			j.cut()
-			return
-		case to.SplicePending() > 0: // it holds at most 1 MiB for an end that does not read
-			waits[1-i] |= epore.Writable
-		default:
-			waits[i] |= epore.Readable
-		}
+	to := j.ends[1-i]
+	n, err := to.SpliceFrom(j.ends[i], atOnce)
+	[]*atomic.Int64{&j.total.up, &j.total.down}[i].Add(n)
+	if err == io.EOF {
+		j.ended[i], err = true, to.CloseWrite()
+	}
+	if err != nil && err != socket.ErrWouldBlock {
+		j.cut()
+		return
+	}
+	j.full[i] = to.SplicePending() > 0 // it holds at most 1 MiB for an end that does not read
+}
+
+// settle waits for more, unless both directions have ended.
+func (j *pair) settle() {
+	if j.over {
+		return
 	}
 	if j.ended[0] && j.ended[1] {
 		j.close()
 		return
 	}
 	for i := range j.ends {
-		if err := j.wait(i, waits[i]); err != nil {
+		var in epore.Interest
+		if !j.ended[i] && !j.full[i] {
+			in |= epore.Readable
+		}
+		if j.full[1-i] {
+			in |= epore.Writable
+		}
+		if err := j.wait(i, in); err != nil {
 			fmt.Fprintln(j.log, "proxy:", err)
 			j.cut()
 			return
