@@ -798,6 +798,43 @@ func TestLoop_SteadyStateAllocatesNothing(t *testing.T) {
 	})
 }
 
+// A message to many connections needs a buffer for each until the end of the batch.
+func TestLoop_BroadcastAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	eachQueue(t, "a message to many connections allocates nothing", func(t *testing.T, open newPoll) {
+		if isKqueue(t) {
+			t.Skip("simulated kernels allocate")
+		}
+		var all []*loop.Conn
+		s := serve(t, 1, loop.Config{NewPoll: open}, nil, &handler{
+			open: func(c *loop.Conn) { all = append(all, c) },
+			data: func(_ *loop.Conn, b []byte) int {
+				for _, c := range all {
+					_, _ = c.Write(b)
+				}
+				return len(b)
+			},
+		})
+		buf := make([]byte, 100)
+		var clients []*net.TCPConn
+		for range 200 {
+			clients = append(clients, dial(t, s.addr))
+		}
+		await(t, "all are open", func() (is bool) {
+			s.on(func() { is = len(all) == len(clients) })
+			return is
+		})
+		require.Zero(t, testing.AllocsPerRun(20, func() {
+			_, _ = clients[0].Write(buf)
+			for _, c := range clients {
+				_, _ = io.ReadFull(c, buf)
+			}
+		}))
+	})
+}
+
 // contract: L9
 func TestLoop_LeavesNothing(t *testing.T) {
 	eachQueue(t, "no goroutine and no descriptor is left", func(t *testing.T, open newPoll) {

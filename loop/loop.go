@@ -188,6 +188,7 @@ type Loop struct {
 
 	buf     []byte    // for what is read, of whichever connection
 	buffers []*buffer // not in use
+	kept    int       // the bytes that these can hold
 	vector  net.Buffers
 
 	now      time.Duration // when the batch began

@@ -26,10 +26,12 @@ func (b *buffer) add(p []byte) {
 }
 
 const (
-	smallBuffer = 4 << 10
-	// Buffers up to keepSize are reused; keepCount of them are kept.
-	keepSize  = 2 * readSize
-	keepCount = 64
+	// A new buffer is small, because most messages are. A message to thousands of connections
+	// needs one for each until the end of the batch.
+	smallBuffer = 512
+	// Buffers up to keepSize are reused, and all that wait for that have at most keepAll bytes.
+	keepSize = 2 * readSize
+	keepAll  = 64 * keepSize
 )
 
 // take returns an empty buffer.
@@ -37,6 +39,7 @@ func (l *Loop) take() *buffer {
 	if n := len(l.buffers); n > 0 {
 		b := l.buffers[n-1]
 		l.buffers = l.buffers[:n-1]
+		l.kept -= cap(b.b)
 		return b
 	}
 	return &buffer{b: make([]byte, 0, smallBuffer)}
@@ -44,9 +47,12 @@ func (l *Loop) take() *buffer {
 
 // release returns a buffer for reuse and sets *b to nil.
 func (l *Loop) release(b **buffer) {
-	if *b != nil && cap((*b).b) <= keepSize && len(l.buffers) < keepCount {
-		(*b).b, (*b).from = (*b).b[:0], 0
-		l.buffers = append(l.buffers, *b)
+	if *b != nil {
+		if n := cap((*b).b); n <= keepSize && l.kept+n <= keepAll {
+			(*b).b, (*b).from = (*b).b[:0], 0
+			l.buffers = append(l.buffers, *b)
+			l.kept += n
+		}
 	}
 	*b = nil
 }
