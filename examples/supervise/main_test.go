@@ -102,6 +102,23 @@ func TestSupervise_Once(t *testing.T) {
 	require.Equal(t, 3, status)
 }
 
+// An event copies a part of what there is, so that a command that writes without end does not
+// keep the program from its signals.
+func TestSupervise_CopiesInTurns(t *testing.T) {
+	r, w, err := os.Pipe()
+	require.NoError(t, err)
+	defer r.Close()
+	defer w.Close()
+	_, err = w.Write(make([]byte, 40<<10))
+	require.NoError(t, err)
+	var got bytes.Buffer
+	v := &supervisor{output: r, stdout: &got}
+	require.NoError(t, v.handle(fromOutput))
+	require.Equal(t, 32<<10, got.Len())
+	require.NoError(t, v.handle(fromOutput))
+	require.Equal(t, 40<<10, got.Len())
+}
+
 // What is still in the pipe when the child ends is not lost.
 func TestSupervise_AllOutput(t *testing.T) {
 	modes := [][]string{nil}

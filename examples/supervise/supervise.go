@@ -118,7 +118,7 @@ func (v *supervisor) handle(token epore.Token) error {
 			_ = syscall.Kill(-v.cmd.Process.Pid, syscall.SIGKILL)
 		}
 	case fromOutput:
-		return v.copyOutput()
+		return v.copyOutput(32 << 10) // the rest gives another event: signals have their turn
 	case fromChild:
 		v.exited = true
 		return v.finish()
@@ -184,14 +184,15 @@ func (v *supervisor) openOutput() (ours, theirs *os.File, err error) {
 	return os.Pipe()
 }
 
-// copyOutput copies what the child has written, and notices the end.
-func (v *supervisor) copyOutput() error {
+// copyOutput copies at most so many bytes of what the child has written, and notices the end.
+func (v *supervisor) copyOutput(most int) error {
 	buf := make([]byte, 32<<10)
-	for v.output != nil {
-		n, err := tryio.Read(v.output, buf)
+	for v.output != nil && most > 0 {
+		n, err := tryio.Read(v.output, buf[:min(len(buf), most)])
 		if _, err := v.stdout.Write(buf[:n]); err != nil {
 			return err
 		}
+		most -= n
 		switch {
 		case err == tryio.ErrWouldBlock:
 			return nil
@@ -210,12 +211,15 @@ func (v *supervisor) endOutput() error {
 	return err
 }
 
-const maxBackoff = 30 * time.Second
+const (
+	maxBackoff = 30 * time.Second
+	maxPipe    = 1 << 20 // bytes that a pipe can hold (pipe(7))
+)
 
 // finish is called when the child has ended. What it wrote is still in the pipe. What its
-// own children write later is not waited for: they may outlive it.
+// children write later is not waited for: they may outlive it, and never stop writing.
 func (v *supervisor) finish() error {
-	if err := v.copyOutput(); err != nil {
+	if err := v.copyOutput(maxPipe); err != nil {
 		return err
 	}
 	if v.output != nil {
