@@ -70,9 +70,9 @@ func wrk(connections int) func(*server, bool) (float64, error) {
 
 func redis(connections, depth int) func(*server, bool) (float64, error) {
 	return perUnit(func(addr string, brief bool) (float64, error) {
-		n := 120_000
+		n := 80_000
 		if depth > 1 {
-			n = 800_000
+			n = 500_000
 		}
 		if brief {
 			n = 20_000
@@ -147,7 +147,7 @@ func sender(string) (string, func(), error) {
 // download receives bytes on so many connections at a time.
 func download(connections int) func(*server, bool) (float64, error) {
 	gigabit := perUnit(func(addr string, brief bool) (float64, error) {
-		each := int64(512 << 20)
+		each := int64(256 << 20)
 		if brief {
 			each = 32 << 20
 		}
@@ -283,7 +283,7 @@ func (s *server) resident() (float64, error) {
 // members have the one before.
 func broadcast(members int) func(*server, bool) (float64, error) {
 	return func(s *server, quick bool) (float64, error) {
-		n, messages := members, 200
+		n, messages := members, 100
 		if quick {
 			n, messages = 50, 10
 		}
