@@ -799,6 +799,7 @@ func TestLoop_SteadyStateAllocatesNothing(t *testing.T) {
 }
 
 // A message to many connections needs a buffer for each until the end of the batch.
+// contract: L13
 func TestLoop_BroadcastAllocatesNothing(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

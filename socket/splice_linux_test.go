@@ -186,6 +186,7 @@ func TestSpliceFrom_AllocatesNothing(t *testing.T) {
 
 // Few bytes are copied, which costs less than a pipe. When they wait for room, and more follow
 // that need the pipe, all of them come in order.
+// contract: N17
 func TestSpliceFrom_CopiesFewBytes(t *testing.T) {
 	eachProxy(t, func(t *testing.T, first, in, out, last *socket.Conn) {
 		before, err := out.Write(make([]byte, 64<<20))
