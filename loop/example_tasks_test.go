@@ -118,6 +118,63 @@ func Example_https() {
 	// the slow client is disconnected: true
 }
 
+// download sends size bytes to each client. A client that takes less than MaxOut bytes in the
+// time of limit loses the connection.
+type download struct {
+	upper
+	size  int
+	limit time.Duration
+}
+
+func (d download) Open(c *loop.Conn) {
+	c.SetValue(d.size) // what is left to send
+	d.Drained(c)
+}
+
+// Drained is called when all is sent after Write has returned ErrFull.
+func (d download) Drained(c *loop.Conn) {
+	c.SetDeadline(time.Now().Add(d.limit))
+	piece := make([]byte, 16<<10)
+	left := c.Value().(int)
+	for left > 0 {
+		n, err := c.Write(piece[:min(left, len(piece))])
+		if err == loop.ErrFull {
+			c.SetValue(left)
+			return // Drained is called again
+		}
+		if err != nil {
+			return // Close is called next
+		}
+		left -= n
+	}
+	c.Close() // when all is sent
+}
+
+func ExampleDrainer() {
+	ctx, stop := context.WithCancel(context.Background())
+	cfg := loop.Config{MaxOut: 64 << 10}
+	err := loop.Run(ctx, 1, cfg, func(l *loop.Loop) error {
+		addr, err := l.Listen("tcp", "127.0.0.1:0", nil, download{size: 10_000_000, limit: time.Minute})
+		if err != nil {
+			return err
+		}
+		go func() { // a client
+			defer stop()
+			c, err := net.Dial("tcp", addr.String())
+			if err != nil {
+				log.Fatal(err)
+			}
+			defer c.Close()
+			fmt.Println(io.Copy(io.Discard, c))
+		}()
+		return nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// Output: 10000000 <nil>
+}
+
 // caller is a client: it sends one line, prints the answer, and reports how it ended.
 type caller struct {
 	line string
