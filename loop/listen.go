@@ -255,7 +255,7 @@ func (l *Loop) resumeAccepting() {
 // Dial begins to connect to an address, and then runs the handshake of a TLS client if t is
 // not nil. The arguments network and addr are those of [socket.Dial]. Dial does not wait:
 // the loop calls h.Open when the connection is established, or h.Failed when that fails or
-// takes longer than limit. With a limit of 0, the system limits the time to connect, and
+// takes longer than limit. With a limit of 0 or less, the system limits the time to connect, and
 // Config.Handshake that of the handshake. Data that is written before Open is sent after
 // it.
 //

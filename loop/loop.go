@@ -16,8 +16,9 @@ import (
 	"github.com/epore/epore/socket"
 )
 
-// Config holds the settings that all loops of a Run share. The zero Config is valid, and
-// bounds everything that a peer could exhaust.
+// Config holds the settings that all loops of a Run share. The zero Config is valid: it limits
+// the connections, their memory and the time of handshakes, but not how long a connection may
+// be idle. A negative number means the same as 0, except in Grace.
 type Config struct {
 	// NewPoll opens the Poll of a loop. The loop calls it on its goroutine, and only that
 	// goroutine polls. nil means epore.New.
@@ -142,14 +143,15 @@ type EOFHandler interface {
 	EOF(c *Conn)
 }
 
-// Drainer is an optional interface of a Handler. Drained is called when all data is sent
-// after Write has returned [ErrFull].
+// Drainer is an optional interface of a Handler. After [Conn.Write] has returned [ErrFull],
+// Drained is called once all data of the connection is sent. It may write again.
 type Drainer interface {
 	Drained(c *Conn)
 }
 
 // FailHandler is an optional interface of a Handler. Failed is called for a connection that
-// was never opened, because Dial could not connect or the TLS handshake failed. c is closed.
+// was never opened, because Dial could not connect or the TLS handshake failed. c is closed, so its RemoteAddr
+// is nil.
 type FailHandler interface {
 	Failed(c *Conn, err error)
 }
