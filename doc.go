@@ -58,10 +58,10 @@
 //
 // # Reading and writing
 //
-// Epore says when to read and write. The caller does it, and must not wait. The methods of a
-// connection or listener of package net wait: an event may be spurious, or another goroutine
-// may have read the data first, and then the whole loop stops. Package tryio reads, writes and
-// accepts on any source without waiting:
+// Epore reports when to read and write. The caller reads and writes, with operations that never
+// wait. The methods of a connection or listener of package net do wait: if an event is spurious,
+// or another goroutine has read the data first, the whole loop stops. Package tryio reads, writes
+// and accepts on any source without waiting:
 //
 //	n, err := tryio.Read(conn, buf)
 //	if err == tryio.ErrWouldBlock {

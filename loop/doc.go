@@ -32,8 +32,12 @@
 // a proxy does, decides what to do when Write returns [ErrFull]: drop the message, abort
 // the connection, or Pause the source until Drained.
 //
-// The two directions of one connection depend on each other in this way: two peers that both
-// write more than the system's buffers hold, before they read, wait for each other.
+// The two directions of one connection depend on each other: if both peers write more than the
+// system's buffers hold before they read, each waits for the other until a time limit ends the
+// connection.
+//
+// If no data is unsent, Write takes any length, and keeps it in memory. Write a long answer in
+// pieces, until ErrFull, and continue in Drained: see the example of [Drainer].
 //
 // # Goroutines
 //

@@ -11,7 +11,7 @@
 //
 // crypto/tls is used as it is: TLS 1.2 and 1.3, client certificates, ALPN, SNI, resumption
 // and key updates work as they do above package net. Only renegotiation is refused, because
-// it would shake hands inside Read.
+// it would run a handshake inside Read.
 //
 // # What to wait for
 //
@@ -22,8 +22,8 @@
 //   - call [Conn.Handshake] until it returns nil, then [Conn.Read];
 //   - Read until it returns [socket.ErrWouldBlock], or, level-triggered, until [Conn.Pending]
 //     is false. A record that crypto/tls has read from the socket, but that no Read has
-//     returned, gives no event. A loop that stops earlier remembers the Conn and comes back
-//     by itself;
+//     returned, gives no event. A loop that stops earlier must remember the Conn, and
+//     call Read again without an event;
 //   - look at Buffered again. Handshake and Read write, too: alerts, answers to key updates.
 //
 // # Back-pressure
