@@ -33,8 +33,8 @@
 // the connection, or Pause the source until Drained.
 //
 // The two directions of one connection depend on each other: if both peers write more than the
-// system's buffers hold before they read, each waits for the other until a time limit ends the
-// connection.
+// system's buffers hold before they read, each waits for the other, until a time limit, if one
+// is set, ends the connection.
 //
 // If no data is unsent, Write takes any length, and keeps it in memory. Write a long answer in
 // pieces, until ErrFull, and continue in Drained: see the example of [Drainer].
