@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -16,20 +14,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/loop"
 	"github.com/epore/epore/sim"
 )
-
-// simSeeds is the number of seeds: a few in a plain test, many in a long run.
-func simSeeds(few int) int {
-	if n, err := strconv.Atoi(os.Getenv("EPORE_SIM_SEEDS")); err == nil {
-		return n
-	}
-	if os.Getenv("EPORE_LONG") != "" {
-		return 1000
-	}
-	return few
-}
 
 // simConfig is a Config for a simulated host.
 func simConfig(h *sim.Host) loop.Config {
@@ -157,13 +145,13 @@ func echoWorld(t *testing.T, w *sim.World) {
 }
 
 // contract: V3
-func TestSim_Echo(t *testing.T) { sim.Explore(t, simSeeds(50), echoWorld) }
+func TestSim_Echo(t *testing.T) { sim.Explore(t, fixture.Seeds(50), echoWorld) }
 
 // The same seed gives the same run.
 //
 // contract: V2
 func TestSim_SeedRepeats(t *testing.T) {
-	for seed := range simSeeds(10) {
+	for seed := range fixture.Seeds(10) {
 		sim.Check(t, uint64(seed), echoWorld)
 	}
 }

@@ -82,6 +82,13 @@ func (h *Host) LimitDescriptors(n int) {
 	h.limit = n
 }
 
+// OpenSockets returns how many sockets the program of the Host has open.
+func (h *Host) OpenSockets() int {
+	h.w.mu.Lock()
+	defer h.w.mu.Unlock()
+	return h.open
+}
+
 // Listen is socket.Listen on this Host: "tcp", at its address or all addresses.
 func (h *Host) Listen(network, address string, opts ...socket.Option) (*socket.Listener, error) {
 	l, err := simfd.Listen((*hostNetwork)(h), network, h.literal(address), opts)
