@@ -162,13 +162,14 @@ func (h *Host) Kill() {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()
 	h.w.record(record{what: changedWorld, text: h.name + ": its program is killed"})
-	for _, l := range sorted(h.streams) {
+	listeners, conns := sorted(h.streams), h.sortedConns()
+	h.endProgram() // first: the program has none of them any more, whatever becomes of them
+	for _, l := range listeners {
 		l.close()
 	}
-	for _, s := range h.sortedConns() {
+	for _, s := range conns {
 		s.close()
 	}
-	h.endProgram()
 }
 
 // Restart turns a Host on that has crashed. It answers what is sent to connections that it

@@ -458,6 +458,31 @@ func TestHost_Kill(t *testing.T) {
 	})
 }
 
+// What a killed program still does to its sockets does not concern the next program.
+//
+// contract: V4
+func TestHost_KillLeavesNothing(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+		l, server, _ := connect(t, w, a, b)
+		require.Equal(t, 2, a.OpenSockets())
+		a.Kill()
+		require.Zero(t, a.OpenSockets())
+		_, err := l.Accept()
+		require.ErrorIs(t, err, sim.ErrCrashed)
+		_, err = server.Write([]byte("x"))
+		require.ErrorIs(t, err, sim.ErrCrashed)
+		_, _, _ = connect(t, w, a, b)
+		require.Equal(t, 2, a.OpenSockets())
+		require.NoError(t, l.Close())
+		require.NoError(t, server.Close())
+		require.Equal(t, 2, a.OpenSockets())
+		again, err := b.Dial("tcp", "a:80")
+		require.NoError(t, err)
+		w.Settle()
+		require.NoError(t, again.ConnectError(), "the new program listens")
+	})
+}
+
 // contract: V3
 func TestWorld_Rule(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
