@@ -3,6 +3,7 @@ package loop_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -153,5 +154,157 @@ func TestSim_Echo(t *testing.T) { sim.Explore(t, fixture.Seeds(50), echoWorld) }
 func TestSim_SeedRepeats(t *testing.T) {
 	for seed := range fixture.Seeds(10) {
 		sim.Check(t, uint64(seed), echoWorld)
+	}
+}
+
+// simEnds is what a world may do to connections, and how they ended.
+type simEnds struct {
+	t              *testing.T
+	cut            bool                // the server was killed: the end of a stream may come early
+	secure         bool                // over TLS, where an early end is an error
+	open           map[*loop.Conn]bool // those that have not ended, of both sides
+	left           int                 // clients that have not ended
+	whole, failed  int                 // clients
+	accepted, shut int                 // connections of the server
+}
+
+// opened and closed count that each Open has one Close.
+func (e *simEnds) opened(c *loop.Conn) {
+	require.False(e.t, e.open[c], "one Open for each connection")
+	e.open[c] = true
+}
+
+func (e *simEnds) closed(c *loop.Conn) {
+	require.True(e.t, e.open[c], "one Close for each Open, after it")
+	delete(e.open, c)
+}
+
+// hardyClient is a simClient whose connection may end early.
+type hardyClient struct {
+	*simClient
+	ends *simEnds
+}
+
+func (c hardyClient) Open(conn *loop.Conn) {
+	c.ends.opened(conn)
+	conn.SetDeadline(time.Now().Add(30 * time.Minute)) // a host that has crashed says nothing
+	c.send(conn)
+}
+
+func (c hardyClient) Close(conn *loop.Conn, err error) {
+	conn.SetValue("closed")
+	c.ends.closed(conn)
+	c.ends.left--
+	switch {
+	case err != nil:
+		c.ends.failed++
+	case len(c.want) == 0:
+		c.ends.whole++
+	default:
+		require.True(c.ends.t, c.ends.cut && !c.ends.secure, "a stream that was cut off ends with an error")
+		c.ends.failed++
+	}
+}
+
+func (c hardyClient) Failed(conn *loop.Conn, err error) {
+	require.Error(c.ends.t, err)
+	require.False(c.ends.t, c.ends.open[conn], "either Open or Failed")
+	c.ends.left--
+	c.ends.failed++
+}
+
+// hardyEcho is a simEcho whose connections may end early.
+type hardyEcho struct{ ends *simEnds }
+
+func (e hardyEcho) Open(c *loop.Conn) { e.ends.opened(c); e.ends.accepted++ }
+func (e hardyEcho) Data(c *loop.Conn, in []byte) int {
+	_, _ = c.Write(in)
+	return len(in)
+}
+func (e hardyEcho) Close(c *loop.Conn, _ error) { e.ends.closed(c); e.ends.shut++ }
+
+// hostileWorld resets connections, and may kill the server or let its host crash. Each client
+// gets back its bytes, in order, or its connection ends with an error; nothing is left; and
+// afterwards the same server works as if nothing had been.
+func hostileWorld(t *testing.T, w *sim.World, serverConf, clientConf *tls.Config) {
+	server, clients := w.Host("server"), w.Host("clients")
+	var running sync.WaitGroup
+	r := rand.New(rand.NewPCG(w.Seed(), 2))
+	resets := []float64{0, 0.001, 0.02, 0.2}[r.IntN(4)]
+	w.Faults(sim.Swarm(), sim.Resets(resets))
+	ends := &simEnds{t: t, secure: serverConf != nil, open: make(map[*loop.Conn]bool)}
+	start := func() context.CancelFunc {
+		return onHost(t, server, 1, simConfig(server), &running, func(l *loop.Loop) error {
+			_, err := l.Listen("tcp", ":7", serverConf, hardyEcho{ends})
+			return err
+		})
+	}
+	stopServer := start()
+	w.Settle()
+	var on *loop.Loop
+	dial := func(l *loop.Loop, n int) error {
+		ends.left += n
+		for range n {
+			data := make([]byte, 1+r.IntN(1<<r.IntN(15)))
+			for i := range data {
+				data[i] = byte(r.Uint32())
+			}
+			c := hardyClient{&simClient{t: t, rest: data, want: data, delay: time.Duration(r.Int64N(int64(time.Second)))}, ends}
+			if _, err := l.Dial("tcp", "server:7", 10*time.Minute, clientConf, c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	n := 1 + r.IntN(6)
+	stopClients := onHost(t, clients, 1, simConfig(clients), &running, func(l *loop.Loop) error {
+		on = l
+		return dial(l, n)
+	})
+	w.Sleep(time.Duration(r.Int64N(int64(10 * time.Second))))
+	switch r.IntN(4) {
+	case 0:
+		ends.cut = true
+		server.Kill()
+		w.Sleep(time.Duration(r.Int64N(int64(time.Minute))))
+		assert.Equal(t, ends.accepted, ends.shut, "the loop closes all connections when its queue fails")
+		stopServer = start()
+	case 1:
+		server.Crash()
+		w.Sleep(time.Duration(r.Int64N(int64(time.Minute))))
+		server.Restart()
+		stopServer = start()
+	case 2:
+		w.Partition(server, clients)
+		w.Sleep(time.Duration(r.Int64N(int64(10 * time.Minute))))
+		w.Heal()
+	}
+	w.Faults()
+	w.Sleep(time.Hour)
+	require.Zero(t, ends.left, "every client has ended")
+	require.Equal(t, n, ends.whole+ends.failed)
+
+	ends.cut, ends.whole, ends.failed = false, 0, 0
+	require.NoError(t, on.Post(func() { require.NoError(t, dial(on, 3)) }))
+	w.Sleep(10 * time.Minute)
+	require.Equal(t, 3, ends.whole, "connections work again")
+	require.Zero(t, clients.OpenSockets(), "sockets of clients")
+	require.Equal(t, ends.accepted, ends.shut, "the server has closed every connection")
+	require.Empty(t, ends.open)
+	require.Equal(t, 1, server.OpenSockets(), "the listener")
+	stopServer()
+	stopClients()
+	w.Sleep(time.Minute)
+	running.Wait()
+	require.Zero(t, server.OpenSockets())
+}
+
+func TestSim_ResetsAndCrashes(t *testing.T) {
+	sim.Explore(t, fixture.Seeds(30), func(t *testing.T, w *sim.World) { hostileWorld(t, w, nil, nil) })
+}
+
+func TestSim_ResetsAndCrashesRepeat(t *testing.T) {
+	for seed := range fixture.Seeds(5) {
+		sim.Check(t, uint64(seed), func(t *testing.T, w *sim.World) { hostileWorld(t, w, nil, nil) })
 	}
 }
