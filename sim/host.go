@@ -149,7 +149,7 @@ func (h *Host) Crash() {
 	defer h.w.mu.Unlock()
 	h.w.record(record{what: changedWorld, text: h.name + " crashes"})
 	h.down = true
-	for _, s := range h.conns {
+	for _, s := range h.sortedConns() {
 		s.vanish()
 	}
 	h.endProgram()

@@ -435,6 +435,33 @@ func TestHost_CrashAndRestart(t *testing.T) {
 	})
 }
 
+// A peer that waits for room hears of the crash, too, although it sends nothing.
+//
+// contract: V4
+func TestHost_CrashWithFullWindow(t *testing.T) {
+	for _, restart := range []bool{true, false} {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+			_, _, client := connect(t, w, a, b)
+			n, err := client.Write(make([]byte, 1<<20))
+			require.Equal(t, socket.ErrWouldBlock, err)
+			require.Equal(t, 64<<10, n)
+			w.Sleep(time.Second)
+			a.Crash()
+			w.Sleep(time.Minute)
+			_, err = client.Write([]byte("x"))
+			require.Equal(t, socket.ErrWouldBlock, err)
+			want := error(syscall.ETIMEDOUT)
+			if restart {
+				a.Restart()
+				want = syscall.ECONNRESET
+			}
+			w.Sleep(20 * time.Minute)
+			_, err = client.Write([]byte("x"))
+			require.ErrorIs(t, err, want)
+		})
+	}
+}
+
 // contract: V4
 func TestHost_Kill(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {

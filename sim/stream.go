@@ -366,6 +366,10 @@ func (s *stream) die(err error) {
 func (s *stream) vanish() {
 	s.dead = true
 	s.out.stop()
+	if p := s.peer; p != nil && !p.dead && p.taken >= p.window && len(p.out.queue) == 0 {
+		// The peer would wait for ever to hear that there is room. TCP asks again and again.
+		p.out.send(Data, nil)
+	}
 }
 
 // resetBoth resets a connection, as something between the two hosts could.
