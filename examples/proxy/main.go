@@ -14,6 +14,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"runtime"
@@ -44,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	loops := flags.Int("loops", 1, "number of `loops`, each with a goroutine (0: one for each processor)")
 	flags.DurationVar(&s.connect, "connect", 3*time.Second, "how long connecting to a backend may take")
 	flags.DurationVar(&s.retry, "retry", 2*time.Second, "how long a backend that failed is left out")
+	flags.DurationVar(&s.idle, "idle", 10*time.Minute, "how long a connection may pass no data in either direction")
 	flags.DurationVar(&s.grace, "grace", 10*time.Second, "how long open connections may take to end when the program is told to")
 	flags.IntVar(&s.max, "max", 10_000, "number of `connections` of a loop; further ones are reset")
 	switch err := flags.Parse(args); {
@@ -61,28 +63,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s.backends = flags.Args()
 	s.log = stderr
 
-	// The loops end when no connection is left, or the grace is over.
-	ending, end := context.WithCancel(context.Background())
-	defer end()
 	var total statistics
-	var printed sync.Once
-	var left sync.WaitGroup // loops that have connections, or may get some
-	left.Add(max(*loops, 0))
-	err := loop.Run(ending, *loops, loop.Config{}, func(l *loop.Loop) error {
-		p := newProxy(l, s, &total, left.Done)
-		context.AfterFunc(ctx, func() { _ = l.Post(p.drain) })
-		a, err := l.Listen("tcp", *addr, nil, client{p})
-		if err != nil {
-			return err
-		}
-		printed.Do(func() {
-			if len(statisticsSignals) > 0 { // before the line that says that it is ready
-				err = printOnSignal(l, &total, stdout)
+	err := serve(ctx, loop.Config{}, *loops, *addr, s, &total, func(l *loop.Loop, a net.Addr) error {
+		if len(statisticsSignals) > 0 { // before the line that says that it is ready
+			if err := printOnSignal(l, &total, stdout); err != nil {
+				return err
 			}
-			fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a)
-			go func() { <-ctx.Done(); left.Wait(); end() }()
-		})
-		return err
+		}
+		fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a)
+		return nil
 	})
 	fmt.Fprintln(stdout, &total)
 	if err != nil {
@@ -90,6 +79,31 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// serve runs the loops. When ctx is done, they take no more clients, and end when no
+// connection is left or the grace is over. It calls listening once, on the first loop.
+func serve(ctx context.Context, cfg loop.Config, loops int, addr string, s settings, total *statistics,
+	listening func(*loop.Loop, net.Addr) error,
+) error {
+	ending, end := context.WithCancel(context.Background())
+	defer end()
+	var first sync.Once
+	var left sync.WaitGroup // loops that have connections, or may get some
+	left.Add(max(loops, 0))
+	return loop.Run(ending, loops, cfg, func(l *loop.Loop) error {
+		p := newProxy(l, s, total, left.Done)
+		context.AfterFunc(ctx, func() { _ = l.Post(p.drain) })
+		a, err := l.Listen("tcp", addr, nil, client{p})
+		if err != nil {
+			return err
+		}
+		first.Do(func() {
+			go func() { <-ctx.Done(); left.Wait(); end() }()
+			err = listening(l, a)
+		})
+		return err
+	})
 }
 
 func printOnSignal(l *loop.Loop, total *statistics, stdout io.Writer) error {

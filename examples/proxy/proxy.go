@@ -12,10 +12,10 @@ import (
 )
 
 type settings struct {
-	backends              []string
-	connect, retry, grace time.Duration
-	max                   int
-	log                   io.Writer
+	backends                    []string
+	connect, retry, grace, idle time.Duration
+	max                         int
+	log                         io.Writer
 }
 
 // statistics count what all loops have done.
@@ -180,12 +180,15 @@ type pair struct {
 	waits  [2]epore.Interest // what each end is registered for; 0: it is not registered
 	full   [2]bool           // direction i waits until its target has room
 	ended  [2]bool           // what ends[i] sends has ended, and was passed on
+	last   time.Time         // when data or an end came last
+	timer  *loop.Timer       // of the idle limit
 	over   bool
 }
 
 // join moves data both ways until both have ended.
 func (p *proxy) join(in, out *socket.Conn) {
-	j := &pair{proxy: p, ends: [2]*socket.Conn{in, out}}
+	j := &pair{proxy: p, ends: [2]*socket.Conn{in, out}, last: time.Now()}
+	j.timer = p.loop.After(p.idle, j.checkIdle)
 	for i := range j.ends {
 		j.tokens[i] = p.loop.Handle(func(epore.Event) {
 			if j.full[1-i] {
@@ -202,6 +205,16 @@ func (p *proxy) join(in, out *socket.Conn) {
 	j.settle()
 }
 
+// checkIdle cuts a pair that has passed nothing for too long. A host that has vanished says
+// nothing, and without a limit the pair would stay.
+func (j *pair) checkIdle() {
+	if left := j.idle - time.Since(j.last); left > 0 {
+		j.timer = j.loop.After(left, j.checkIdle)
+		return
+	}
+	j.cut()
+}
+
 // atOnce is how much a direction moves before others have their turn.
 const atOnce = 1 << 20
 
@@ -213,6 +226,9 @@ func (j *pair) move(i int) {
 	to := j.ends[1-i]
 	n, err := to.SpliceFrom(j.ends[i], atOnce)
 	[]*atomic.Int64{&j.total.up, &j.total.down}[i].Add(n)
+	if n > 0 || err == io.EOF {
+		j.last = time.Now()
+	}
 	if err == io.EOF {
 		j.ended[i], err = true, to.CloseWrite()
 	}
@@ -274,6 +290,7 @@ func (j *pair) cut() {
 
 func (j *pair) close() {
 	j.over = true
+	j.timer.Stop()
 	for i, c := range j.ends {
 		_ = c.Close()
 		j.loop.Unhandle(j.tokens[i])
