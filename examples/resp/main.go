@@ -13,6 +13,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -41,18 +42,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return 2
 	}
-	// One loop, so the store needs no lock.
 	cfg := loop.Config{MaxIn: maxRequest, MaxOut: 4 * maxRequest, Grace: time.Second}
-	err := loop.Run(ctx, 1, cfg, func(l *loop.Loop) error {
-		a, err := l.Listen("tcp", *addr, nil, newStore(l))
-		if err == nil {
-			fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a)
-		}
-		return err
-	})
+	err := serve(ctx, cfg, *addr, func(_ *store, a net.Addr) { fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", a) })
 	if err != nil {
 		fmt.Fprintln(stderr, "resp:", err)
 		return 1
 	}
 	return 0
+}
+
+// serve runs one loop, so that the store needs no lock. It calls listening on it.
+func serve(ctx context.Context, cfg loop.Config, addr string, listening func(*store, net.Addr)) error {
+	return loop.Run(ctx, 1, cfg, func(l *loop.Loop) error {
+		s := newStore(l)
+		a, err := l.Listen("tcp", addr, nil, s)
+		if err == nil {
+			listening(s, a)
+		}
+		return err
+	})
 }
