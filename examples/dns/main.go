@@ -51,14 +51,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s := &server{queries: make(map[uint16]*query), timeout: *timeout, log: stderr}
 	err := s.readHosts(*file)
 	if err == nil {
-		err = loop.Run(ctx, 1, loop.Config{}, func(l *loop.Loop) error {
-			if err := s.listen(l, *addr, *upstream); err != nil {
-				return err
-			}
+		err = s.serve(ctx, loop.Config{}, system{}, *addr, *upstream, func() {
 			fmt.Fprintf(stdout, "listening on %s; ^C stops it\n", s.clients.LocalAddr())
-			return nil
 		})
-		s.close()
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "dns:", err)
@@ -99,10 +94,38 @@ func (s *server) readHosts(name string) error {
 	return lines.Err()
 }
 
+// network makes the sockets. It is package socket, or a simulated host.
+type network interface {
+	ListenPacket(network, address string, opts ...socket.Option) (*socket.PacketConn, error)
+	DialPacket(network, address string, opts ...socket.Option) (*socket.PacketConn, error)
+}
+
+type system struct{}
+
+func (system) ListenPacket(network, address string, opts ...socket.Option) (*socket.PacketConn, error) {
+	return socket.ListenPacket(network, address, opts...)
+}
+
+func (system) DialPacket(network, address string, opts ...socket.Option) (*socket.PacketConn, error) {
+	return socket.DialPacket(network, address, opts...)
+}
+
+// serve runs the loop until ctx is done. It calls listening on it.
+func (s *server) serve(ctx context.Context, cfg loop.Config, n network, addr, upstream string, listening func()) error {
+	defer s.close()
+	return loop.Run(ctx, 1, cfg, func(l *loop.Loop) error {
+		err := s.listen(l, n, addr, upstream)
+		if err == nil {
+			listening()
+		}
+		return err
+	})
+}
+
 // listen opens the sockets, and watches them.
-func (s *server) listen(l *loop.Loop, addr, upstream string) (err error) {
+func (s *server) listen(l *loop.Loop, n network, addr, upstream string) (err error) {
 	s.loop = l
-	if s.clients, err = socket.ListenPacket("udp", addr); err != nil {
+	if s.clients, err = n.ListenPacket("udp", addr); err != nil {
 		return err
 	}
 	r := l.Poll().Registry()
@@ -112,7 +135,7 @@ func (s *server) listen(l *loop.Loop, addr, upstream string) (err error) {
 	if upstream == "" {
 		return nil
 	}
-	if s.upstream, err = socket.DialPacket("udp", upstream); err != nil {
+	if s.upstream, err = n.DialPacket("udp", upstream); err != nil {
 		return err
 	}
 	return r.Register(s.upstream, l.Handle(func(epore.Event) { s.readAnswers() }), epore.Readable)
