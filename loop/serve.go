@@ -443,18 +443,21 @@ func (l *Loop) finish(c *Conn) {
 	if c.state >= dead || c.Buffered() > 0 {
 		return
 	}
-	if c.state == closing && c.ended {
+	if c.state == closing && c.ended && c.tls == nil { // closing the socket ends this half
 		c.die(c.err)
 		return
 	}
 	if c.shut && !c.shutDone {
 		c.shutDone = true
 		if err := l.shutdown(c); err != nil {
+			if c.state == closing && c.ended { // the peer has what it wanted
+				err = c.err
+			}
 			c.die(err)
 		}
 	}
-	if c.ended && c.shutDone && c.Buffered() == 0 && c.state == open { // both halves
-		c.die(nil)
+	if c.ended && c.shutDone && c.Buffered() == 0 && c.state < dead { // both halves
+		c.die(c.err)
 		return
 	}
 	if c.state == closing && c.tls != nil && c.Buffered() == 0 && !c.finDone {

@@ -230,11 +230,16 @@ func hostileWorld(t *testing.T, w *sim.World, serverConf, clientConf *tls.Config
 	server, clients := w.Host("server"), w.Host("clients")
 	var running sync.WaitGroup
 	r := rand.New(rand.NewPCG(w.Seed(), 2))
-	resets := []float64{0, 0.001, 0.02, 0.2}[r.IntN(4)]
+	resets, hurt := []float64{0, 0, 0.002, 0.05}[r.IntN(4)], r.IntN(6)
 	w.Faults(sim.Swarm(), sim.Resets(resets))
 	ends := &simEnds{t: t, secure: serverConf != nil, open: make(map[*loop.Conn]bool)}
+	config := func(h *sim.Host) loop.Config {
+		cfg := simConfig(h)
+		cfg.Grace, cfg.Handshake = time.Hour, time.Hour
+		return cfg
+	}
 	start := func() context.CancelFunc {
-		return onHost(t, server, 1, simConfig(server), &running, func(l *loop.Loop) error {
+		return onHost(t, server, 1, config(server), &running, func(l *loop.Loop) error {
 			_, err := l.Listen("tcp", ":7", serverConf, hardyEcho{ends})
 			return err
 		})
@@ -250,19 +255,19 @@ func hostileWorld(t *testing.T, w *sim.World, serverConf, clientConf *tls.Config
 				data[i] = byte(r.Uint32())
 			}
 			c := hardyClient{&simClient{t: t, rest: data, want: data, delay: time.Duration(r.Int64N(int64(time.Second)))}, ends}
-			if _, err := l.Dial("tcp", "server:7", 10*time.Minute, clientConf, c); err != nil {
+			if _, err := l.Dial("tcp", "server:7", time.Hour/2, clientConf, c); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	n := 1 + r.IntN(6)
-	stopClients := onHost(t, clients, 1, simConfig(clients), &running, func(l *loop.Loop) error {
+	stopClients := onHost(t, clients, 1, config(clients), &running, func(l *loop.Loop) error {
 		on = l
 		return dial(l, n)
 	})
 	w.Sleep(time.Duration(r.Int64N(int64(10 * time.Second))))
-	switch r.IntN(4) {
+	switch hurt {
 	case 0:
 		ends.cut = true
 		server.Kill()
@@ -280,9 +285,12 @@ func hostileWorld(t *testing.T, w *sim.World, serverConf, clientConf *tls.Config
 		w.Heal()
 	}
 	w.Faults()
-	w.Sleep(time.Hour)
+	w.Sleep(3 * time.Hour) // more than the limits of Dial, of a connection and of closing
 	require.Zero(t, ends.left, "every client has ended")
 	require.Equal(t, n, ends.whole+ends.failed)
+	if resets == 0 && hurt > 2 {
+		require.Equal(t, n, ends.whole, "nothing fails for no reason")
+	}
 
 	ends.cut, ends.whole, ends.failed = false, 0, 0
 	require.NoError(t, on.Post(func() { require.NoError(t, dial(on, 3)) }))
