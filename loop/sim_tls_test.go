@@ -24,8 +24,10 @@ func simTLS(seed uint64) (server, client *tls.Config) {
 }
 
 // Over TLS, the same holds as without, and more: what is cut off never looks complete. The
-// numbers of crypto/tls do not come from the seed, so a run does not repeat byte by byte. What
-// repeats is what the seed draws: the faults, the data, and when the server dies.
+// random numbers of crypto/tls do not come from the seed, and signatures vary in length, so the
+// trace of a run does not repeat: a failure may need several runs of its seed. The seed still
+// repeats the faults, the data, and when the server dies. The coroutines of handshakes do not
+// matter: one runs inside a turn of its loop, and never concurrently with it.
 func TestSim_TLS(t *testing.T) {
 	configs := [2][2]*tls.Config{} // made outside of a bubble
 	for i := range configs {
