@@ -4,7 +4,8 @@
 // A [World] lives in a testing/synctest bubble. Its Hosts give queues for real Polls
 // ([Host.Backend]) and make real sockets of package socket ([Host.Listen], [Host.Dial]), so
 // that the code under test is the code that runs in production. A package loop server runs on
-// a Host with loop.Config{NewPoll: ..., Network: host}.
+// a Host with loop.Config{NewPoll: ..., Network: host}. docs/simulation.md has a complete test,
+// the faults one by one, and the traps.
 //
 // One at a time, in an order that the seed decides, Polls and Tasks get a turn: until they
 // poll or sleep again. Between turns, what is due on the network happens. So the same seed

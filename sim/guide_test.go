@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -135,23 +137,28 @@ func ask(task *sim.Task, question string) (answer string, err error) {
 	}
 }
 
-func echoWorld(t *testing.T, w *sim.World) {
-	server := w.Host("server")
-	w.Faults(sim.Swarm())
-
+// start starts the server on a host. It ends with the host or the World.
+func start(t *testing.T, server *sim.Host) {
+	poll, err := epore.NewWith(server.Backend())
+	require.NoError(t, err)
+	l, err := server.Listen("tcp", ":7")
+	require.NoError(t, err)
 	server.Go(func(*sim.Task) {
-		poll, err := epore.NewWith(server.Backend())
-		require.NoError(t, err)
-		l, err := server.Listen("tcp", ":7")
-		require.NoError(t, err)
-		require.ErrorIs(t, serve(poll, l), sim.ErrEnded)
+		if err := serve(poll, l); !errors.Is(err, sim.ErrEnded) && !errors.Is(err, sim.ErrCrashed) {
+			t.Errorf("the server: %v", err)
+		}
 	})
-	w.Settle() // the server listens
+}
+
+func echoWorld(t *testing.T, w *sim.World) {
+	server, client := w.Host("server"), w.Host("client")
+	w.Faults(sim.Swarm())
+	start(t, server)
 
 	question := strings.Repeat("is anybody there? ", 100)
 	var answer string
 	var err error
-	w.Host("client").Go(func(task *sim.Task) { answer, err = ask(task, question) })
+	client.Go(func(task *sim.Task) { answer, err = ask(task, question) })
 
 	w.Sleep(time.Minute) // in a world with faults
 	w.Faults()
@@ -164,6 +171,56 @@ func echoWorld(t *testing.T, w *sim.World) {
 func TestEcho(t *testing.T) { sim.Explore(t, 100, echoWorld) }
 
 func TestEcho_Repeats(t *testing.T) { sim.Check(t, 1, echoWorld) }
+
+// What a test can do to a world, step by step.
+func TestEcho_PartitionCrashAndRule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := sim.New(t)
+		server, client := w.Host("server"), w.Host("client")
+		w.Faults(sim.Latency(10*time.Millisecond, 20*time.Millisecond), sim.ShortReads(0.5))
+		w.Link(server, client, sim.Bandwidth(10_000))
+		start(t, server)
+		var answer string
+		var err error
+		asks := func(task *sim.Task) {
+			answer, err = "none yet", nil
+			answer, err = ask(task, "hello")
+		}
+
+		w.Partition(server, client)
+		client.Go(asks)
+		w.Sleep(time.Minute)
+		require.Equal(t, "none yet", answer)
+		w.Heal()
+		w.Sleep(10 * time.Second)
+		require.NoError(t, err)
+		require.Equal(t, "hello", answer)
+
+		server.Crash()
+		server.Restart()
+		client.Go(asks)
+		w.Sleep(time.Second)
+		require.ErrorIs(t, err, syscall.ECONNREFUSED, "its program does not run")
+
+		start(t, server)
+		w.Rule(func(p *sim.Packet) sim.Verdict {
+			if p.Kind == sim.Data && p.From == server {
+				return sim.Sever // the answer
+			}
+			return sim.Deliver
+		})
+		client.Go(asks)
+		w.Sleep(time.Second)
+		require.ErrorIs(t, err, syscall.ECONNRESET)
+		require.Empty(t, answer)
+
+		w.Rule(nil)
+		client.Go(asks)
+		w.Sleep(time.Second)
+		require.NoError(t, err)
+		require.Equal(t, "hello", answer)
+	})
+}
 
 // With its planted bug, the example fails, prints a seed, and fails with that seed again, in
 // the same way. It fails in processes of its own.

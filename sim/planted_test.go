@@ -737,3 +737,15 @@ func TestPlanted_BugIsFound(t *testing.T) {
 		t.Logf("\n%s", table)
 	}
 }
+
+// The same seed gives the same run of the server, whatever the number of processors: run it
+// with -cpu=1,2,8, and with -race.
+func TestPlanted_SeedRepeats(t *testing.T) {
+	seeds := uint64(10)
+	if longRun() {
+		seeds = 1000
+	}
+	for seed := range seeds {
+		sim.Check(t, seed, lineServerWorld)
+	}
+}
