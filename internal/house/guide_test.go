@@ -14,13 +14,13 @@ import (
 // word for word, and begins with the function, method or type that the comment names. An
 // Example has an output, so that go test runs it.
 func TestGuide_ShowsExamplesAsTheyAre(t *testing.T) {
-	for _, name := range []string{"guide.md", "faq.md", "migrating.md"} {
+	for _, name := range []string{"guide.md", "simulation.md", "faq.md", "migrating.md"} {
 		guide, err := os.ReadFile(root + "docs/" + name)
 		if err != nil {
 			t.Skip("the documents are not available")
 		}
 		blocks := regexp.MustCompile("(?s)<!-- (\\S+) (\\S+) -->\n\n```go\n(.*?)```\n").FindAllStringSubmatch(string(guide), -1)
-		require.Equal(t, name == "guide.md", len(blocks) > 0, name)
+		require.Equal(t, name == "guide.md" || name == "simulation.md", len(blocks) > 0, name)
 		assert.Len(t, blocks, strings.Count(string(guide), "```go\n"), "%s: a block names no example", name)
 		for _, m := range blocks {
 			src, err := os.ReadFile(root + m[1])
