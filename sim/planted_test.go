@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/internal/fixture"
 	"github.com/epore/epore/loop"
 	"github.com/epore/epore/sim"
 	"github.com/epore/epore/slab"
@@ -700,11 +701,7 @@ func lineServerWorld(t *testing.T, w *sim.World) {
 func longRun() bool { return os.Getenv("EPORE_LONG") != "" }
 
 func TestPlanted_ServerWithoutBugPasses(t *testing.T) {
-	seeds := 60
-	if longRun() {
-		seeds = 1000
-	}
-	sim.Explore(t, seeds, lineServerWorld)
+	sim.Explore(t, fixture.Seeds(60), lineServerWorld)
 }
 
 // Each planted bug is found within 1,000 seeds. A plain run stops at the first seed that finds
@@ -741,11 +738,7 @@ func TestPlanted_BugIsFound(t *testing.T) {
 // The same seed gives the same run of the server, whatever the number of processors: run it
 // with -cpu=1,2,8, and with -race.
 func TestPlanted_SeedRepeats(t *testing.T) {
-	seeds := uint64(10)
-	if longRun() {
-		seeds = 1000
-	}
-	for seed := range seeds {
-		sim.Check(t, seed, lineServerWorld)
+	for seed := range fixture.Seeds(10) {
+		sim.Check(t, uint64(seed), lineServerWorld)
 	}
 }
