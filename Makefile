@@ -26,6 +26,7 @@ ifneq ($(ONLY),)
 else
 	go -C bench run .
 	go -C bench/programs run . -out ../../docs/benchmarks/programs.md
+	go -C bench/files run . -out ../../docs/benchmarks/files.md
 endif
 
 # The index of the tests that hold the contract, from the tags in the tests.

@@ -27,7 +27,9 @@ func ExampleNew() {
 			t.Fatal(err)
 		}
 		server.Go(func(*sim.Task) {
-			_ = poll.Registry().Register(listener, 0, epore.Readable)
+			if err := poll.Registry().Register(listener, 0, epore.Readable); err != nil {
+				t.Error(err)
+			}
 			// the loop of the server, until Poll fails with sim.ErrEnded
 		})
 		w.Sleep(time.Hour) // and then check what has happened

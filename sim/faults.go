@@ -180,7 +180,8 @@ func (w *World) Partition(a *Host, others ...*Host) {
 	}
 }
 
-// Heal ends all partitions. What streams have not delivered is sent again at once.
+// Heal ends all partitions. What streams have not delivered is sent again at once, and so are
+// attempts to connect.
 func (w *World) Heal() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -190,7 +191,7 @@ func (w *World) Heal() {
 	w.record(record{what: changedWorld, text: "all links are whole again"})
 	for _, h := range w.hosts {
 		for _, s := range h.sortedConns() {
-			s.out.hurry()
+			s.hurry()
 		}
 	}
 }

@@ -389,6 +389,15 @@ func TestWorld_PartitionAndHeal(t *testing.T) {
 		require.Equal(t, "later", string(buf[:n]))
 
 		w.Partition(a, b)
+		late, err := b.Dial("tcp", "a:80")
+		require.NoError(t, err)
+		w.Sleep(70 * time.Second) // it is repeated after 63 s, and then after 127 s
+		require.Equal(t, socket.ErrWouldBlock, late.ConnectError())
+		w.Heal()
+		w.Settle()
+		require.NoError(t, late.ConnectError())
+
+		w.Partition(a, b)
 		_, err = client.Write([]byte("never"))
 		require.NoError(t, err)
 		w.Sleep(16 * time.Minute)

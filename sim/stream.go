@@ -95,6 +95,7 @@ type stream struct {
 	orphan    bool // the program has closed it
 	acks      int  // bytes read and not yet reported to the peer
 	attempts  int  // to connect
+	asks      int  // serial number of the Connect that is under way
 }
 
 type streamState uint8
@@ -419,7 +420,27 @@ func (s *stream) connect() {
 		s.host.after(s.w.defaults.maxLatency, func() { s.die(errHostUnreachable) })
 		return
 	}
-	s.host.after(s.latency(to, 0), func() { s.asked(to) })
+	s.ask(to, s.latency(to, 0))
+}
+
+// ask lets a Connect arrive after d, instead of another that is under way.
+func (s *stream) ask(to *Host, d time.Duration) {
+	s.asks++
+	n := s.asks
+	s.host.after(d, func() {
+		if s.asks == n {
+			s.asked(to)
+		}
+	})
+}
+
+// hurry asks again at once if an attempt to connect waits to be repeated.
+func (s *stream) hurry() {
+	if to := s.w.host(s.remote.Addr()); s.attempts > 0 && s.peer == nil && !s.dead {
+		s.attempts = 0
+		s.ask(to, s.latency(to, 0))
+	}
+	s.out.hurry()
 }
 
 const (
@@ -447,9 +468,15 @@ func (s *stream) asked(to *Host) {
 		s.attempts++
 		again := connectRetry << (s.attempts - 1)
 		if s.attempts < connectAttempts {
-			s.host.after(again, func() { s.asked(to) })
+			s.ask(to, again)
 		} else {
-			s.host.after(again, func() { s.die(errTimedOut) })
+			s.asks++
+			n := s.asks
+			s.host.after(again, func() {
+				if s.asks == n {
+					s.die(errTimedOut)
+				}
+			})
 		}
 	default:
 		p := newStream(to, s.remote.Port(), s.local())
