@@ -159,7 +159,7 @@ func TestGuide_ExplainsEachError(t *testing.T) {
 	}
 	_, table, found := strings.Cut(string(guide), "\n## What each error means\n")
 	require.True(t, found)
-	errorValue := regexp.MustCompile(`^(epore|loop|socket|tlsconn|tryio|sim)\.Err\w+$`)
+	errorValue := regexp.MustCompile(`^(epore|loop|socket|tlsconn|tryio|fileop|sim)\.Err\w+$`)
 	for name := range readExports(t) {
 		if errorValue.MatchString(name) {
 			assert.Contains(t, table, "`"+name+"`")
