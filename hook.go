@@ -36,7 +36,7 @@ type hooks struct{ list atomic.Pointer[[]*Hook] }
 // NewHook returns a Hook of the Poll of r. The goroutine that polls calls turn at the next
 // Poll after each Request, before it asks the queue, and whenever source is readable. Many
 // requests are answered by one call. The events of Wakers and Mailboxes that turn gives are
-// delivered by the same Poll if they fit. turn must be quick. It must not use the Poll except
+// delivered by the same Poll, or by the next if the same one had others already. turn must be quick. It must not use the Poll except
 // through Wakers, Mailboxes and Timers. A call of turn makes no Poll return early by itself.
 //
 // source may be nil. Otherwise it is a raw descriptor, made by [FD], which gives no events of

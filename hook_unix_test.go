@@ -12,6 +12,7 @@ import (
 )
 
 // The source of a Hook calls it, and gives no event of its own.
+//
 // contract: S7
 func TestHook_Source(t *testing.T) {
 	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
@@ -37,5 +38,30 @@ func TestHook_Source(t *testing.T) {
 		b.Write("x")
 		require.Empty(t, ready(t, p, events))
 		require.Zero(t, turns)
+	})
+}
+
+// A mailbox that is not drained is reported once in each batch, also if Hooks were called in
+// that Poll.
+//
+// contract: P6, S7
+func TestHook_NothingTwiceInABatch(t *testing.T) {
+	eachStrategy(t, hookRule, func(t *testing.T, p *epore.Poll) {
+		box, err := epore.NewMailbox[int](p.Registry(), 1)
+		require.NoError(t, err)
+		require.NoError(t, box.Send(1))
+		a, b := fixture.Pair(t)
+		turns := 0
+		h, err := epore.NewHook(p.Registry(), epore.FD(a.FD), func() { turns++; a.Drain() }, nil)
+		require.NoError(t, err)
+		defer h.Close()
+		events := epore.NewEvents(8)
+		for range 10 {
+			b.Write("x")
+			require.NoError(t, h.Request())
+			require.NoError(t, p.Poll(events, 0))
+			require.Len(t, all(events), 1)
+		}
+		require.GreaterOrEqual(t, turns, 10)
 	})
 }

@@ -435,6 +435,7 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	if p.localFirst {
 		n = p.takeLocal(room)
 	}
+	locals, ran := n, false
 	p.mayHaveMore = true
 	if n < len(room) {
 		m, err := p.be.Wait(room[n:], timeout)
@@ -443,13 +444,13 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 		}
 		p.mayHaveMore = n+m == len(room) || err != nil
 		if m > 0 && p.hooks.list.Load() != nil {
-			var ran bool
 			m, ran = p.runReady(room[n : n+m])
 			p.hooked = p.hooked || ran
 		}
 		n += m
 	}
-	if (!p.localFirst || p.hooked) && n < len(room) {
+	// A second time only if the first gave nothing: no event comes twice in a batch.
+	if (!p.localFirst || ran && locals == 0) && n < len(room) {
 		n += p.takeLocal(room[n:])
 	}
 	events.n = p.slots.Keep(room[:n])
