@@ -820,7 +820,7 @@ func TestLoop_BroadcastAllocatesNothing(t *testing.T) {
 		})
 		buf := make([]byte, 100)
 		var clients []*net.TCPConn
-		for range 200 {
+		for range fixture.Affordable(t, 200) {
 			clients = append(clients, dial(t, s.addr))
 		}
 		await(t, "all are open", func() (is bool) {
