@@ -3,6 +3,7 @@ package loop
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"time"
 
@@ -12,6 +13,9 @@ import (
 )
 
 // Conn is a connection of a Loop. Its methods may only be called on the goroutine of the loop.
+//
+// A zero Conn is not connected: Write and Detach fail with fs.ErrInvalid, and the other methods
+// do nothing.
 type Conn struct {
 	// What every message touches comes first, in one cache line.
 
@@ -86,6 +90,8 @@ const (
 func (c *Conn) Write(b []byte) (int, error) {
 	l := c.loop
 	switch {
+	case l == nil:
+		return 0, fmt.Errorf("loop: write: %w", errZeroConn)
 	case c.state > open:
 		return 0, errEnded
 	case c.shut:
@@ -137,7 +143,7 @@ func (c *Conn) Pause() { c.paused = true; c.touch() }
 // passes these again, without new bytes. It does so after the handler that calls Resume has
 // returned.
 func (c *Conn) Resume() {
-	if c.paused {
+	if c.paused && c.loop != nil {
 		c.paused, c.again, c.deaf = false, true, false
 		c.loop.later(c)
 	}
@@ -157,7 +163,7 @@ func (c *Conn) Close() {
 	if c.state > open {
 		return
 	}
-	if c.state < open {
+	if c.state < open { // or zero
 		c.die(ErrAborted)
 		return
 	}
@@ -172,7 +178,7 @@ func (c *Conn) Close() {
 // Unix socket, the end of the stream). The loop calls the handler's Close with [ErrAborted]
 // after the handler that calls Abort has returned.
 func (c *Conn) Abort() {
-	if c.state < dead {
+	if c.state < dead && c.loop != nil {
 		_ = c.sock.SetLinger(0) // fails for a Unix socket, which has no reset
 		c.die(ErrAborted)
 	}
@@ -184,7 +190,7 @@ func (c *Conn) Abort() {
 // after Open. SetDeadline is cheap: it allocates nothing, and in most cases it sets no
 // timer.
 func (c *Conn) SetDeadline(t time.Time) {
-	if c.state > open {
+	if c.state > open || c.loop == nil {
 		return
 	}
 	c.limit = never
@@ -217,11 +223,21 @@ func (c *Conn) TLS() *tls.ConnectionState {
 
 // LocalAddr returns the local address, as [socket.Conn.LocalAddr] does. It is nil after the
 // end of the connection.
-func (c *Conn) LocalAddr() net.Addr { return c.sock.LocalAddr() }
+func (c *Conn) LocalAddr() net.Addr {
+	if c.sock == nil {
+		return nil
+	}
+	return c.sock.LocalAddr()
+}
 
 // RemoteAddr returns the address of the peer, as LocalAddr does. In the handler's Close it
 // is nil; a handler that needs it there stores it in Open.
-func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr {
+	if c.sock == nil {
+		return nil
+	}
+	return c.sock.RemoteAddr()
+}
 
 // Detach removes the connection from the loop and returns its socket, which then belongs to
 // the caller. The loop does not call the handler any more, not even Close. in holds the
@@ -232,6 +248,8 @@ func (c *Conn) RemoteAddr() net.Addr { return c.sock.RemoteAddr() }
 // connection that is not open. Then nothing changes.
 func (c *Conn) Detach() (sock *socket.Conn, in, out []byte, err error) {
 	switch {
+	case c.loop == nil:
+		return nil, nil, nil, fmt.Errorf("loop: detach: %w", errZeroConn)
 	case c.tls != nil:
 		return nil, nil, nil, errDetachTLS
 	case c.state != open:
@@ -262,7 +280,7 @@ func (c *Conn) Detach() (sock *socket.Conn, in, out []byte, err error) {
 // touch applies the effect of a method of c at the end of the batch. For the current
 // connection, settle does that.
 func (c *Conn) touch() {
-	if c != c.loop.current && c.state < gone {
+	if c.loop != nil && c != c.loop.current && c.state < gone {
 		c.loop.later(c)
 	}
 }

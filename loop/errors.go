@@ -33,9 +33,12 @@ var (
 	errNoSocket  = fmt.Errorf("loop: nil socket: %w", fs.ErrInvalid)
 	errNoFunc    = fmt.Errorf("loop: nil function: %w", fs.ErrInvalid)
 	errNoPoll    = fmt.Errorf("loop: run: NewPoll returned nil: %w", fs.ErrInvalid)
+	errNoContext = fmt.Errorf("loop: run: nil context: pass context.Background(): %w", fs.ErrInvalid)
 	errNoStart   = fmt.Errorf("loop: run: nil start function: %w", fs.ErrInvalid)
 	errGoexit    = errors.New("loop: run: the start function ended its goroutine")
 	errDetachTLS = fmt.Errorf("loop: detach: TLS connections cannot be detached: %w", errors.ErrUnsupported)
+	errZeroLoop  = fmt.Errorf("zero Loop: use a Loop that loop.Run passes to its start function: %w", fs.ErrInvalid)
+	errZeroConn  = fmt.Errorf("zero Conn: use a Conn that a Loop passes to a handler, or that Dial or Adopt returns: %w", fs.ErrInvalid)
 	errNotOpen   = fmt.Errorf("loop: detach: connection not open: %w", net.ErrClosed)
 )
 

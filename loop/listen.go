@@ -144,10 +144,12 @@ func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
 
 // usable returns an error if nothing new can begin.
 func (l *Loop) usable(h Handler) error {
-	if h == nil {
+	switch {
+	case l.group == nil:
+		return errZeroLoop
+	case h == nil:
 		return errNoHandler
-	}
-	if l.stopping {
+	case l.stopping:
 		return ErrEnding
 	}
 	return nil

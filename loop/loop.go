@@ -166,6 +166,9 @@ type DialHandler interface {
 // goroutine. All other methods, and all methods of its connections, may only be called on the
 // goroutine of the loop: in the start function, in handlers, and in functions passed to Post,
 // After and Handle.
+//
+// A zero Loop serves nothing: methods that return an error fail with fs.ErrInvalid, the others
+// do nothing.
 type Loop struct {
 	cfg   *Config
 	group *group
@@ -202,8 +205,7 @@ type Loop struct {
 	handlers map[epore.Token]func(epore.Event)
 	next     epore.Token // for handlers
 
-	stopping bool // nothing new begins
-	ended    bool
+	stopping bool  // nothing new begins
 	failed   error // ends the loop
 }
 
@@ -239,7 +241,10 @@ const (
 // The goroutine of a loop has the pprof label "epore-loop", whose value is the number of the
 // loop.
 func Run(ctx context.Context, loops int, cfg Config, start func(*Loop) error) error {
-	if start == nil {
+	switch {
+	case ctx == nil:
+		return errNoContext
+	case start == nil:
 		return errNoStart
 	}
 	if loops < 1 {
@@ -387,7 +392,6 @@ func (l *Loop) close() (err error) {
 			l.call(f)
 		}
 	}
-	l.ended = true
 	l.conns, l.listeners, l.todo, l.due, l.handlers = nil, nil, nil, nil, nil
 	if l.poll != nil {
 		err = l.poll.Close()
@@ -526,8 +530,11 @@ func (l *Loop) stop() {
 // nil, f is called, even if the loop is ending. If the loop has ended, the error matches
 // net.ErrClosed with errors.Is. f must not be nil (fs.ErrInvalid).
 func (l *Loop) Post(f func()) error {
-	if f == nil {
+	switch {
+	case f == nil:
 		return errNoFunc
+	case l.inbox == nil:
+		return fmt.Errorf("loop: post: %w", errZeroLoop)
 	}
 	if err := l.inbox.Send(f); err != nil {
 		return fmt.Errorf("loop: post: %w", err)
@@ -541,7 +548,7 @@ func (l *Loop) Post(f func()) error {
 func (l *Loop) Handle(f func(epore.Event)) epore.Token {
 	token := l.next
 	l.next++
-	if f != nil && !l.ended {
+	if l.handlers != nil { // nil: it has ended, or is a zero Loop
 		l.handlers[token] = f
 	}
 	return token
@@ -566,6 +573,9 @@ type Timer struct {
 // of connections, Idle and [Conn.SetDeadline] are cheaper. Run does not wait for Timers.
 func (l *Loop) After(d time.Duration, f func()) *Timer {
 	t := &Timer{loop: l}
+	if l.poll == nil {
+		return t // of a zero Loop
+	}
 	t.token = l.Handle(func(epore.Event) {
 		t.Stop()
 		f()

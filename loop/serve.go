@@ -546,7 +546,7 @@ func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
 
 // die closes c at once. Its handler is called later, by bury.
 func (c *Conn) die(err error) {
-	if c.state >= dead {
+	if c.state >= dead || c.loop == nil {
 		return
 	}
 	c.err = err
