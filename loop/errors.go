@@ -31,7 +31,7 @@ var (
 	errShut      = errors.New("loop: write after CloseWrite")
 	errNoHandler = fmt.Errorf("loop: nil handler: %w", fs.ErrInvalid)
 	errNoSocket  = fmt.Errorf("loop: nil socket: %w", fs.ErrInvalid)
-	errNoFunc    = fmt.Errorf("loop: nil function: %w", fs.ErrInvalid)
+	errNoFunc    = fmt.Errorf("loop: post: nil function: %w", fs.ErrInvalid)
 	errNoPoll    = fmt.Errorf("loop: run: NewPoll returned nil: %w", fs.ErrInvalid)
 	errNoContext = fmt.Errorf("loop: run: nil context: pass context.Background(): %w", fs.ErrInvalid)
 	errNoStart   = fmt.Errorf("loop: run: nil start function: %w", fs.ErrInvalid)

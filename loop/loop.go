@@ -544,8 +544,12 @@ func (l *Loop) Post(f func()) error {
 
 // Handle returns a token for other sources, such as signals, processes and datagram sockets.
 // The program registers them with the Registry of [Loop.Poll] under this token. The loop
-// calls f with their events, until Unhandle.
+// calls f with their events, until Unhandle. Handle panics if f is nil: without a function,
+// the events of a level-triggered source would repeat indefinitely.
 func (l *Loop) Handle(f func(epore.Event)) epore.Token {
+	if f == nil {
+		panic("loop: Handle: nil function")
+	}
 	token := l.next
 	l.next++
 	if l.handlers != nil { // nil: it has ended, or is a zero Loop
@@ -570,8 +574,12 @@ type Timer struct {
 }
 
 // After calls f once on the goroutine of the loop, after d and never earlier. To limit the time
-// of connections, Idle and [Conn.SetDeadline] are cheaper. Run does not wait for Timers.
+// of connections, Idle and [Conn.SetDeadline] are cheaper. Run does not wait for Timers. After
+// panics if f is nil.
 func (l *Loop) After(d time.Duration, f func()) *Timer {
+	if f == nil {
+		panic("loop: After: nil function")
+	}
 	t := &Timer{loop: l}
 	if l.poll == nil {
 		return t // of a zero Loop

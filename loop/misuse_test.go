@@ -75,3 +75,17 @@ func TestConn_ZeroValue(t *testing.T) {
 	require.Nil(t, c.LocalAddr())
 	require.Nil(t, c.RemoteAddr())
 }
+
+// What cannot return an error fails where the caller is, not later on the loop.
+// contract: E3
+func TestLoop_NilFunction(t *testing.T) {
+	guard(t, "E3: a nil function is refused at the call")
+	s := run(t, 1, loop.Config{}, func(*server, *loop.Loop) error { return nil })
+	s.on(func() {
+		l := s.loops[0]
+		require.PanicsWithValue(t, "loop: After: nil function", func() { l.After(0, nil) })
+		require.PanicsWithValue(t, "loop: Handle: nil function", func() { l.Handle(nil) })
+		require.ErrorIs(t, l.Post(nil), fs.ErrInvalid)
+		require.ErrorContains(t, l.Post(nil), "loop: post: nil function")
+	})
+}
