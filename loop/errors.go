@@ -31,6 +31,7 @@ var (
 	errShut      = errors.New("loop: write after CloseWrite")
 	errNoHandler = fmt.Errorf("loop: nil handler: %w", fs.ErrInvalid)
 	errNoSocket  = fmt.Errorf("loop: nil socket: %w", fs.ErrInvalid)
+	errNoCert    = fmt.Errorf("loop: tls.Config without a certificate: set Certificates, GetCertificate or GetConfigForClient: %w", fs.ErrInvalid)
 	errNoFunc    = fmt.Errorf("loop: post: nil function: %w", fs.ErrInvalid)
 	errNoPoll    = fmt.Errorf("loop: run: NewPoll returned nil: %w", fs.ErrInvalid)
 	errNoContext = fmt.Errorf("loop: run: nil context: pass context.Background(): %w", fs.ErrInvalid)
@@ -41,6 +42,28 @@ var (
 	errZeroConn  = fmt.Errorf("zero Conn: use a Conn that a Loop passes to a handler, or that Dial or Adopt returns: %w", fs.ErrInvalid)
 	errNotOpen   = fmt.Errorf("loop: detach: connection not open: %w", net.ErrClosed)
 )
+
+// named is an address as the program has passed it.
+type named struct{ network, address string }
+
+func (a named) Network() string { return a.network }
+func (a named) String() string  { return a.address }
+
+// refused returns the error of a method that begins something. ErrEnding stays as it is.
+func refused(op, network string, addr net.Addr, err error) error {
+	if err == ErrEnding {
+		return err
+	}
+	return &net.OpError{Op: op, Net: network, Addr: addr, Err: err}
+}
+
+// refusedSocket is refused, for a socket of the program with this address; nil: it has none.
+func refusedSocket(op string, addr net.Addr, err error) error {
+	if addr == nil {
+		return refused(op, "", nil, err)
+	}
+	return refused(op, addr.Network(), addr, err)
+}
 
 // limitError is the error of a connection whose time limit has passed.
 type limitError string

@@ -61,7 +61,9 @@ func (l *Loop) spreads(network string) bool {
 	return false
 }
 
-// Listen accepts connections on an address and serves them with h; over TLS if t is not nil.
+// Listen accepts connections on an address and serves them with h; over TLS if t is not nil. It
+// fails if t has no certificate: no Certificates, GetCertificate or GetConfigForClient.
+//
 // The arguments network and addr are those of [socket.Listen]. Listen returns the address, for
 // example to find the port if 0 was given.
 //
@@ -74,8 +76,8 @@ func (l *Loop) spreads(network string) bool {
 // loop pauses accepting until a connection ends or 100 ms have passed. Clients wait, and none
 // is lost.
 func (l *Loop) Listen(network, addr string, t *tls.Config, h Handler) (net.Addr, error) {
-	if err := l.usable(h); err != nil {
-		return nil, err
+	if err := l.serves(t, h); err != nil {
+		return nil, refused("listen", network, named{network, addr}, err)
 	}
 	if l.group.size == 1 {
 		sock, err := l.cfg.Network.Listen(network, addr)
@@ -125,13 +127,16 @@ func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, er
 }
 
 // Serve accepts connections from sock and serves them on this loop with h; over TLS if t is
-// not nil. The loop owns sock, and closes it when the loop ends or when Serve fails.
+// not nil, which needs a certificate as for Listen. The loop owns sock, and closes it when the
+// loop ends or when Serve fails.
 func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
 	if sock == nil {
-		return errNoSocket
+		return refusedSocket("serve", nil, errNoSocket)
 	}
-	err := l.usable(h)
-	if err == nil {
+	err := l.serves(t, h)
+	if err != nil {
+		err = refusedSocket("serve", sock.Addr(), err)
+	} else {
 		ls := &listener{sock: sock, token: firstListener + epore.Token(len(l.listeners)), members: []member{{l, t, h}}}
 		if err = l.poll.Registry().Register(sock, ls.token, epore.Readable); err == nil {
 			l.listeners = append(l.listeners, ls)
@@ -140,6 +145,18 @@ func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
 	}
 	_ = sock.Close()
 	return err
+}
+
+// serves returns an error if no connections can be served over t with h. Without a certificate,
+// each handshake would fail.
+func (l *Loop) serves(t *tls.Config, h Handler) error {
+	if err := l.usable(h); err != nil {
+		return err
+	}
+	if t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		return errNoCert
+	}
+	return nil
 }
 
 // usable returns an error if nothing new can begin.
@@ -264,7 +281,7 @@ func (l *Loop) resumeAccepting() {
 // If t has no ServerName, the certificate must be valid for the host in addr.
 func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h DialHandler) (*Conn, error) {
 	if err := l.usable(h); err != nil {
-		return nil, err
+		return nil, refused("dial", network, named{network, addr}, err)
 	}
 	if t != nil && t.ServerName == "" && !t.InsecureSkipVerify {
 		if host, _, err := net.SplitHostPort(addr); err == nil {
@@ -289,14 +306,14 @@ func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h 
 }
 
 // Adopt serves sock, which is connected or connecting, with h; as the server side of TLS if t
-// is not nil. The loop owns sock unless Adopt fails. It calls h.Open after the handler that
-// calls Adopt has returned.
+// is not nil, which needs a certificate as for Listen. The loop owns sock unless Adopt fails. It
+// calls h.Open after the handler that calls Adopt has returned.
 func (l *Loop) Adopt(sock *socket.Conn, t *tls.Config, h Handler) (*Conn, error) {
 	if sock == nil {
-		return nil, errNoSocket
+		return nil, refusedSocket("adopt", nil, errNoSocket)
 	}
-	if err := l.usable(h); err != nil {
-		return nil, err
+	if err := l.serves(t, h); err != nil {
+		return nil, refusedSocket("adopt", sock.RemoteAddr(), err)
 	}
 	l.load.Add(1)
 	c := l.newConn(sock, h)

@@ -3,6 +3,7 @@
 package loop_test
 
 import (
+	"crypto/tls"
 	"io/fs"
 	"testing"
 	"time"
@@ -88,4 +89,77 @@ func TestLoop_NilFunction(t *testing.T) {
 		require.ErrorIs(t, l.Post(nil), fs.ErrInvalid)
 		require.ErrorContains(t, l.Post(nil), "loop: post: nil function")
 	})
+}
+
+// contract: E1
+func TestLoop_RefusalNamesCallAndAddress(t *testing.T) {
+	guard(t, "E1: an error says what was attempted on what")
+	s := run(t, 1, loop.Config{}, func(*server, *loop.Loop) error { return nil })
+	a, _ := pair(t)
+	listener := func() *socket.Listener {
+		l, err := socket.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		return l
+	}
+	conn, err := socket.Dial("tcp", listenOn(t))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	await(t, "it is connected", func() bool { return conn.ConnectError() == nil })
+	noCert, h := new(tls.Config), new(echo)
+	first, second := listener(), listener()
+	firstAddr, secondAddr, remote := first.Addr().String(), second.Addr().String(), conn.RemoteAddr().String()
+	s.on(func() {
+		l := s.loops[0]
+		_, listen := l.Listen("tcp", "127.0.0.1:0", nil, nil)
+		_, listenTLS := l.Listen("tcp", "127.0.0.1:0", noCert, h)
+		_, dial := l.Dial("tcp", "127.0.0.1:1", 0, nil, nil)
+		_, adopt := l.Adopt(conn, nil, nil)
+		_, adoptTLS := l.Adopt(conn, noCert, h)
+		_, adoptNil := l.Adopt(nil, nil, h)
+		_, adoptZero := l.Adopt(new(socket.Conn), nil, nil)
+		_, adoptUnnamed := l.Adopt(a, nil, nil)
+		for _, c := range []struct {
+			err  error
+			want string
+		}{
+			{listen, "listen tcp 127.0.0.1:0: loop: nil handler: "},
+			{listenTLS, "listen tcp 127.0.0.1:0: loop: tls.Config without a certificate: "},
+			{dial, "dial tcp 127.0.0.1:1: loop: nil handler: "},
+			{adopt, "adopt tcp " + remote + ": loop: nil handler: "},
+			{adoptTLS, "adopt tcp " + remote + ": loop: tls.Config without a certificate: "},
+			{adoptNil, "adopt: loop: nil socket: "},
+			{adoptZero, "adopt: loop: nil handler: "},
+			{adoptUnnamed, "loop: nil handler: "},
+			{l.Serve(first, nil, nil), "serve tcp " + firstAddr + ": loop: nil handler: "},
+			{l.Serve(second, noCert, h), "serve tcp " + secondAddr + ": loop: tls.Config without a certificate: "},
+			{l.Serve(nil, nil, h), "serve: loop: nil socket: "},
+		} {
+			require.ErrorIs(t, c.err, fs.ErrInvalid)
+			require.ErrorContains(t, c.err, c.want)
+		}
+	})
+	require.NoError(t, conn.ConnectError(), "Adopt that fails leaves it")
+}
+
+// A Config that finds its certificate, or another Config, only during the handshake is enough.
+// contract: T1
+func TestListen_TLSConfigWithCallbacks(t *testing.T) {
+	guard(t, "a certificate may come from a callback")
+	for name, conf := range map[string]*tls.Config{
+		"GetCertificate":     {GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &serverTLS().Certificates[0], nil }},
+		"GetConfigForClient": {GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return serverTLS(), nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, 1, loop.Config{}, conf, new(echo))
+			ask(t, dialTLS(t, s.addr, nil), "hello")
+		})
+	}
+}
+
+// listenOn returns the address of a listener that accepts nothing by itself.
+func listenOn(t *testing.T) string {
+	l, err := socket.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	return l.Addr().String()
 }
