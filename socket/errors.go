@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"net"
+
+	"github.com/epore/epore/internal/simfd"
 )
 
 // ErrWouldBlock is returned by an operation that can do nothing now: no data to read, no
@@ -38,6 +40,9 @@ var ErrTruncated = fmt.Errorf("socket: datagram longer than the buffer, its rest
 func (b *base) failed(op string, err error) error {
 	h := b.descriptor().Handle()
 	e := &net.OpError{Op: op, Net: b.proto.String(), Source: localAddress(h, b.proto), Addr: remoteAddress(h, b.proto), Err: err}
+	if e.Addr == nil && !simfd.Is(h) {
+		e.Addr = lostPeer(b, h)
+	}
 	if e.Addr == nil { // as in package net: the address that it listens on
 		e.Source, e.Addr = nil, e.Source
 	}
