@@ -37,7 +37,7 @@ type Conn struct {
 
 	tls   *tlsconn.Conn // nil: without TLS
 	value any
-	err   error         // the argument for Close
+	err   error         // the argument for Close; before Open, a *net.OpError: see failure
 	limit time.Duration // when the connection ends
 	place int32         // the index in loop.due, or -1
 	token uint32

@@ -146,12 +146,17 @@ func TestConn_HalfClosedHearsOfAReset(t *testing.T) {
 		}
 		s := serve(t, 1, loop.Config{NewPoll: open}, nil, h)
 		c := dial(t, s.addr)
+		names := s.addr + "->" + c.LocalAddr().String() + ": "
 		require.NoError(t, c.CloseWrite())
 		<-ended
 		expect(t, c, "go on")
 		require.NoError(t, c.SetLinger(0))
 		require.NoError(t, c.Close())
-		require.ErrorContains(t, closed.get(t), "reset")
+		err := closed.get(t)
+		require.ErrorContains(t, err, "reset")
+		if runtime.GOOS == "linux" { // it knows a lost peer
+			require.ErrorContains(t, err, names)
+		}
 	})
 }
 
@@ -754,7 +759,7 @@ func TestLoop_DialAndAdopt(t *testing.T) {
 }
 
 // An attempt to connect that goes nowhere ends with its limit.
-// contract: L7
+// contract: L7, E1
 func TestLoop_DialLimit(t *testing.T) {
 	eachQueue(t, "Dial has a limit", func(t *testing.T, open newPoll) {
 		l, err := socket.Listen("tcp", "127.0.0.1:0", socket.Backlog(1))
@@ -771,7 +776,10 @@ func TestLoop_DialLimit(t *testing.T) {
 			return nil
 		})
 		for range 20 {
-			require.ErrorIs(t, failed.get(t), os.ErrDeadlineExceeded)
+			err := failed.get(t)
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+			require.ErrorContains(t, err, "dial tcp ")
+			require.ErrorContains(t, err, l.Addr().String()+": ")
 		}
 		require.NoError(t, s.end())
 	})

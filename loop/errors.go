@@ -84,7 +84,35 @@ const (
 
 // errReset is the error of a reset after the end of the stream: reading then returns the end
 // of the stream, not the system's error.
-var errReset = errors.New("loop: read: connection reset by peer")
+var errReset = errors.New("loop: connection reset by peer")
+
+// resetError returns errReset with the addresses of c, as far as the system knows them. Closing a
+// half of a connection that was reset fails, and the error has them.
+func (c *Conn) resetError() error {
+	var op *net.OpError
+	if errors.As(c.sock.CloseWrite(), &op) {
+		return &net.OpError{Op: "read", Net: op.Net, Source: op.Source, Addr: op.Addr, Err: errReset}
+	}
+	return errReset
+}
+
+// failure returns the error of an attempt to connect or to shake hands that failed with err. An
+// error of the system mostly names both ends; one of TLS or of a time limit names nothing.
+func (c *Conn) failure(err error) error {
+	at, ok := c.err.(*net.OpError)
+	if !ok || err == ErrAborted || err == ErrEnding {
+		return err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) && op.Addr != nil && (op.Source != nil || c.state == connecting) {
+		return err
+	}
+	at.Err = err
+	if at.Source = c.sock.LocalAddr(); at.Source != nil {
+		at.Net = at.Source.Network()
+	}
+	return at
+}
 
 // panicError is the error of a connection whose handler panicked.
 type panicError struct{ value any }

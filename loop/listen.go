@@ -228,6 +228,14 @@ func (l *Loop) accepted(sock *socket.Conn, m member) {
 // secure has c shake hands first.
 func (l *Loop) secure(c *Conn, s *tlsconn.Conn) {
 	c.tls, c.secure, c.state = s, true, shaking
+	at, ok := c.err.(*net.OpError)
+	if !ok {
+		at = &net.OpError{Op: "accept"}
+		c.err = at
+	}
+	if at.Addr == nil { // after the end of the connection, the system does not know it
+		at.Addr = c.sock.RemoteAddr()
+	}
 	if c.limit == never {
 		c.limit = clock() + l.cfg.Handshake
 	}
@@ -295,6 +303,7 @@ func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h 
 	}
 	l.load.Add(1)
 	c := l.newConn(sock, h)
+	c.err = &net.OpError{Op: "dial", Net: network, Addr: named{network, addr}}
 	if limit > 0 {
 		c.limit = clock() + limit
 	}
@@ -319,6 +328,7 @@ func (l *Loop) Adopt(sock *socket.Conn, t *tls.Config, h Handler) (*Conn, error)
 	c := l.newConn(sock, h)
 	if t != nil {
 		c.tls = tlsconn.Server(sock, t)
+		c.err = &net.OpError{Op: "adopt"}
 	}
 	l.beginLater(c)
 	return c, nil

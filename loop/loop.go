@@ -150,8 +150,9 @@ type Drainer interface {
 }
 
 // FailHandler is an optional interface of a Handler. Failed is called for a connection that
-// was never opened, because Dial could not connect or the TLS handshake failed. c is closed, so its RemoteAddr
-// is nil.
+// was never opened, because Dial could not connect or the TLS handshake failed. c is closed, so
+// its RemoteAddr is nil. A *net.OpError in err names the peer, except after [Conn.Abort] and while
+// the loop ends.
 type FailHandler interface {
 	Failed(c *Conn, err error)
 }

@@ -89,7 +89,7 @@ func (l *Loop) enter(c *Conn) { l.current, l.blamed = c, c }
 
 // opened calls Open.
 func (l *Loop) opened(c *Conn) {
-	c.state, c.opened, c.last = open, true, l.now
+	c.state, c.opened, c.last, c.err = open, true, l.now, nil
 	if !c.deadline {
 		c.limit = never
 	}
@@ -535,7 +535,7 @@ func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
 		case err == socket.ErrWouldBlock:
 			return
 		case err == io.EOF:
-			c.die(errReset)
+			c.die(c.resetError())
 			return
 		default:
 			c.die(err)
@@ -548,6 +548,9 @@ func (l *Loop) hushedEvent(c *Conn, ev epore.Event) {
 func (c *Conn) die(err error) {
 	if c.state >= dead || c.loop == nil {
 		return
+	}
+	if c.state < open {
+		err = c.failure(err)
 	}
 	c.err = err
 	if c.tls != nil {

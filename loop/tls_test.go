@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore/loop"
+	"github.com/epore/epore/socket"
 )
 
 // dialTLS shakes hands with a server.
@@ -166,8 +167,8 @@ func TestTLS_Resume(t *testing.T) {
 	})
 }
 
-// Bad input in the place of TLS: each ends with an error that says what happened.
-// contract: L1, L7
+// Bad input in the place of TLS: each ends with an error that says what happened, and to whom.
+// contract: L1, L7, E1
 func TestTLS_BadPeers(t *testing.T) {
 	eachQueue(t, "a handshake that fails is told, and leaves nothing", func(t *testing.T, open newPoll) {
 		const never, soon = time.Minute, 100 * time.Millisecond
@@ -225,9 +226,14 @@ func TestTLS_BadPeers(t *testing.T) {
 		} {
 			h := new(echo)
 			s := serve(t, 1, loop.Config{NewPoll: open, Handshake: peer.limit}, serverTLS(), h)
-			peer.do(t, dial(t, s.addr))
+			c := dial(t, s.addr)
+			client := c.LocalAddr().String()
+			peer.do(t, c)
 			await(t, name, func() bool { return h.failures.Load() == 1 })
 			require.True(t, peer.want(h.only(t)), "%s: %v", name, h.errs)
+			if name != "a reset in the middle" { // it may come before Accept: see TestTLS_FailureNamesThePeer
+				require.ErrorContains(t, h.only(t), "accept tcp "+s.addr+"->"+client+": ", name)
+			}
 			require.Zero(t, h.opened.Load())
 			require.NoError(t, s.end())
 		}
@@ -321,4 +327,53 @@ func TestTLS_Alert(t *testing.T) {
 	require.ErrorAs(t, failed.get(t), new(*tls.CertificateVerificationError))
 	await(t, "the server hears of it", func() bool { return h.closed.Load()+h.failures.Load() == 1 })
 	require.ErrorContains(t, h.only(t), "bad certificate")
+}
+
+// After a reset, some systems no longer know the peer.
+// contract: E1
+func TestTLS_FailureNamesThePeer(t *testing.T) {
+	eachQueue(t, "the error of a handshake names both ends, even after a reset", func(t *testing.T, open newPoll) {
+		client := make(chan *net.TCPConn, 1)
+		conf := &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			c := <-client // the handshake has begun, so it was accepted
+			return serverTLS(), errors.Join(c.SetLinger(0), c.Close())
+		}}
+		h := new(echo)
+		s := serve(t, 1, loop.Config{NewPoll: open}, conf, h)
+		c := dial(t, s.addr)
+		want := s.addr + "->" + c.LocalAddr().String() + ": "
+		client <- c
+		require.Error(t, tls.Client(c, clientTLS()).Handshake())
+		await(t, "it fails", func() bool { return h.failures.Load() == 1 })
+		require.ErrorContains(t, h.only(t), want)
+
+		// The client's side, and a socket that the loop has adopted.
+		failed := make(told, 1)
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer func() { require.NoError(t, l.Close()) }()
+		s.on(func() {
+			_, err := s.loops[0].Dial("tcp", l.Addr().String(), time.Minute, clientTLS(), &handler{failed: failed.close})
+			require.NoError(t, err)
+		})
+		garbler, err := l.Accept()
+		require.NoError(t, err)
+		_, err = garbler.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+		require.NoError(t, err)
+		require.ErrorContains(t, failed.get(t), "dial tcp "+garbler.RemoteAddr().String()+"->"+l.Addr().String()+": ")
+		require.NoError(t, garbler.Close())
+
+		sock, err := socket.Dial("tcp", l.Addr().String())
+		require.NoError(t, err)
+		garbler, err = l.Accept()
+		require.NoError(t, err)
+		s.on(func() {
+			_, err := s.loops[0].Adopt(sock, serverTLS(), &handler{failed: failed.close})
+			require.NoError(t, err)
+		})
+		_, err = garbler.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		require.NoError(t, err)
+		require.ErrorContains(t, failed.get(t), "adopt tcp "+garbler.RemoteAddr().String()+"->"+l.Addr().String()+": ")
+		require.NoError(t, garbler.Close())
+	})
 }
