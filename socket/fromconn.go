@@ -39,7 +39,7 @@ func FromConn(c net.Conn) (*Conn, error) {
 		p = tcp
 	case *net.UnixConn:
 		p = unixStream
-		if networkOf(c) != "unix" {
+		if n := networkOf(c); n != "unix" && n != "" {
 			return nil, unsupportedConn(c, "not of network unix: use FromPacketConn for unixgram")
 		}
 	case *net.UDPConn:
@@ -47,7 +47,7 @@ func FromConn(c net.Conn) (*Conn, error) {
 	default:
 		return nil, unsupportedConn(c, "not a plain connection: pass the *net.TCPConn or *net.UnixConn below it")
 	}
-	h, f, err := takeOver(c)
+	h, f, err := takeOver(c, c)
 	if err != nil {
 		return nil, err
 	}
@@ -67,13 +67,13 @@ func FromPacketConn(c net.PacketConn) (*PacketConn, error) {
 		p = udp
 	case *net.UnixConn:
 		p = unixDatagram
-		if networkOf(c) != "unixgram" {
+		if n := networkOf(c); n != "unixgram" && n != "" {
 			return nil, unsupportedConn(c, "not of network unixgram: use FromConn for unix")
 		}
 	default:
 		return nil, unsupportedConn(c, "not a plain socket: pass the *net.UDPConn or *net.UnixConn below it")
 	}
-	h, f, err := takeOver(c)
+	h, f, err := takeOver(c, c)
 	if err != nil {
 		return nil, err
 	}
@@ -97,11 +97,11 @@ func networkOf(c netSocket) string {
 	return ""
 }
 
-// takeOver duplicates the descriptor of c and closes c.
-func takeOver(c netSocket) (h handle, f family, err error) {
+// takeOver duplicates the descriptor of c and closes c. The caller has passed it as passed.
+func takeOver(c netSocket, passed any) (h handle, f family, err error) {
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
-		return 0, 0, &net.OpError{Op: "take over", Err: err}
+		return 0, 0, zeroNetValue(passed, err)
 	}
 	var duplicated error
 	err = raw.Control(func(fd uintptr) { h, f, duplicated = duplicate(handle(fd)) })
@@ -116,6 +116,11 @@ func takeOver(c netSocket) (h handle, f family, err error) {
 		return 0, 0, err
 	}
 	return h, f, nil
+}
+
+// zeroNetValue returns the error of a value of package net that has no descriptor.
+func zeroNetValue(v any, err error) error {
+	return &net.OpError{Op: "take over", Err: fmt.Errorf("zero %T: %w", v, err)}
 }
 
 var errNilConn = &net.OpError{Op: "take over", Err: fmt.Errorf("nil connection: %w", fs.ErrInvalid)}

@@ -52,7 +52,7 @@ func FromFile(f *os.File) (Socket, error) {
 	}
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return nil, &net.OpError{Op: "take over", Err: err}
+		return nil, &net.OpError{Op: "take over", Err: fmt.Errorf("%s: %w", f.Name(), err)}
 	}
 	var s Socket
 	var failed error
@@ -97,7 +97,7 @@ func FromListener(l net.Listener) (*Listener, error) {
 	case *net.TCPListener:
 	case *net.UnixListener:
 		if _, err := l.SyscallConn(); err != nil { // a zero value, whose Addr panics
-			return nil, &net.OpError{Op: "take over", Err: err}
+			return nil, zeroNetValue(l, err)
 		}
 		p = unixStream
 		if network := l.Addr().Network(); network != "unix" {
@@ -106,7 +106,7 @@ func FromListener(l net.Listener) (*Listener, error) {
 	default:
 		return nil, unsupportedConn(l, "not a plain listener: pass the *net.TCPListener or *net.UnixListener below it")
 	}
-	h, f, err := takeOver(netListener{l, l.(syscall.Conn)})
+	h, f, err := takeOver(netListener{l, l.(syscall.Conn)}, l)
 	if err != nil {
 		return nil, err
 	}

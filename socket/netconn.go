@@ -16,6 +16,9 @@ import (
 // while [Conn.SplicePending] is not zero. It fails for families that package net does not
 // know.
 func (c *Conn) NetConn() (net.Conn, error) {
+	if err := c.refuse("hand over", nil); err != nil { // closed
+		return nil, err
+	}
 	if err := c.ConnectError(); err != nil {
 		return nil, err
 	}
@@ -40,7 +43,8 @@ func (c *Conn) NetConn() (net.Conn, error) {
 	return taken, nil
 }
 
-// refuse wraps the error of an operation, outside of Acquire and Release.
+// refuse wraps the error of an operation, outside of Acquire and Release. If c is closed, that is
+// the error.
 func (c *Conn) refuse(op string, err error) error {
 	return c.do(op, func(handle) error { return err })
 }

@@ -17,7 +17,8 @@ import (
 //   - ErrWouldBlock while SplicePending is not zero: c has no room. Continue when c is
 //     writable.
 //   - io.EOF: src has ended, and c has written all its data.
-//   - Any other error comes from src or from c, and contains the address of that Conn.
+//   - Any other error comes from src or from c, and contains the address of that Conn. It
+//     matches fs.ErrInvalid if src is nil or c itself, or n is negative.
 //
 // To move everything until src ends, pass math.MaxInt64. SpliceFrom then returns only when
 // one of the two would block.
@@ -37,8 +38,13 @@ func (c *Conn) SpliceFrom(src *Conn, n int64) (written int64, err error) {
 		return 0, c.closed("write")
 	}
 	defer d.Release()
-	if src == nil || n < 0 {
-		return 0, c.failed("write", fmt.Errorf("splice %d bytes from %v: %w", n, src, fs.ErrInvalid))
+	switch {
+	case src == nil:
+		return 0, c.failed("write", fmt.Errorf("splice from a nil Conn: %w", fs.ErrInvalid))
+	case src == c: // it would wait for itself
+		return 0, c.failed("write", fmt.Errorf("splice from the Conn to itself: %w", fs.ErrInvalid))
+	case n < 0:
+		return 0, c.failed("write", fmt.Errorf("splice %d bytes: negative: %w", n, fs.ErrInvalid))
 	}
 	s := src.descriptor()
 	if !s.Acquire() {
