@@ -5,6 +5,7 @@ package sim_test
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"strings"
@@ -210,6 +211,22 @@ func TestStream_Reset(t *testing.T) {
 		w.Settle()
 		_, err = client.Read(make([]byte, 1))
 		require.ErrorIs(t, err, syscall.ECONNRESET)
+	})
+}
+
+// A misplaced option is an error here, too.
+// contract: V1, E3
+func TestHost_OptionNotForThisCall(t *testing.T) {
+	inWorld(t, func(t *testing.T, _ *sim.World, a, b *sim.Host) {
+		_, dial := b.Dial("tcp", "a:80", socket.Backlog(1))
+		_, listen := a.Listen("tcp", ":80", socket.LocalAddr(":1000"))
+		_, negative := a.Listen("tcp", ":80", socket.DeferAccept(-1))
+		_, packet := a.ListenPacket("udp", ":80", socket.Backlog(1))
+		for _, err := range []error{dial, listen, negative, packet} {
+			require.ErrorIs(t, err, fs.ErrInvalid)
+		}
+		_, supported := a.Listen("tcp", ":80", socket.DeferAccept(time.Second))
+		require.ErrorIs(t, supported, errors.ErrUnsupported)
 	})
 }
 

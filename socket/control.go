@@ -25,18 +25,10 @@ func LocalAddr(address string) Option {
 	return func(o *options) { o.localAddr = &address }
 }
 
-// beforeBind applies the options that come before the bind of a listening socket.
-func (o *options) beforeBind(b *base, t *target) error {
-	if o.localAddr != nil {
-		return fmt.Errorf("LocalAddr is for Dial and DialPacket: %w", fs.ErrInvalid)
-	}
-	return o.callControl(b, t)
-}
-
 // beforeConnect applies the options that come before connect.
 func (o *options) beforeConnect(b *base, t *target, network string) error {
-	if o.deferAccept > 0 {
-		return fmt.Errorf("DeferAccept is for Listen: %w", fs.ErrInvalid)
+	if err := o.check(t, false); err != nil {
+		return err
 	}
 	if o.reusePort {
 		if err := setReusePort(b.descriptor().Handle()); err != nil {
@@ -75,6 +67,7 @@ func (o *options) namesPort() bool {
 	return err == nil && port != 0
 }
 
+// callControl calls the function of Control, before bind and connect.
 func (o *options) callControl(b *base, t *target) error {
 	if o.control == nil {
 		return nil

@@ -36,20 +36,23 @@ func Listen(network, address string, opts ...Option) (*Listener, error) {
 	o := apply(opts)
 	l := new(Listener)
 	err = t.open(&l.base, func(h handle) error {
+		if err := o.check(&t, true); err != nil {
+			return err
+		}
 		if err := prepareListener(h, &t, &o); err != nil {
 			return err
 		}
-		if err := o.beforeBind(&l.base, &t); err != nil {
+		if err := o.callControl(&l.base, &t); err != nil {
 			return err
 		}
 		if err := bind(h, &t); err != nil {
 			return err
 		}
-		if err := listen(h, o.backlog); err != nil {
+		if err := listen(h, o.listenBacklog()); err != nil {
 			return err
 		}
-		if o.deferAccept > 0 {
-			return setDeferAccept(h, seconds(o.deferAccept, 0))
+		if d := o.deferring(); d > 0 {
+			return setDeferAccept(h, seconds(d, 0))
 		}
 		return nil
 	})

@@ -16,8 +16,8 @@ type Option func(*options)
 
 type options struct {
 	reusePort   bool
-	deferAccept time.Duration
-	backlog     int
+	deferAccept *time.Duration
+	backlog     *int
 	control     func(network, address string, c syscall.RawConn) error
 	localAddr   *string
 }
@@ -30,35 +30,70 @@ type options struct {
 func ReusePort() Option { return func(o *options) { o.reusePort = true } }
 
 // DeferAccept delays a connection until its first data has arrived. It is for protocols in
-// which the client speaks first, and only for Listen with TCP.
+// which the client speaks first, and only for Listen with TCP. With 0, it delays nothing;
+// a negative atMost is an error.
 //
 // On Linux (TCP_DEFER_ACCEPT) a connection can be accepted without data after about atMost,
 // rounded up to whole seconds. On FreeBSD, where the accept filter accf_data must be loaded,
 // it waits indefinitely, whatever atMost is. Where the system lacks the option, Listen fails
 // with errors.ErrUnsupported.
 func DeferAccept(atMost time.Duration) Option {
-	return func(o *options) { o.deferAccept = atMost }
+	return func(o *options) { o.deferAccept = &atMost }
 }
 
 // Backlog sets how many connections may wait to be accepted. Beyond that number, the system
 // makes clients try again later. Without this option, or with n below 1, the backlog is the
-// maximum of the system (on Linux net.core.somaxconn), which also limits n.
-func Backlog(n int) Option { return func(o *options) { o.backlog = n } }
+// maximum of the system (on Linux net.core.somaxconn), which also limits n. It is only for Listen.
+func Backlog(n int) Option { return func(o *options) { o.backlog = &n } }
 
 // maxBacklog is above the default limit of every system. Old kernels use 16 bits of it.
 const maxBacklog = math.MaxUint16
 
 func apply(opts []Option) options {
-	o := options{backlog: maxBacklog}
+	var o options
 	for _, opt := range opts {
 		if opt != nil {
 			opt(&o)
 		}
 	}
-	if o.backlog < 1 || o.backlog > maxBacklog {
-		o.backlog = maxBacklog
-	}
 	return o
+}
+
+// check returns an error if an option does not apply to a socket for t. listen says that it was made
+// by Listen or ListenPacket.
+func (o *options) check(t *target, listen bool) error {
+	why := ""
+	switch listener := listen && !t.proto.datagrams(); {
+	case o.localAddr != nil && listen:
+		why = "LocalAddr is only for Dial and DialPacket"
+	case o.backlog != nil && !listener:
+		why = "Backlog is only for Listen"
+	case o.deferAccept == nil:
+	case !listener || t.proto != tcp:
+		why = "DeferAccept is only for Listen with TCP"
+	case *o.deferAccept < 0:
+		why = "DeferAccept of " + o.deferAccept.String() + ": negative"
+	}
+	if why != "" {
+		return fmt.Errorf("%s: %w", why, fs.ErrInvalid)
+	}
+	return nil
+}
+
+// listenBacklog returns the backlog for listen(2).
+func (o *options) listenBacklog() int {
+	if o.backlog == nil || *o.backlog < 1 {
+		return maxBacklog
+	}
+	return min(*o.backlog, maxBacklog)
+}
+
+// deferring returns how long DeferAccept delays connections; 0: not.
+func (o *options) deferring() time.Duration {
+	if o.deferAccept == nil {
+		return 0
+	}
+	return *o.deferAccept
 }
 
 // SetReadBuffer sets the size of the system's receive buffer in bytes (SO_RCVBUF). Linux

@@ -32,6 +32,9 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 	o := apply(opts)
 	c := new(PacketConn)
 	err = t.open(&c.base, func(h handle) error {
+		if err := o.check(&t, true); err != nil {
+			return err
+		}
 		if err := preparePacket(h, &t); err != nil {
 			return err
 		}
@@ -40,10 +43,7 @@ func ListenPacket(network, address string, opts ...Option) (*PacketConn, error) 
 				return err
 			}
 		}
-		if o.deferAccept > 0 {
-			return fmt.Errorf("DeferAccept is only for TCP: %w", fs.ErrInvalid)
-		}
-		if err := o.beforeBind(&c.base, &t); err != nil {
+		if err := o.callControl(&c.base, &t); err != nil {
 			return err
 		}
 		if ip := t.addrPort.Addr(); t.proto == udp && ip.IsMulticast() {

@@ -44,19 +44,22 @@ func parseSimulated(op, network, address string, datagrams, listen bool) (target
 }
 
 // simulatedOptions applies the options that a simulated socket has.
-func simulatedOptions(opts []Option) (o options, from netip.AddrPort, err error) {
+func simulatedOptions(opts []Option, t *target, listen bool) (o options, from netip.AddrPort, err error) {
 	o = apply(opts)
+	if err = o.check(t, listen); err != nil {
+		return o, from, err
+	}
 	switch {
 	case o.reusePort:
 		err = fmt.Errorf("ReusePort on a simulated host: %w", errors.ErrUnsupported)
-	case o.deferAccept > 0:
+	case o.deferring() > 0:
 		err = fmt.Errorf("DeferAccept on a simulated host: %w", errors.ErrUnsupported)
 	case o.control != nil:
 		err = fmt.Errorf("Control on a simulated host: %w", errors.ErrUnsupported)
 	case o.localAddr != nil:
-		var t target
-		t, err = parseSimulated("dial", "tcp", *o.localAddr, false, true)
-		from = t.addrPort
+		var local target
+		local, err = parseSimulated("dial", "tcp", *o.localAddr, false, true)
+		from = local.addrPort
 	}
 	return o, from, err
 }
@@ -66,10 +69,10 @@ func listenOn(n simfd.Network, network, address string, opts []Option) (*Listene
 	if err != nil {
 		return nil, err
 	}
-	o, _, err := simulatedOptions(opts)
+	o, _, err := simulatedOptions(opts, &t, true)
 	var h handle
 	if err == nil {
-		h, err = n.Listen(t.addrPort, o.backlog)
+		h, err = n.Listen(t.addrPort, o.listenBacklog())
 	}
 	if err != nil {
 		return nil, &net.OpError{Op: "listen", Net: network, Addr: t.addr(), Err: err}
@@ -84,7 +87,7 @@ func dialOn(n simfd.Network, network, address string, opts []Option) (*Conn, err
 	if err != nil {
 		return nil, err
 	}
-	_, from, err := simulatedOptions(opts)
+	_, from, err := simulatedOptions(opts, &t, false)
 	var h handle
 	if err == nil {
 		h, err = n.Dial(from, t.addrPort)
@@ -102,7 +105,7 @@ func listenPacketOn(n simfd.Network, network, address string, opts []Option) (*P
 	if err != nil {
 		return nil, err
 	}
-	_, _, err = simulatedOptions(opts)
+	_, _, err = simulatedOptions(opts, &t, true)
 	var h handle
 	if err == nil {
 		h, err = n.ListenPacket(t.addrPort)
@@ -120,7 +123,7 @@ func dialPacketOn(n simfd.Network, network, address string, opts []Option) (*Pac
 	if err != nil {
 		return nil, err
 	}
-	_, from, err := simulatedOptions(opts)
+	_, from, err := simulatedOptions(opts, &t, false)
 	var h handle
 	if err == nil {
 		h, err = n.DialPacket(from, t.addrPort)
