@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -11,7 +12,8 @@ import (
 type proto uint8
 
 const (
-	tcp proto = iota
+	unopened proto = iota // of a zero value
+	tcp
 	unixStream
 	udp
 	unixDatagram
@@ -21,7 +23,7 @@ const (
 
 // String returns the name of the protocol in package net.
 func (p proto) String() string {
-	return [...]string{"tcp", "unix", "udp", "unixgram", "stream", "datagrams"}[p]
+	return [...]string{"", "tcp", "unix", "udp", "unixgram", "stream", "datagrams"}[p]
 }
 
 func (p proto) datagrams() bool { return p == udp || p == unixDatagram || p == otherDatagrams }
@@ -61,7 +63,7 @@ func (t *target) addr() net.Addr {
 // parse parses a network and an address as package net does, but refuses names: resolving
 // them would block.
 func parse(op, network, address string, datagrams, listen bool) (target, error) {
-	t := target{path: address}
+	t := target{proto: tcp, path: address}
 	version := byte(0)
 	switch network {
 	case "tcp", "tcp4", "tcp6", "udp", "udp4", "udp6":
@@ -74,7 +76,11 @@ func parse(op, network, address string, datagrams, listen bool) (target, error) 
 	case "unixgram":
 		t.proto, t.family = unixDatagram, unixDomain
 	default:
-		return t, &net.OpError{Op: op, Net: network, Err: net.UnknownNetworkError(network)}
+		var err error = net.UnknownNetworkError(network)
+		if network == "" {
+			err = fmt.Errorf(`%w"": use "tcp", "udp", "unix" or "unixgram"`, err)
+		}
+		return t, &net.OpError{Op: op, Net: network, Err: err}
 	}
 	if t.proto.datagrams() != datagrams {
 		why := "datagram network: use ListenPacket or DialPacket"
@@ -195,4 +201,24 @@ func thisHost(asked netip.Addr, version byte) (ip netip.Addr, err error) {
 		return netip.IPv6Loopback(), err
 	}
 	return netip.AddrFrom4([4]byte{127, 0, 0, 1}), err
+}
+
+// explain adds to err, the error of binding or connecting to t, what the system does not say.
+func (t *target) explain(err error) error {
+	if t.family != unixDomain {
+		return err
+	}
+	return explainPath(t.path, err)
+}
+
+// explainPath is explain for the path of a Unix socket: if it is too long, the error is EINVAL.
+func explainPath(path string, err error) error {
+	most := pathSize - 1
+	if strings.HasPrefix(path, "@") { // Linux: a name, without a NUL at its end
+		most = pathSize
+	}
+	if err == nil || err == errInProgress || len(path) <= most {
+		return err
+	}
+	return fmt.Errorf("path of %d bytes is too long for a Unix socket: at most %d: %w", len(path), most, err)
 }

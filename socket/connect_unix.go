@@ -20,7 +20,7 @@ func bind(h handle, t *target) error {
 	} else {
 		err = unix.Bind(int(h), sockaddrOf(t.family, t.addrPort))
 	}
-	return os.NewSyscallError("bind", err)
+	return t.explain(os.NewSyscallError("bind", err))
 }
 
 func listen(h handle, backlog int) error {
@@ -39,8 +39,11 @@ func connect(h handle, t *target) error {
 	case unix.EINPROGRESS, unix.EALREADY, unix.EINTR: // an interrupted attempt goes on too
 		return errInProgress
 	}
-	return os.NewSyscallError("connect", err)
+	return t.explain(os.NewSyscallError("connect", err))
 }
+
+// pathSize is the size of a path in an address of the system, with the NUL at its end.
+const pathSize = len(syscall.RawSockaddrUnix{}.Path)
 
 // pendingError fetches the error of a connection attempt.
 func pendingError(h handle) error {

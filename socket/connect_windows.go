@@ -9,7 +9,7 @@ import (
 )
 
 func bind(h handle, t *target) error {
-	return os.NewSyscallError("bind", windows.Bind(windows.Handle(h), t.sockaddr()))
+	return t.explain(os.NewSyscallError("bind", windows.Bind(windows.Handle(h), t.sockaddr())))
 }
 
 func listen(h handle, backlog int) error {
@@ -22,8 +22,11 @@ func connect(h handle, t *target) error {
 	if err == windows.WSAEWOULDBLOCK {
 		return errInProgress
 	}
-	return os.NewSyscallError("connect", err)
+	return t.explain(os.NewSyscallError("connect", err))
 }
+
+// pathSize is the size of a path in an address of the system, with the NUL at its end.
+const pathSize = len(windows.RawSockaddrUnix{}.Path)
 
 // pendingError fetches the error of a connection attempt.
 func pendingError(h handle) error {

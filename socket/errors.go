@@ -49,10 +49,15 @@ func (b *base) failed(op string, err error) error {
 	return e
 }
 
-// closed returns the error of an operation on a closed socket.
+// closed returns the error of an operation on a closed socket, or on a zero value.
 func (b *base) closed(op string) error {
+	if b.proto == unopened {
+		return &net.OpError{Op: op, Err: errZeroValue}
+	}
 	return &net.OpError{Op: op, Net: b.proto.String(), Err: net.ErrClosed}
 }
+
+var errZeroValue = fmt.Errorf("zero value: open it with Listen, Dial or another function of package socket: %w", net.ErrClosed)
 
 // addressError returns the error of an address that cannot be used.
 func addressError(op, network, address, why string) error {

@@ -3,8 +3,12 @@
 package socket_test
 
 import (
+	"fmt"
 	"io/fs"
 	"net"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,6 +102,82 @@ func TestOption_NotForThisCall(t *testing.T) {
 	for _, o := range []socket.Option{socket.DeferAccept(0), socket.Backlog(0), socket.Backlog(-1), socket.Backlog(1 << 30), socket.Control(nil), nil} {
 		l, err := socket.Listen("tcp", "127.0.0.1:0", o)
 		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	}
+}
+
+// contract: E1, N4
+func TestSockets_ZeroValueNamesNoProtocol(t *testing.T) {
+	guard(t, "E1: the error of a zero value says that it is one")
+	_, read := new(socket.Conn).Read(make([]byte, 1))
+	_, accept := new(socket.Listener).Accept()
+	_, receive := new(socket.PacketConn).Read(make([]byte, 1))
+	_, from, receiveFrom := new(socket.PacketConn).ReadFrom(make([]byte, 1))
+	require.Nil(t, from)
+	_, raw := new(socket.PacketConn).SyscallConn()
+	for want, err := range map[string]error{
+		"read":        read,
+		"accept":      accept,
+		"read ":       receive,
+		"read  ":      receiveFrom,
+		"raw-control": raw,
+		"close":       new(socket.Listener).Close(),
+	} {
+		require.ErrorIs(t, err, net.ErrClosed)
+		require.ErrorContains(t, err, strings.TrimSpace(want)+": zero value: ")
+	}
+	a, _ := pair(t)
+	require.NoError(t, a.Close())
+	_, err := a.Read(make([]byte, 1))
+	require.NotContains(t, err.Error(), "zero value")
+}
+
+// contract: E1
+func TestListen_EmptyNetwork(t *testing.T) {
+	guard(t, "E1: an error says what is wrong")
+	for op, err := range map[string]error{
+		"listen": errOfDial(socket.Listen("", "127.0.0.1:0")),
+		"dial":   errOfDial(socket.DialPacket("", "127.0.0.1:1")),
+	} {
+		var unknown net.UnknownNetworkError
+		require.ErrorAs(t, err, &unknown)
+		require.EqualError(t, err, op+`: unknown network "": use "tcp", "udp", "unix" or "unixgram"`)
+	}
+	require.ErrorContains(t, errOfDial(socket.Listen("sctp", "127.0.0.1:0")), "unknown network sctp")
+}
+
+// The system says "invalid argument".
+// contract: E1
+func TestListen_UnixPathTooLong(t *testing.T) {
+	need(t, "unix")
+	guard(t, "E1: an error says what is wrong")
+	path := "/" + strings.Repeat("a", 2000) // of the systems, AIX has room for most: 1023
+	all := map[string]error{
+		"listen unix": errOfDial(socket.Listen("unix", path)),
+		"dial unix":   errOfDial(socket.Dial("unix", path)),
+		"local":       errOfDial(socket.Dial("unix", path[:2], socket.LocalAddr(path))),
+	}
+	if lacks("unixgram") == "" {
+		all["listen unixgram"] = errOfDial(socket.ListenPacket("unixgram", path))
+		all["dial unixgram"] = errOfDial(socket.DialPacket("unixgram", path))
+		c, err := socket.ListenPacket("unixgram", socketPath(t))
+		require.NoError(t, err)
+		closeLater(t, c)
+		_, err = c.WriteTo([]byte("x"), &net.UnixAddr{Name: path, Net: "unixgram"})
+		all["write unixgram"] = err
+	}
+	for call, err := range all {
+		require.ErrorIs(t, err, syscall.EINVAL, call)
+		require.ErrorContains(t, err, "path of 2001 bytes is too long for a Unix socket", call)
+	}
+	if runtime.GOOS == "linux" {
+		for name, room := range map[string]int{"/": 107, "@": 108} {
+			full := name + strings.Repeat("a", room-1)
+			_, err := socket.Listen("unix", full+"a")
+			require.ErrorContains(t, err, fmt.Sprintf("path of %d bytes is too long for a Unix socket: at most %d", room+1, room))
+		}
+		l, err := socket.Listen("unix", "@"+strings.Repeat("a", 107))
+		require.NoError(t, err, "108 bytes fit")
 		require.NoError(t, l.Close())
 	}
 }

@@ -49,7 +49,8 @@ func sysSendToUnix(h handle, b []byte, path string) (n int, err error) {
 		n, err = syscall.SendmsgN(int(h), b, nil, &syscall.SockaddrUnix{Name: path}, sendFlags)
 		return err
 	})
-	return transferResult("sendmsg", n, err)
+	n, err = transferResult("sendmsg", n, err)
+	return n, explainPath(path, err)
 }
 
 // receiveMessage receives a datagram in the way that works on every Unix.

@@ -14,6 +14,7 @@ import (
 
 const (
 	maxWrite      = maxTransfer
+	pathSize      = 108
 	emulatesEdges = false
 	pairProto     = unixStream
 	pairFamily    = unixDomain
