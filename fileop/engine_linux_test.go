@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/fileop"
 	"github.com/epore/epore/internal/fixture"
-	"github.com/epore/epore/internal/queuetest"
 )
 
 // envDeny names the system call that TestMain has the system deny to this process.
@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 func TestEngine_RefusedBySeccomp(t *testing.T) {
 	if call := os.Getenv(envDeny); call != "" {
 		var log bytes.Buffer
-		w := newWorld(t, oneEventRule, queuetest.OpenBare, fileop.WithLogger(hclog.New(&hclog.LoggerOptions{Output: &log})))
+		onEpoll := func(opts ...epore.Option) (*epore.Poll, error) { return epore.NewWith(epoll.New(), opts...) }
+		w := newWorld(t, oneEventRule, onEpoll, fileop.WithLogger(hclog.New(&hclog.LoggerOptions{Output: &log})))
 		name, why := w.queue.Engine()
 		require.Equal(t, "pool", name)
 		require.ErrorContains(t, why, call)
