@@ -341,7 +341,7 @@ func TestTLS_FailureNamesThePeer(t *testing.T) {
 		h := new(echo)
 		s := serve(t, 1, loop.Config{NewPoll: open}, conf, h)
 		c := dial(t, s.addr)
-		want := s.addr + "->" + c.LocalAddr().String() + ": "
+		want := c.LocalAddr().String() + ": " // some systems no longer know the local address either
 		client <- c
 		require.Error(t, tls.Client(c, clientTLS()).Handshake())
 		await(t, "it fails", func() bool { return h.failures.Load() == 1 })
