@@ -189,13 +189,6 @@ func (q *Queue) NewOp(token epore.Token) *Op {
 	return op
 }
 
-// at returns the Op with an index.
-func (q *Queue) at(index uint32) *Op {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.ops[index]
-}
-
 // Op is one operation at a time. Each operation that was started gives exactly one event,
 // which is readable and carries the token of the Op, also if it was cancelled. From its event
 // on, the Op can be used again. An Op that is used again for the same file allocates nothing.
@@ -250,8 +243,8 @@ type request struct {
 	// completion or of a Cancel.
 	generation uint32
 	pool       poolState
-	ring       ringState
-	cached     cachedState
+	ring       ringState   //lint:ignore U1000 only Linux has it
+	cached     cachedState //lint:ignore U1000 only Linux has it
 }
 
 // ReadAt starts to read len(b) bytes from f, beginning at offset off. Its result is that of
@@ -495,13 +488,6 @@ func (op *Op) awaitIdle() {
 	}
 }
 
-// isActive reports whether op is under way.
-func (op *Op) isActive() bool {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	return op.active
-}
-
 // list is a list of Ops, linked by their field next.
 type list struct{ head, tail *Op }
 
@@ -513,13 +499,6 @@ func (l *list) push(op *Op) {
 		l.tail.next = op
 	}
 	l.tail = op
-}
-
-func (l *list) pushFront(op *Op) {
-	op.next = l.head
-	if l.head = op; l.tail == nil {
-		l.tail = op
-	}
 }
 
 func (l *list) pop() *Op {

@@ -544,3 +544,24 @@ func (g *ring) close() error {
 	g.closed = true
 	return g.kernel.close()
 }
+
+// at returns the Op with an index.
+func (q *Queue) at(index uint32) *Op {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.ops[index]
+}
+
+// isActive reports whether op is under way.
+func (op *Op) isActive() bool {
+	op.mu.Lock()
+	defer op.mu.Unlock()
+	return op.active
+}
+
+func (l *list) pushFront(op *Op) {
+	op.next = l.head
+	if l.head = op; l.tail == nil {
+		l.tail = op
+	}
+}

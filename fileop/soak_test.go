@@ -5,7 +5,6 @@ package fileop_test
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -107,7 +106,7 @@ func TestSoak(t *testing.T) {
 				require.True(w, bytes.Equal(ledger[i].content, got), "cell %d (seed %d)", i, seed)
 			}
 		}
-		w.Log(fmt.Sprintf("%d operations, %d cancels, %d closes", operations, cancels, closes))
+		w.Logf("%d operations, %d cancels, %d closes", operations, cancels, closes)
 	})
 }
 

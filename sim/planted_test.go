@@ -631,7 +631,7 @@ func inLineWorld(world *sim.World, planted bug, mode epore.Interest) error {
 			w.fail("the clients: %v", err)
 		}
 	})
-	w.Sleep(time.Duration(w.r.Int64N(int64(2*time.Second))))
+	w.Sleep(time.Duration(w.r.Int64N(int64(2 * time.Second))))
 	if w.r.IntN(2) == 0 {
 		w.Partition(host, clients)
 		w.Sleep(time.Duration(w.r.Int64N(int64(time.Minute))))

@@ -60,7 +60,6 @@ type asker struct {
 	out       []byte
 	written   int
 	questions []question // without an answer
-	sentUpTo  int        // of them, those that have an asked time
 	done      int
 	ended     bool
 	err       error
