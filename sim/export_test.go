@@ -76,3 +76,10 @@ func Impatient() (restore func()) {
 		watchdog.patience = hanging
 	}
 }
+
+// Ended reports whether the World has ended, for example because it reported a loop that spins.
+func (w *World) Ended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
+}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -592,9 +593,13 @@ func inLineWorld(world *sim.World, planted bug, mode epore.Interest) error {
 	}
 	busy := w.r.IntN(2) * w.r.IntN(20)
 	var server *lineServer
-	running := 2
+	var running atomic.Int32
+	var tasks sync.WaitGroup
+	running.Store(2)
+	tasks.Add(2)
+	ended := func() { running.Add(-1); tasks.Done() }
 	host.Go(func(task *sim.Task) {
-		defer func() { running-- }()
+		defer ended()
 		var err error
 		server, err = newLineServer(host, planted, mode, func() error {
 			if busy == 0 {
@@ -613,7 +618,7 @@ func inLineWorld(world *sim.World, planted bug, mode epore.Interest) error {
 	ctx, stopClients := context.WithCancel(context.Background())
 	defer stopClients()
 	clients.Go(func(*sim.Task) {
-		defer func() { running-- }()
+		defer ended()
 		cfg := loop.Config{NewPoll: func() (*epore.Poll, error) { return epore.NewWith(clients.Backend()) }, Network: clients}
 		err := loop.Run(ctx, 1, cfg, func(l *loop.Loop) error {
 			for i := range 2 + w.r.IntN(6) {
@@ -640,6 +645,10 @@ func inLineWorld(world *sim.World, planted bug, mode epore.Interest) error {
 	w.Sleep(30 * time.Minute)
 	w.Faults()
 	w.Sleep(12 * time.Hour)
+	if w.Ended() { // the tasks end now, at the same time
+		tasks.Wait()
+		return w.failed
+	}
 	if w.left > 0 {
 		w.fail("%d clients are still there", w.left)
 	}
@@ -654,8 +663,8 @@ func inLineWorld(world *sim.World, planted bug, mode epore.Interest) error {
 	}
 	stopClients()
 	w.Sleep(time.Minute)
-	if running > 0 {
-		w.fail("%d loops are still there", running)
+	if n := running.Load(); n > 0 {
+		w.fail("%d loops are still there", n)
 	}
 	return w.failed
 }

@@ -65,11 +65,12 @@ func (s *server) Data(c *loop.Conn, b []byte) (used int) {
 			s.paused = append(s.paused, c)
 			break
 		}
-		size := int(binary.BigEndian.Uint32(b[used:]))
-		if size > maxRecord {
+		length := binary.BigEndian.Uint32(b[used:])
+		if length > maxRecord {
 			c.Abort() // the record is too long
 			return len(b)
 		}
+		size := int(length)
 		if len(b)-used-4 < size {
 			break
 		}
