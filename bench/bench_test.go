@@ -462,7 +462,7 @@ func TestPlots_LinesAreComplete(t *testing.T) {
 func TestMake(t *testing.T) {
 	for arg, want := range map[string]string{
 		"ONLY=echo": "go -C bench run . -only 'echo'\n",
-		"ONLY=":     "go -C bench run .\ngo -C bench/programs run . -out ../../docs/benchmarks/programs.md\n" +
+		"ONLY=": "go -C bench run .\ngo -C bench/programs run . -out ../../docs/benchmarks/programs.md\n" +
 			"go -C bench/files run . -out ../../docs/benchmarks/files.md\n",
 	} {
 		out, err := exec.Command("make", "-C", "..", "--no-print-directory", "-n", "bench", arg).Output()
