@@ -73,7 +73,7 @@ func Spurious(p float64) Fault { return func(l *link, _ *rand.Rand) { l.spurious
 func MissingHints(p float64) Fault { return func(l *link, _ *rand.Rand) { l.missingHints = p } }
 
 // SplitEvents reports Readable and Writable of one source in two events, in that share of the
-// cases (rule P6).
+// cases (rule P6). One-shot registrations still give one event (rule M3).
 func SplitEvents(p float64) Fault { return func(l *link, _ *rand.Rand) { l.split = p } }
 
 // SmallBatches makes that share of the Polls return at most four events.

@@ -238,7 +238,7 @@ func (q *queue) deliver(dst []backend.Event, c *watch, r backend.Readiness, f *f
 	}
 	q.w.record(record{what: delivered, queue: q.name, ready: r, from: c.node.name()})
 	const both = backend.ReadyReadable | backend.ReadyWritable
-	if r == both && len(dst) > 1 && f.split > 0 && q.random.Float64() < f.split {
+	if r == both && !c.in.Has(backend.OneShot) && len(dst) > 1 && f.split > 0 && q.random.Float64() < f.split {
 		dst[0] = backend.Event{Key: c.key, Ready: backend.ReadyWritable}
 		dst[1] = backend.Event{Key: c.key, Ready: backend.ReadyReadable}
 		return 2

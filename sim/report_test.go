@@ -210,3 +210,25 @@ func TestQueue_EdgesAreWeak(t *testing.T) {
 		require.Equal(t, 1, polled())
 	})
 }
+
+// Faults leave one-shot registrations exact: one event, also where others are split in two.
+//
+// contract: V3
+func TestQueue_OneShotIsNotSplit(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+		_, server, client := connect(t, w, a, b)
+		_, err := client.Write([]byte("x"))
+		require.NoError(t, err)
+		w.Faults(sim.SplitEvents(1))
+		p, err := epore.NewWith(a.Backend())
+		require.NoError(t, err)
+		defer p.Close()
+		events := epore.NewEvents(4)
+		for mode, want := range map[epore.Interest]int{0: 2, epore.OneShot: 1} {
+			require.NoError(t, p.Registry().Register(server, 1, epore.Readable|epore.Writable|mode))
+			require.NoError(t, p.Poll(events, 0))
+			require.Equal(t, want, events.Len(), "mode %v", mode)
+			require.NoError(t, p.Registry().Deregister(server))
+		}
+	})
+}

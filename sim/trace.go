@@ -52,7 +52,11 @@ func (r *record) String() string {
 	case turned:
 		return r.queue + " runs"
 	case delivered:
-		return fmt.Sprintf("%s gets %v of %v", r.queue, r.ready, r.from)
+		text := fmt.Sprintf("%s gets %v of %v", r.queue, r.ready, r.from)
+		if r.text != "" {
+			text += ", " + r.text
+		}
+		return text
 	case arrived:
 		return fmt.Sprintf("%v -> %v %s", r.from, r.to, r.payload())
 	case lost:

@@ -190,7 +190,7 @@ func (echo) Close(*loop.Conn, error) {}
 
 const pace = 10 * time.Millisecond
 
-// echoes measures the latency of an echo beside a paced log.
+// echoes measures the latency of an echo while a paced log is written.
 func echoes(w io.Writer, rounds int, length time.Duration, dir string) {
 	ways := []string{"no log", "fileop, io_uring", "fileop, pool", "the loop syncs by itself"}
 	p50s, p99s := make([][]measure, len(ways)), make([][]measure, len(ways))
@@ -203,7 +203,7 @@ func echoes(w io.Writer, rounds int, length time.Duration, dir string) {
 			p50s[i], p99s[i] = append(p50s[i], measure{rate: p50}), append(p99s[i], measure{rate: p99})
 		}
 	}
-	fmt.Fprintf(w, "\n### echo, 100 connections, beside a log of 64 KiB and a data sync every %v\n\n| | median, µs | p99, µs |\n|---|---|---|\n", pace)
+	fmt.Fprintf(w, "\n### echo, 100 connections, with a log of 64 KiB and a data sync every %v\n\n| | median, µs | p99, µs |\n|---|---|---|\n", pace)
 	rate := func(m measure) float64 { return m.rate }
 	for i, way := range ways {
 		fmt.Fprintf(w, "| %s | %.0f | %.0f |\n", way, median(p50s[i], rate), median(p99s[i], rate))
