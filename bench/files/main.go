@@ -1,7 +1,7 @@
 // Files compares ways to read and sync files from a Go program: package fileop on an io_uring
 // and on its pool, goroutines with os.File, and a C program on liburing. It runs on Linux.
 //
-//	go -C bench/files run . [-rounds 3] [-time 500ms] [-dir .] [-out FILE]
+//	go -C bench/files run . [-only TEXT] [-rounds 3] [-time 500ms] [-dir .] [-out FILE]
 //
 // Rates are of a second; processor time is that of the process, user and system, for each
 // operation. Each figure is the median of the rounds; the contestants take turns in each.
@@ -59,11 +59,15 @@ type bench struct {
 	end    time.Time
 }
 
+// only selects cells by their title.
+var only string
+
 func main() {
 	log.SetFlags(0)
 	rounds := flag.Int("rounds", 3, "`number` of rounds")
 	length := flag.Duration("time", 500*time.Millisecond, "`time` of each run")
 	dir := flag.String("dir", os.TempDir(), "`folder` for the files, on the disk to measure")
+	flag.StringVar(&only, "only", "", "measure only the cells whose title contains this `text`")
 	out := flag.String("out", "", "`file` for the report, besides standard output")
 	flag.Parse()
 	report, err := measureAll(*dir, *rounds, *length)
@@ -132,12 +136,17 @@ func measureAll(parent string, rounds int, length time.Duration) (string, error)
 		{"examples/wal, pool", serveWal(true)},
 		{"goroutine for each connection, mutex around WriteAt and Sync", serveMutex},
 	}}, rounds, length, &bench{dir: dir})
-	echoes(&report, rounds, length, dir)
+	if strings.Contains("echo", only) {
+		echoes(&report, rounds, length, dir)
+	}
 	return report.String(), nil
 }
 
 // table measures a cell.
 func table(w io.Writer, c cell, rounds int, length time.Duration, b *bench) {
+	if !strings.Contains(c.title, only) {
+		return
+	}
 	results := make([][]measure, len(c.contestants))
 	for range rounds {
 		for i, one := range c.contestants {

@@ -33,6 +33,9 @@ const (
 	sqOverflow = 1 << 1 // IORING_SQ_CQ_OVERFLOW
 	sqTaskrun  = 1 << 2
 
+	// The flag that the program sets in the completion ring (5.8).
+	cqEventFDDisabled = 1 << 0 // IORING_CQ_EVENTFD_DISABLED
+
 	// io_uring_register.
 	RegisterEventFD     = 4
 	RegisterEnableRings = 12

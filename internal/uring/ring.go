@@ -31,9 +31,9 @@ type Ring struct {
 	sqMask, SQEntries       uint32
 	sqes                    unsafe.Pointer
 
-	cqHead, cqTail    *uint32
-	cqMask, CQEntries uint32
-	cqes              unsafe.Pointer
+	cqHead, cqTail, cqFlags *uint32
+	cqMask, CQEntries       uint32
+	cqes                    unsafe.Pointer
 
 	rings, entries []byte // the mappings
 
@@ -74,7 +74,7 @@ func Open(n, times, flags uint32) (*Ring, string, error) {
 	r.sqHead, r.sqTail, r.sqFlags = word(p.sq.head), word(p.sq.tail), word(p.sq.flags)
 	r.sqMask, r.SQEntries = *word(p.sq.mask), *word(p.sq.entries)
 	r.sqes = unsafe.Pointer(&r.entries[0])
-	r.cqHead, r.cqTail = word(p.cq.head), word(p.cq.tail)
+	r.cqHead, r.cqTail, r.cqFlags = word(p.cq.head), word(p.cq.tail), word(p.cq.flags)
 	r.cqMask, r.CQEntries = *word(p.cq.mask), *word(p.cq.entries)
 	r.cqes = unsafe.Pointer(&r.rings[p.cq.cqes])
 	// The kernel reads entries through an array of indexes. Ours stay in order.
@@ -210,6 +210,18 @@ func (r *Ring) RegisterEventFD(fd int) unix.Errno {
 	arg := int32(fd)
 	_, _, errno := syscall.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.FD), RegisterEventFD, uintptr(unsafe.Pointer(&arg)), 1, 0, 0)
 	return errno
+}
+
+// Quiet stops and restarts the additions to the eventfd. Completions that arrive between
+// Quiet(true) and Quiet(false) are not told, so look at Tail after Quiet(false): both sides
+// write, then have a full barrier, then read, so that one of them sees the other's write.
+// The kernel sets its tail and reads this flag, in io_commit_cqring and io_eventfd_signal.
+func (r *Ring) Quiet(quiet bool) {
+	var flags uint32
+	if quiet {
+		flags = cqEventFDDisabled
+	}
+	atomic.StoreUint32(r.cqFlags, flags)
 }
 
 // PollBits returns a set of poll bits as a submission stores it: one word, whose

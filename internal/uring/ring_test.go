@@ -171,3 +171,24 @@ func TestRing_LongestWait(t *testing.T) {
 		r.completed(t)
 	}
 }
+
+// While the ring is quiet, completions do not add to the eventfd.
+func TestRing_Quiet(t *testing.T) {
+	r := newRing(t, 8, 0)
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	require.NoError(t, err)
+	defer unix.Close(fd)
+	require.Zero(t, r.RegisterEventFD(fd))
+	for _, quiet := range []bool{false, true, false} {
+		r.Quiet(quiet)
+		r.commitNothing()
+		r.submit(t)
+		_, err := unix.Read(fd, make([]byte, 8))
+		if quiet {
+			require.Equal(t, unix.EAGAIN, err)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	require.Len(t, r.completed(t), 3, "all have completed")
+}
