@@ -2,8 +2,11 @@ package fileop_test
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -131,5 +134,104 @@ func TestOp_DiskFull(t *testing.T) {
 		_, err = w.do(op, op.WriteSync(f, [][]byte{make([]byte, 4096)}, 0))
 		require.NoError(w, err)
 		require.NoError(w, f.Close())
+	})
+}
+
+// A block device is read, written and synced as a file is.
+// contract: F2
+func TestOp_BlockDevice(t *testing.T) {
+	const size = 1 << 20
+	eachEngine(t, resultRule, func(w *world) {
+		back := w.file(pattern(size, 1))
+		dev := loopDevice(w.T, back)
+		op := w.op(1)
+		got := make([]byte, size)
+		n, err := w.do(op, op.ReadAt(dev, got, 0))
+		require.NoError(w, err)
+		require.Equal(w, size, n)
+		require.True(w, bytes.Equal(pattern(size, 1), got))
+
+		content := pattern(16<<10, 2)
+		n, err = w.do(op, op.WriteSync(dev, [][]byte{content[:5000], content[5000:]}, 8192))
+		require.NoError(w, err)
+		require.Equal(w, len(content), n)
+		_, err = w.do(op, op.Sync(dev))
+		require.NoError(w, err)
+		_, err = back.ReadAt(got[:len(content)], 8192)
+		require.NoError(w, err)
+		require.True(w, bytes.Equal(content, got[:len(content)]))
+
+		n, err = w.do(op, op.ReadAt(dev, got, size-4096))
+		require.ErrorIs(w, err, io.EOF)
+		require.Equal(w, 4096, n)
+		_, err = w.do(op, op.WriteAt(dev, content, size))
+		require.ErrorIs(w, err, unix.ENOSPC)
+	})
+}
+
+// loopDevice returns a block device whose content is that of a file, or skips the test.
+func loopDevice(t *testing.T, back *os.File) *os.File {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("making a block device:", err)
+	}
+	defer control.Close()
+	for range 100 { // another process may take the free one first
+		number, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			t.Skip("making a block device:", err)
+		}
+		dev, err := os.OpenFile(fmt.Sprintf("/dev/loop%d", number), os.O_RDWR, 0)
+		if err != nil {
+			t.Skip("opening a loop device:", err)
+		}
+		if err = unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_SET_FD, int(back.Fd())); err == nil {
+			t.Cleanup(func() {
+				require.NoError(t, unix.IoctlSetInt(int(dev.Fd()), unix.LOOP_CLR_FD, 0))
+				require.NoError(t, dev.Close())
+			})
+			return dev
+		}
+		require.NoError(t, dev.Close())
+		if err != unix.EBUSY {
+			t.Skip("setting up a loop device:", err)
+		}
+	}
+	t.Skip("no loop device is free")
+	return nil
+}
+
+// A buffer that is longer than one request can be.
+// contract: F2
+func TestOp_HugeBuffer(t *testing.T) {
+	if os.Getenv("EPORE_LONG") == "" || raceEnabled || strconv.IntSize == 32 {
+		t.Skip("it takes a gigabyte and seconds: EPORE_LONG is not set, or the race detector would take several times as much, or addresses have 32 bits")
+	}
+	const size = 1<<30 + 12345
+	b := make([]byte, size+1)
+	eachEngine(t, resultRule, func(w *world) {
+		f, op := w.file(nil), w.op(1)
+		tail := pattern(5000, 3)
+		_, err := f.WriteAt(tail, size-int64(len(tail)))
+		require.NoError(w, err)
+		for _, n := range []int{size, size + 1} {
+			clear(b[size-len(tail):])
+			got, err := w.do(op, op.ReadAt(f, b[:n], 0))
+			require.Equal(w, size, got)
+			if n > size {
+				require.Equal(w, io.EOF, err)
+			} else {
+				require.NoError(w, err)
+			}
+			require.True(w, bytes.Equal(tail, b[size-len(tail):size]))
+		}
+		n, err := w.do(op, op.WriteSync(f, [][]byte{b[:10], b[:size]}, 0))
+		require.NoError(w, err)
+		require.Equal(w, size+10, n)
+		got := make([]byte, len(tail))
+		_, err = f.ReadAt(got, size+10-int64(len(tail)))
+		require.NoError(w, err)
+		require.True(w, bytes.Equal(tail, got))
+		require.NoError(w, f.Truncate(0))
 	})
 }

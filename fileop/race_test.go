@@ -1,0 +1,5 @@
+//go:build race && linux
+
+package fileop_test
+
+const raceEnabled = true
