@@ -36,14 +36,22 @@ type account struct {
 }
 
 // TestSoak does random operations, cancels and closes, and compares events and contents with
-// a ledger. A short run takes a moment; EPORE_LONG=10m, say, takes that long.
+// a ledger. A short run takes a moment; EPORE_LONG=10m, say, takes that long, in rounds that
+// have a Poll and a Queue each, and a time within which they must end.
 // contract: F1, F2, F4, F6
 func TestSoak(t *testing.T) {
+	const round = 10 * time.Second // of an engine
+	for left := backendtest.Time(600*time.Millisecond) / time.Duration(len(engines)); left > 0 && !t.Failed(); left -= round {
+		soak(t, min(left, round))
+	}
+}
+
+func soak(t *testing.T, length time.Duration) {
 	eachEngine(t, oneEventRule, func(w *world) {
 		seed := uint64(time.Now().UnixNano())
 		random := rand.New(rand.NewPCG(seed, 0))
 		f := w.file(make([]byte, cells*cellSize))
-		end := time.Now().Add(backendtest.Time(600*time.Millisecond) / time.Duration(len(engines)))
+		end := time.Now().Add(length)
 		ledger := make([]account, cells)
 		for i := range ledger {
 			ledger[i] = account{op: w.queue.NewOp(epore.Token(i)), buf: make([]byte, cellSize), content: make([]byte, cellSize)}
