@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -94,11 +95,7 @@ func measureAll(parent string, rounds int, length time.Duration) (string, error)
 	}
 	c := buildC(dir)
 	var report strings.Builder
-	var kernel unix.Utsname
-	_ = unix.Uname(&kernel)
-	load, _ := os.ReadFile("/proc/loadavg")
-	fmt.Fprintf(&report, "Linux %s, %s, GOMAXPROCS %d; load at the start %s\n", unix.ByteSliceToString(kernel.Release[:]), runtime.Version(),
-		runtime.GOMAXPROCS(0), strings.Join(strings.Fields(string(load))[:3], " "))
+	begin, before := time.Now(), load()
 	reads := []struct {
 		title  string
 		direct bool
@@ -139,7 +136,32 @@ func measureAll(parent string, rounds int, length time.Duration) (string, error)
 	if strings.Contains("echo", only) {
 		echoes(&report, rounds, length, dir)
 	}
-	return report.String(), nil
+	var kernel unix.Utsname
+	if err := unix.Uname(&kernel); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf(`<!-- written by bench/files; not by hand -->
+
+# Files
+
+Measured on %s in %v by %s: %s, Linux %s, %d processors. Each figure is the median
+(lowest to highest) of %d rounds, in which the contestants take turns for %v each. Ratios are the median of those in one
+round. Processor time is that of the process, for each operation.
+
+Load of the machine before the first run and after the last one: %s and %s. If the first is above 1, other programs ran, too:
+then compare the ratios rather than the figures.
+%s`, begin.Format(time.DateOnly), time.Since(begin).Round(time.Second), "`go -C bench/files run .`", runtime.Version(),
+		unix.ByteSliceToString(kernel.Release[:]), runtime.GOMAXPROCS(0), rounds, length, before, load(), &report), nil
+}
+
+// load returns the load average over a minute.
+func load() string {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	return first
 }
 
 // table measures a cell.
@@ -153,31 +175,48 @@ func table(w io.Writer, c cell, rounds int, length time.Duration, b *bench) {
 			b.end = time.Now().Add(length)
 			begin, before := time.Now(), cpu()
 			n, err := one.run(b)
+			m := measure{math.NaN(), math.NaN()}
 			if err != nil {
 				log.Printf("%s: %s: %v", c.title, one.title, err)
-				continue
+			} else if n > 0 {
+				m = measure{float64(n) / time.Since(begin).Seconds(), float64((cpu() - before).Nanoseconds()) / 1000 / float64(n)}
 			}
-			if n > 0 {
-				results[i] = append(results[i], measure{float64(n) / time.Since(begin).Seconds(), float64((cpu() - before).Microseconds()) / float64(n)})
-			}
+			results[i] = append(results[i], m)
 		}
 	}
-	fmt.Fprintf(w, "\n### %s\n\n| | per second | µs of processor time |\n|---|---|---|\n", c.title)
+	fmt.Fprintf(w, "\n## %s\n\n| | per second | compared with the first | µs of processor time | compared with the first |\n|---|---|---|---|---|\n", c.title)
+	rate := func(m measure) float64 { return m.rate }
+	time := func(m measure) float64 { return m.cpu }
 	for i, one := range c.contestants {
-		fmt.Fprintf(w, "| %s | %.0f | %.2f |\n", one.title, median(results[i], func(m measure) float64 { return m.rate }), median(results[i], func(m measure) float64 { return m.cpu }))
+		all, first := results[i], results[0]
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s |\n", one.title, spread(values(all, rate), 0), spread(ratios(all, first, rate), 2),
+			spread(values(all, time), 2), spread(ratios(all, first, time), 2))
 	}
 }
 
-func median(all []measure, of func(measure) float64) float64 {
-	if len(all) == 0 {
-		return 0
-	}
-	var values []float64
+func values(all []measure, of func(measure) float64) (list []float64) {
 	for _, m := range all {
-		values = append(values, of(m))
+		list = append(list, of(m))
 	}
-	slices.Sort(values)
-	return values[len(values)/2]
+	return list
+}
+
+// ratios returns the ratios round by round, because the machine drifts.
+func ratios(all, first []measure, of func(measure) float64) (list []float64) {
+	for i, m := range all {
+		list = append(list, of(m)/of(first[i]))
+	}
+	return list
+}
+
+// spread returns the median, and the lowest and the highest. A round that failed has no value.
+func spread(all []float64, digits int) string {
+	all = slices.DeleteFunc(all, math.IsNaN)
+	if len(all) == 0 {
+		return "failed"
+	}
+	slices.Sort(all)
+	return fmt.Sprintf("%.*f (%.*f–%.*f)", digits, all[len(all)/2], digits, all[0], digits, all[len(all)-1])
 }
 
 // cpu returns the processor time of this process and of its children that have ended.

@@ -203,10 +203,10 @@ func echoes(w io.Writer, rounds int, length time.Duration, dir string) {
 			p50s[i], p99s[i] = append(p50s[i], measure{rate: p50}), append(p99s[i], measure{rate: p99})
 		}
 	}
-	fmt.Fprintf(w, "\n### echo, 100 connections, with a log of 64 KiB and a data sync every %v\n\n| | median, µs | p99, µs |\n|---|---|---|\n", pace)
+	fmt.Fprintf(w, "\n## echo, 100 connections, with a log of 64 KiB and a data sync every %v\n\n| | median, µs | p99, µs | compared with the last |\n|---|---|---|---|\n", pace)
 	rate := func(m measure) float64 { return m.rate }
 	for i, way := range ways {
-		fmt.Fprintf(w, "| %s | %.0f | %.0f |\n", way, median(p50s[i], rate), median(p99s[i], rate))
+		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", way, spread(values(p50s[i], rate), 0), spread(values(p99s[i], rate), 0), spread(ratios(p99s[i], p99s[3], rate), 2))
 	}
 }
 
