@@ -33,8 +33,12 @@ const fewBytes = 16 << 10
 
 // begin decides how a call moves data.
 func (r *relay) begin(src, dst handle) {
-	waiting, errno := unread(src)
-	if r.few = r.n == 0 && errno == 0 && waiting <= fewBytes; !r.few {
+	r.few = false
+	if r.n == 0 { // otherwise the pipe is needed anyway
+		waiting, errno := unread(src)
+		r.few = errno == 0 && waiting <= fewBytes
+	}
+	if !r.few {
 		r.look(src, dst)
 	}
 }
@@ -137,7 +141,8 @@ func (r *relay) drain(dst handle, most int64) (int, error) {
 	return r.drainCopy(dst, most)
 }
 
-// splice moves at most so many bytes.
+// splice moves at most so many bytes. It tells the scheduler, although it does not wait: no flag
+// keeps it from waiting for a socket if another program has just cleared O_NONBLOCK.
 func splice(from, to int, most int64) (n int, err error) {
 	err = retryInterrupted(func() error {
 		m, err := unix.Splice(from, nil, to, nil, int(most), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
