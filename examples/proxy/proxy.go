@@ -215,8 +215,10 @@ func (j *pair) checkIdle() {
 	j.cut()
 }
 
-// atOnce is how much a direction moves before others have their turn.
-const atOnce = 1 << 20
+// atOnce is how much a direction moves before others have their turn, which takes some
+// milliseconds. Shorter turns cost more: with 1 MiB, a gigabit took a third more of the processor
+// time, and twice as many context switches.
+const atOnce = 16 << 20
 
 // move moves what has arrived in a direction.
 func (j *pair) move(i int) {
