@@ -28,14 +28,30 @@ func (s *server) processorTime() (float64, error) {
 	return float64(t.Nano()), err
 }
 
-// perUnit measures the processor time for each unit of work. The function does the work and
-// returns how many units it was; brief work comes first, to warm up.
+// withEnds returns what the server and this process have used. If the clients and the backend of
+// a proxy run in this process, that is everything that the data has cost.
+func (s *server) withEnds() (float64, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t); err != nil {
+		return 0, err
+	}
+	server, err := s.processorTime()
+	return server + float64(t.Nano()), err
+}
+
+// perUnit measures the processor time of the server for each unit of work. The function does
+// the work and returns how many units it was; brief work comes first, to warm up.
 func perUnit(work func(addr string, brief bool) (units float64, err error)) func(*server, bool) (float64, error) {
+	return perUnitOf((*server).processorTime, work)
+}
+
+// perUnitOf does so with the processor time that used returns.
+func perUnitOf(used func(*server) (float64, error), work func(addr string, brief bool) (units float64, err error)) func(*server, bool) (float64, error) {
 	return func(s *server, quick bool) (float64, error) {
 		if _, err := work(s.addr, true); err != nil {
 			return 0, err
 		}
-		before, err := s.processorTime()
+		before, err := used(s)
 		if err != nil {
 			return 0, err
 		}
@@ -43,7 +59,7 @@ func perUnit(work func(addr string, brief bool) (units float64, err error)) func
 		if err != nil {
 			return 0, err
 		}
-		after, err := s.processorTime()
+		after, err := used(s)
 		return (after - before) / units, err
 	}
 }
@@ -145,8 +161,8 @@ func sender(string) (string, func(), error) {
 }
 
 // download receives bytes on so many connections at a time.
-func download(connections int) func(*server, bool) (float64, error) {
-	gigabit := perUnit(func(addr string, brief bool) (float64, error) {
+func download(connections int, used func(*server) (float64, error)) func(*server, bool) (float64, error) {
+	gigabit := perUnitOf(used, func(addr string, brief bool) (float64, error) {
 		each := int64(256 << 20)
 		if brief {
 			each = 32 << 20

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // Every contestant that needs no other program runs, and the document names it.
 func TestCompare_WritesTablesAndPlot(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "programs.md")
-	o := options{rounds: 1, quick: true, only: "^(proxy-bulk|chat-.*)$", out: file}
+	o := options{rounds: 1, quick: true, only: "^(proxy-bulk.*|chat-.*)$", out: file}
 	if err := o.compare(); err != nil {
 		t.Fatal(err)
 	}
@@ -33,6 +33,9 @@ func TestCompare_WritesTablesAndPlot(t *testing.T) {
 	plot, err := os.ReadFile(strings.TrimSuffix(file, ".md") + ".svg")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if all := "| " + msGigabitAll + " |"; !strings.Contains(string(text), all) {
+		t.Errorf("no table has the column %q", all)
 	}
 	for _, k := range append(append([]contestant{}, proxy...), chat...) {
 		if k.id == "haproxy" {
