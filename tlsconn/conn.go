@@ -17,16 +17,18 @@ import (
 // One goroutine at a time may use a Conn. The package comment has the rules for goroutines that
 // shake hands. Close every Conn: a handshake that has not ended holds a coroutine.
 type Conn struct {
-	tls  *tls.Conn
-	link link
+	// What every message touches comes first, in one cache line: these, and link up to its
+	// errors.
+	tls         *tls.Conn
+	established bool
+	pending     bool
+	link        link
 
 	// resume runs the handshake until it waits or ends; stop ends one that waits.
 	resume func() (struct{}, bool)
 	stop   func()
 
-	established bool
-	pending     bool
-	err         error // the error of the handshake
+	err error // the error of the handshake
 }
 
 var (
@@ -152,11 +154,13 @@ func (c *Conn) abandon() {
 // After a Read that returned data, the Conn may hold more, for which no event comes: see
 // [Conn.Pending].
 func (c *Conn) Read(b []byte) (int, error) {
-	if err := c.Handshake(); err != nil {
-		return 0, err
+	if !c.established {
+		if err := c.Handshake(); err != nil {
+			return 0, err
+		}
 	}
 	n, err := c.tls.Read(b)
-	if c.link.buffered() > 0 && !c.link.blocked {
+	if c.link.out != nil && !c.link.blocked {
 		_ = c.link.flush() // its error is that of the next Write or Flush
 	}
 	if n > 0 {
@@ -185,10 +189,14 @@ func (c *Conn) Pending() bool { return c.pending }
 // Before the end of the handshake, Write takes nothing and returns [socket.ErrWouldBlock]. It
 // fails after CloseWrite and after an error.
 func (c *Conn) Write(b []byte) (int, error) {
-	if err := c.Handshake(); err != nil {
-		return 0, err
+	if !c.established {
+		if err := c.Handshake(); err != nil {
+			return 0, err
+		}
 	}
+	c.link.direct = len(b) <= oneRecord
 	n, err := c.tls.Write(b)
+	c.link.direct = false
 	if err == nil && !c.link.blocked {
 		if err = c.link.flush(); err == socket.ErrWouldBlock {
 			err = nil

@@ -296,6 +296,47 @@ func TestConn_PeerThatNeverReads(t *testing.T) {
 	})
 }
 
+// contract: T3
+//
+// A small Write goes to the socket without a copy. What the socket does not accept must still
+// leave in order, and an error must stay.
+func TestConn_SmallWrites(t *testing.T) {
+	eachVersion(t, "small writes are sent at once, stay in order when the socket is full, and fail for good", func(t *testing.T, version uint16) {
+		w := established(t, version)
+		var want, got []byte
+		for i := 0; w.server.Buffered() < 64<<10; i++ {
+			b := random(1 + i%1500)
+			n, err := w.server.Write(b)
+			require.NoError(t, err)
+			require.Equal(t, len(b), n)
+			want = append(want, b...)
+			if i == 0 {
+				require.Zero(t, w.server.Buffered())
+			}
+		}
+		require.Equal(t, socket.ErrWouldBlock, w.server.Flush())
+		for len(got) < len(want) {
+			w.toClient(t, 64<<10)
+			b, err := read(t, w.client, 16<<10)
+			require.Equal(t, socket.ErrWouldBlock, err)
+			got = append(got, b...)
+			if err := w.server.Flush(); err != nil {
+				require.Equal(t, socket.ErrWouldBlock, err)
+			}
+		}
+		require.True(t, bytes.Equal(want, got))
+		require.Zero(t, w.server.Buffered())
+
+		require.NoError(t, w.server.Socket().CloseWrite())
+		_, first := w.server.Write([]byte("x"))
+		require.Error(t, first)
+		require.Zero(t, w.server.Buffered())
+		_, err := w.server.Write([]byte("x"))
+		require.ErrorIs(t, err, first)
+		require.Equal(t, first, w.server.Flush())
+	})
+}
+
 // contract: T5
 func TestConn_CloseNotifyInEachOrder(t *testing.T) {
 	eachVersion(t, "each side says that it has ended, and hears it of the other", func(t *testing.T, version uint16) {

@@ -16,9 +16,10 @@ type link struct {
 	wait func(struct{}) bool // during the handshake: returns control until the next event
 
 	out     *buffer // unsent bytes, or nil
-	blocked bool    // the socket did not accept all of them: a Writable event follows
-
 	records recordCounter
+	blocked bool // the socket did not accept all of them: a Writable event follows
+	direct  bool // Write sends at once, because nothing follows
+	failed  bool // readErr or writeErr is not nil
 
 	// The errors that ended a direction. They are kept here, because crypto/tls takes some
 	// errors of the system (ETIMEDOUT) for temporary and would read on, and the system reports
@@ -37,13 +38,17 @@ const (
 	eager = 64 << 10
 	// keep is the size of the largest buffer that is reused.
 	keep = 2 * eager
+	// oneRecord is a length that crypto/tls never divides. (With a CBC cipher of TLS 1.0 it
+	// sends the first byte separately.) The smallest records that it fills fit into 1,208
+	// bytes of TCP.
+	oneRecord = 1 << 10
 )
 
 var buffers = sync.Pool{New: func() any { return &buffer{b: make([]byte, 0, 4<<10)} }}
 
 // Read implements [net.Conn].
 func (l *link) Read(b []byte) (int, error) {
-	if l.readErr != nil {
+	if l.failed && l.readErr != nil {
 		return 0, l.readErr
 	}
 	for {
@@ -53,13 +58,13 @@ func (l *link) Read(b []byte) (int, error) {
 			l.records.pass(b[:n])
 			return n, nil
 		case err != socket.ErrWouldBlock:
-			l.readErr = err
+			l.readErr, l.failed = err, true
 			return n, err
 		case l.wait == nil:
 			l.records.whole = 0 // crypto/tls reads only if it holds none
 			return 0, err
 		case !l.wait(struct{}{}): // Close ends the handshake
-			l.readErr = net.ErrClosed
+			l.readErr, l.failed = net.ErrClosed, true
 			return 0, l.readErr
 		}
 	}
@@ -69,9 +74,9 @@ func (l *link) Read(b []byte) (int, error) {
 // crypto/tls holds a complete one.
 type recordCounter struct {
 	header [5]byte // type, version, length
-	have   int     // bytes of the header that have passed
-	rest   int     // bytes of the record that are still to come
-	whole  int     // complete records that have passed and may not be used up
+	have   uint8   // bytes of the header that have passed
+	rest   uint16  // bytes of the record that are still to come
+	whole  int32   // complete records that have passed and may not be used up
 }
 
 // unknown is more records than can pass at once. The count stays high until crypto/tls reads
@@ -81,21 +86,21 @@ const unknown = 1 << 30
 // pass counts the records in b, the next bytes of the stream.
 func (r *recordCounter) pass(b []byte) {
 	for len(b) > 0 {
-		if r.have < len(r.header) {
+		if int(r.have) < len(r.header) {
 			n := copy(r.header[r.have:], b)
-			r.have += n
+			r.have += uint8(n)
 			b = b[n:]
-			if r.have < len(r.header) {
+			if int(r.have) < len(r.header) {
 				return
 			}
-			r.rest = int(r.header[3])<<8 | int(r.header[4])
+			r.rest = uint16(r.header[3])<<8 | uint16(r.header[4])
 		}
-		n := min(r.rest, len(b))
-		r.rest -= n
+		n := min(int(r.rest), len(b))
+		r.rest -= uint16(n)
 		b = b[n:]
 		if r.rest == 0 {
 			r.have = 0
-			r.whole++
+			r.whole = min(r.whole+1, unknown)
 		}
 	}
 }
@@ -110,16 +115,28 @@ func (r *recordCounter) use() bool {
 // ended reports whether err, from crypto/tls, means that the socket's stream has ended. After a
 // close_notify alert, crypto/tls returns io.EOF without reading to the end of the stream.
 func (l *link) ended(err error) bool {
-	return l.readErr == io.EOF && (err == io.EOF || err == io.ErrUnexpectedEOF)
+	return (err == io.EOF || err == io.ErrUnexpectedEOF) && l.readErr == io.EOF
 }
 
 // Write implements [net.Conn]. It takes all of b.
 func (l *link) Write(b []byte) (int, error) {
-	if l.writeErr != nil {
+	if l.failed && l.writeErr != nil {
 		return 0, l.writeErr
 	}
+	size := len(b)
 	o := l.out
 	if o == nil {
+		if l.direct {
+			n, err := l.sock.Write(b)
+			l.blocked = err == socket.ErrWouldBlock
+			if !l.blocked {
+				if err != nil { // flush returns it
+					l.writeErr, l.failed = err, true
+				}
+				return size, nil
+			}
+			b = b[n:]
+		}
 		o = buffers.Get().(*buffer)
 		l.out = o
 	}
@@ -133,13 +150,16 @@ func (l *link) Write(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	return len(b), nil
+	return size, nil
 }
 
 // flush sends the unsent bytes.
 func (l *link) flush() error {
-	if l.writeErr != nil || l.out == nil {
+	if l.failed && l.writeErr != nil {
 		return l.writeErr
+	}
+	if l.out == nil {
+		return nil
 	}
 	n, err := l.sock.Write(l.out.b[l.out.sent:])
 	l.out.sent += n
@@ -147,7 +167,9 @@ func (l *link) flush() error {
 	if l.blocked {
 		return err
 	}
-	l.writeErr = err
+	if err != nil {
+		l.writeErr, l.failed = err, true
+	}
 	l.release()
 	return err
 }
