@@ -362,11 +362,15 @@ func (l *Loop) sent(c *Conn, n int, err error) {
 // memory twice.
 func (l *Loop) flushTLS(c *Conn) (n int, err error) {
 	for {
-		before := c.tls.Buffered()
-		err = c.tls.Flush()
-		n += before - c.tls.Buffered()
-		if err != nil || c.out == nil || c.out.len() == 0 {
-			return n, err
+		if before := c.tls.Buffered(); before > 0 {
+			err = c.tls.Flush()
+			n += before - c.tls.Buffered()
+			if err != nil {
+				return n, err
+			}
+		}
+		if c.out == nil || c.out.len() == 0 {
+			return n, nil
 		}
 		m, err := c.tls.Write(c.out.b[c.out.from:min(len(c.out.b), c.out.from+eager)])
 		c.out.from += m
@@ -374,6 +378,9 @@ func (l *Loop) flushTLS(c *Conn) (n int, err error) {
 			return n, err
 		}
 		n += m
+		if c.tls.Buffered() > 0 {
+			return n, socket.ErrWouldBlock
+		}
 	}
 }
 
