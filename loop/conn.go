@@ -145,6 +145,7 @@ func (c *Conn) Pause() { c.paused = true; c.touch() }
 func (c *Conn) Resume() {
 	if c.paused && c.loop != nil {
 		c.paused, c.again, c.deaf = false, true, false
+		c.last = clock() // it was not idle
 		c.loop.later(c)
 	}
 }
@@ -169,7 +170,7 @@ func (c *Conn) Close() {
 	}
 	c.state, c.shut, c.paused = closing, true, false
 	c.forget()
-	c.limit = min(c.limit, clock()+c.loop.cfg.Grace)
+	c.limit = min(c.limit, sum(clock(), c.loop.cfg.Grace))
 	c.loop.schedule(c)
 	c.touch()
 }
@@ -196,7 +197,7 @@ func (c *Conn) SetDeadline(t time.Time) {
 	c.limit = never
 	if !t.IsZero() {
 		now := time.Now()
-		c.limit = now.Sub(began) + t.Sub(now)
+		c.limit = sum(now.Sub(began), max(t.Sub(now), 0))
 	}
 	c.deadline = true
 	c.loop.schedule(c)

@@ -13,6 +13,15 @@ var began = time.Now()
 
 func clock() time.Duration { return time.Since(began) }
 
+// sum returns t + d, or never if that is later. One of them may be negative: in a bubble of
+// testing/synctest, clock is.
+func sum(t, d time.Duration) time.Duration {
+	if t > 0 && d > never-t {
+		return never
+	}
+	return t + d
+}
+
 // dueHeap holds the connections with a time limit, ordered by the time at which they must be
 // checked: a heap with four children. It is lazy: activity on a connection, or a later
 // deadline, does not move its entry. When the old time has come, the entry is moved to the
@@ -110,7 +119,7 @@ func (h dueHeap) down(i int) {
 func (c *Conn) earliest() time.Duration {
 	when := c.limit
 	if c.state == open && c.loop.cfg.Idle > 0 {
-		when = min(when, c.last+c.loop.cfg.Idle)
+		when = min(when, sum(c.last, c.loop.cfg.Idle))
 	}
 	return when
 }
@@ -127,7 +136,7 @@ func (l *Loop) schedule(c *Conn) {
 func (l *Loop) arm() {
 	if len(l.due) > 0 && l.due[0].when < l.armed {
 		l.armed = l.due[0].when
-		l.must(l.dueTimer.Reset(l.armed - clock()))
+		l.must(l.dueTimer.Reset(sum(l.armed, -clock())))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,7 @@ type listener struct {
 	paused  bool
 	members []member // they get the connections in turn; mostly there is one, this loop
 	turn    int
+	group   *group
 }
 
 // member is a loop that gets connections of a listener.
@@ -90,12 +92,17 @@ func (l *Loop) Listen(network, addr string, t *tls.Config, h Handler) (net.Addr,
 		l.asked = make(map[[2]string]int)
 	}
 	key := address{network, addr, l.asked[[2]string{network, addr}]}
-	l.asked[[2]string{network, addr}]++
-	return l.listenShared(key, t, h)
+	at, err := l.listenShared(key, t, h)
+	if err == nil {
+		l.asked[[2]string{network, addr}]++
+	}
+	return at, err
 }
 
 // listenShared is Listen where other loops may do the same.
 func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, error) {
+	l.group.sharedMu.Lock()
+	defer l.group.sharedMu.Unlock()
 	shared := l.group.shared[key]
 	if shared != nil && shared.first != nil {
 		shared.first.members = append(shared.first.members, member{l, t, h})
@@ -113,6 +120,12 @@ func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, er
 	if err != nil {
 		return nil, err
 	}
+	if l.listens(sock.Addr()) { // which the system allows with SO_REUSEPORT
+		_ = sock.Close()
+		if sock, err = l.cfg.Network.Listen(key.network, addr); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.Serve(sock, t, h); err != nil {
 		return nil, err
 	}
@@ -126,6 +139,14 @@ func (l *Loop) listenShared(key address, t *tls.Config, h Handler) (net.Addr, er
 	return shared.addr, nil
 }
 
+// listens reports whether this loop has a listener on that address.
+func (l *Loop) listens(addr net.Addr) bool {
+	return slices.ContainsFunc(l.listeners, func(ls *listener) bool {
+		have := ls.sock.Addr()
+		return have != nil && have.Network() == addr.Network() && have.String() == addr.String()
+	})
+}
+
 // Serve accepts connections from sock and serves them on this loop with h; over TLS if t is
 // not nil, which needs a certificate as for Listen. The loop owns sock, and closes it when the
 // loop ends or when Serve fails.
@@ -137,7 +158,7 @@ func (l *Loop) Serve(sock *socket.Listener, t *tls.Config, h Handler) error {
 	if err != nil {
 		err = refusedSocket("serve", sock.Addr(), err)
 	} else {
-		ls := &listener{sock: sock, token: firstListener + epore.Token(len(l.listeners)), members: []member{{l, t, h}}}
+		ls := &listener{sock: sock, token: firstListener + epore.Token(len(l.listeners)), members: []member{{l, t, h}}, group: l.group}
 		if err = l.poll.Registry().Register(sock, ls.token, epore.Readable); err == nil {
 			l.listeners = append(l.listeners, ls)
 			return nil
@@ -178,8 +199,8 @@ func (l *Loop) accept(ls *listener) {
 		if l.stopping || ls.paused {
 			return // a handler has changed it
 		}
-		m := ls.next()
-		if m == nil {
+		m, ok := ls.next()
+		if !ok {
 			l.pauseAccepting(ls)
 			return
 		}
@@ -193,12 +214,11 @@ func (l *Loop) accept(ls *listener) {
 		}
 		m.loop.load.Add(1)
 		if m.loop == l {
-			l.accepted(sock, *m)
+			l.accepted(sock, m)
 			continue
 		}
-		member := *m
-		if member.loop.inbox.Send(func() { member.loop.takeDealt(sock, member) }) != nil {
-			member.loop.load.Add(-1)
+		if m.loop.inbox.Send(func() { m.loop.takeDealt(sock, m) }) != nil {
+			m.loop.load.Add(-1)
 			_ = sock.Close()
 		}
 	}
@@ -236,25 +256,27 @@ func (l *Loop) secure(c *Conn, s *tlsconn.Conn) {
 	if at.Addr == nil { // after the end of the connection, the system does not know it
 		at.Addr = c.sock.RemoteAddr()
 	}
-	if c.limit == never {
-		c.limit = clock() + l.cfg.Handshake
+	if c.limit == never && !c.deadline {
+		c.limit = sum(clock(), l.cfg.Handshake)
 	}
 	l.schedule(c)
 }
 
-// next returns the member whose turn it is, among those below MaxConns, or nil.
-func (ls *listener) next() *member {
+// next returns the member whose turn it is, among those below MaxConns, if there is one.
+func (ls *listener) next() (m member, ok bool) {
+	ls.group.sharedMu.Lock() // another loop may add itself
+	defer ls.group.sharedMu.Unlock()
 	for range ls.members {
 		ls.turn++
 		if ls.turn >= len(ls.members) {
 			ls.turn = 0
 		}
-		m := &ls.members[ls.turn]
+		m := ls.members[ls.turn]
 		if int(m.loop.load.Load()) < m.loop.cfg.MaxConns {
-			return m
+			return m, true
 		}
 	}
-	return nil
+	return m, false
 }
 
 // pauseAccepting deregisters a listener. It stays readable, and the loop would spin.
@@ -305,7 +327,7 @@ func (l *Loop) Dial(network, addr string, limit time.Duration, t *tls.Config, h 
 	c := l.newConn(sock, h)
 	c.err = &net.OpError{Op: "dial", Net: network, Addr: named{network, addr}}
 	if limit > 0 {
-		c.limit = clock() + limit
+		c.limit = min(sum(clock(), limit), never-1) // never would mean that of Config.Handshake
 	}
 	if t != nil {
 		c.tls = tlsconn.Client(sock, t)

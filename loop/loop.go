@@ -238,7 +238,8 @@ const (
 //
 // When ctx is done, the loops stop accepting, send the written data, and close their
 // connections as [Conn.Close] does: within Grace. Then Run returns nil. If start or a Poll
-// fails, all loops end in the same way, and Run returns the errors, joined. When Run returns,
+// fails, or a handler ends the goroutine of its loop (runtime.Goexit, as FailNow of a test does),
+// all loops end in the same way, and Run returns the errors, joined. When Run returns,
 // no goroutine, descriptor or timer that it created is left.
 //
 // The goroutine of a loop has the pprof label "epore-loop", whose value is the number of the
@@ -263,6 +264,7 @@ func Run(ctx context.Context, loops int, cfg Config, start func(*Loop) error) er
 		running.Add(1)
 		go func() {
 			defer running.Done()
+			errs[i] = errHandlerGoexit              // unless runLoop returns
 			defer func() { started <- errGoexit }() // heard only if nothing was sent before
 			pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("epore-loop", strconv.Itoa(i))))
 			errs[i] = g.runLoop(i, start, started)
@@ -290,8 +292,8 @@ type group struct {
 	loops    []*Loop
 	stopping bool
 
-	// Of the start functions, which come one at a time.
-	shared map[address]*sharedListener
+	sharedMu sync.Mutex // also guards the members of the listeners in shared
+	shared   map[address]*sharedListener
 }
 
 // stop has all loops end.
@@ -334,7 +336,8 @@ func (g *group) runLoop(i int, start func(*Loop) error, started chan<- error) (e
 	g.join(l)
 	finished := false
 	defer func() {
-		if !finished { // start ended the goroutine
+		if !finished { // a function of the program has ended the goroutine
+			g.stop()
 			_ = l.close()
 		}
 	}()

@@ -116,7 +116,7 @@ func (l *Loop) serve(c *Conn, ev epore.Event) {
 		if c.blocked && ev.Writable() {
 			l.flush(c)
 		}
-		if ev.Readable() && c.reads() {
+		if ev.Readable() && c.reads() && !c.again { // what was left comes first, in catchUp
 			l.read(c)
 		}
 	}
@@ -166,10 +166,12 @@ func (l *Loop) catchUp(c *Conn) {
 		return
 	case c.state == connecting:
 		l.connected(c)
-	case c.state == open && c.reads():
-		if c.in != nil && c.again {
+	case c.state == open && c.delivers():
+		if c.again {
 			c.again = false
-			l.deliver(c, c.in.rest())
+			if c.in != nil {
+				l.deliver(c, c.in.rest())
+			}
 		}
 		if c.unread() {
 			l.read(c)
@@ -186,8 +188,11 @@ func (c *Conn) reads() bool {
 	case c.state == closing:
 		return true
 	}
-	return !c.paused && (!c.blocked || c.Buffered() <= enough)
+	return c.delivers()
 }
+
+// delivers reports whether the loop calls Data of an open connection at the moment.
+func (c *Conn) delivers() bool { return !c.paused && (!c.blocked || c.Buffered() <= enough) }
 
 // read reads once and passes the bytes to the handler.
 func (l *Loop) read(c *Conn) {
@@ -418,6 +423,9 @@ func (l *Loop) settle(c *Conn) {
 	if c.state == open || c.state == closing {
 		l.finish(c)
 	}
+	if c.again && c.state == open && c.delivers() {
+		l.later(c) // Resume was called while too much was unsent, or during this event
+	}
 	if c.state < dead {
 		l.watch(c)
 	}
@@ -442,6 +450,9 @@ func (l *Loop) finish(c *Conn) {
 			if c.out != nil && !c.blocked && c.state < dead {
 				l.flush(c)
 			}
+		}
+		if c.full && c.state == open && c.Buffered() == 0 {
+			l.later(c) // all of it has left, and no event follows: call Drained again
 		}
 	}
 	if c.unread() {

@@ -6,9 +6,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -316,3 +319,62 @@ func TestSim_ResetsAndCrashesRepeat(t *testing.T) {
 		sim.Check(t, uint64(seed), func(t *testing.T, w *sim.World) { hostileWorld(t, w, nil, nil) })
 	}
 }
+
+// In a bubble, the clock of a loop is decades before its origin.
+//
+// contract: L7
+func TestSim_LongestDurations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const longest = time.Duration(math.MaxInt64)
+		w := sim.New(t)
+		server, client := w.Host("server"), w.Host("client")
+		var running sync.WaitGroup
+		start := func(h *sim.Host, f func(*loop.Loop) error) context.CancelFunc {
+			cfg := simConfig(h)
+			cfg.Idle, cfg.Handshake, cfg.Grace = longest, longest, longest
+			return onHost(t, h, 1, cfg, &running, f)
+		}
+		ended := make(map[string]time.Time)
+		closer := func(name string, deadline time.Time) *plain {
+			return &plain{open: func(c *loop.Conn) { c.SetDeadline(deadline) }, close: func(err error) {
+				if errors.Is(err, os.ErrDeadlineExceeded) {
+					ended[name] = time.Now()
+				}
+			}}
+		}
+		stopServer := start(server, func(l *loop.Loop) error {
+			_, err := l.Listen("tcp", ":7", nil, new(simEcho))
+			return err
+		})
+		w.Settle()
+		began := time.Now()
+		stopClient := start(client, func(l *loop.Loop) error {
+			for name, at := range map[string]time.Time{
+				"far": began.Add(longest), "very far": time.Unix(1<<40, 0), "an hour": began.Add(time.Hour),
+				"past": began.Add(-time.Hour), "long past": time.Unix(-1<<40, 0),
+			} {
+				if _, err := l.Dial("tcp", "server:7", longest, nil, closer(name, at)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		w.Sleep(2 * time.Hour)
+		assert.Equal(t, map[string]time.Time{"an hour": began.Add(time.Hour), "past": began, "long past": began}, ended)
+		stopServer()
+		w.Sleep(time.Second)
+		stopClient()
+		running.Wait()
+	})
+}
+
+// plain is a handler that reads and says when it ends.
+type plain struct {
+	open  func(*loop.Conn)
+	close func(error)
+}
+
+func (p *plain) Open(c *loop.Conn)                { p.open(c) }
+func (p *plain) Data(_ *loop.Conn, in []byte) int { return len(in) }
+func (p *plain) Close(_ *loop.Conn, err error)    { p.close(err) }
+func (p *plain) Failed(_ *loop.Conn, err error)   { p.close(err) }
