@@ -31,6 +31,9 @@ func Explore(t *testing.T, n int, f func(*testing.T, *World)) {
 		explore(t, seed, f)
 		return
 	}
+	if n < 1 {
+		t.Fatalf("sim: Explore of %d seeds: nothing would be tested", n)
+	}
 	measureOnce()
 	var next atomic.Int64
 	var failed atomic.Bool

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"time"
 )
@@ -31,10 +32,13 @@ type faults struct {
 // defaultLink is a perfect world.
 func defaultLink(l *link, _ *rand.Rand) { *l = link{window: 64 << 10} }
 
-// Latency makes each packet take from shortest to longest. Without it, what is sent arrives at the same
-// instant, once everybody is at rest.
+// Latency makes each packet take from shortest to longest, each at most a year. Without it, what
+// is sent arrives at the same instant, once everybody is at rest.
 func Latency(shortest, longest time.Duration) Fault {
-	return func(l *link, _ *rand.Rand) { l.minLatency, l.maxLatency = max(shortest, 0), max(longest, shortest, 0) }
+	const year = 365 * 24 * time.Hour // several of them can be added up
+	shortest = min(max(shortest, 0), year)
+	longest = min(max(longest, shortest), year)
+	return func(l *link, _ *rand.Rand) { l.minLatency, l.maxLatency = shortest, longest }
 }
 
 // Bandwidth limits each direction of each link to so many bytes a second.
@@ -44,40 +48,68 @@ func Bandwidth(bytes int) Fault { return func(l *link, _ *rand.Rand) { l.bandwid
 // least 1. By default it is 64 KiB.
 func Window(bytes int) Fault { return func(l *link, _ *rand.Rand) { l.window = max(bytes, 1) } }
 
-// ShortReads makes that share of the reads of a stream return less than there is. The other
-// probabilities, too, are from 0 to 1.
-func ShortReads(p float64) Fault { return func(l *link, _ *rand.Rand) { l.shortReads = p } }
+// share is a Fault of probability p.
+func share(name string, p float64, of func(*link) *float64) Fault {
+	if !(p >= 0 && p <= 1) { // or not a number
+		panic(fmt.Sprintf("sim: %s(%v): a probability is from 0 to 1", name, p))
+	}
+	return func(l *link, _ *rand.Rand) { *of(l) = p }
+}
+
+// ShortReads makes that share of the reads of a stream return less than there is. The
+// probability p is from 0 to 1, as that of the other Faults is. Otherwise they panic.
+func ShortReads(p float64) Fault {
+	return share("ShortReads", p, func(l *link) *float64 { return &l.shortReads })
+}
 
 // ShortWrites makes that share of the writes to a stream take only a part, and then find no
 // room for a moment.
-func ShortWrites(p float64) Fault { return func(l *link, _ *rand.Rand) { l.shortWrites = p } }
+func ShortWrites(p float64) Fault {
+	return share("ShortWrites", p, func(l *link) *float64 { return &l.shortWrites })
+}
 
 // Resets makes that share of the packets of streams reset their connection.
-func Resets(p float64) Fault { return func(l *link, _ *rand.Rand) { l.reset = p } }
+func Resets(p float64) Fault {
+	return share("Resets", p, func(l *link) *float64 { return &l.reset })
+}
 
 // Loss loses that share of the packets. Those of streams are sent again, and so arrive later.
-func Loss(p float64) Fault { return func(l *link, _ *rand.Rand) { l.loss = p } }
+func Loss(p float64) Fault {
+	return share("Loss", p, func(l *link) *float64 { return &l.loss })
+}
 
 // Duplicates lets that share of the datagrams arrive twice.
-func Duplicates(p float64) Fault { return func(l *link, _ *rand.Rand) { l.duplicate = p } }
+func Duplicates(p float64) Fault {
+	return share("Duplicates", p, func(l *link) *float64 { return &l.duplicate })
+}
 
 // Reordering makes that share of the datagrams take up to ten times as long, and at least a
 // millisecond.
-func Reordering(p float64) Fault { return func(l *link, _ *rand.Rand) { l.reorder = p } }
+func Reordering(p float64) Fault {
+	return share("Reordering", p, func(l *link) *float64 { return &l.reorder })
+}
 
 // Spurious adds, to that share of the Polls, an event whose source is not ready (rule M9). It
 // and the next four are for all hosts only, not for a link.
-func Spurious(p float64) Fault { return func(l *link, _ *rand.Rand) { l.spurious = p } }
+func Spurious(p float64) Fault {
+	return share("Spurious", p, func(l *link) *float64 { return &l.spurious })
+}
 
 // MissingHints removes ReadClosed and WriteClosed from that share of the events (rule M7).
-func MissingHints(p float64) Fault { return func(l *link, _ *rand.Rand) { l.missingHints = p } }
+func MissingHints(p float64) Fault {
+	return share("MissingHints", p, func(l *link) *float64 { return &l.missingHints })
+}
 
 // SplitEvents reports Readable and Writable of one source in two events, in that share of the
 // cases (rule P6). One-shot registrations still give one event (rule M3).
-func SplitEvents(p float64) Fault { return func(l *link, _ *rand.Rand) { l.split = p } }
+func SplitEvents(p float64) Fault {
+	return share("SplitEvents", p, func(l *link) *float64 { return &l.split })
+}
 
 // SmallBatches makes that share of the Polls return at most four events.
-func SmallBatches(p float64) Fault { return func(l *link, _ *rand.Rand) { l.smallBatches = p } }
+func SmallBatches(p float64) Fault {
+	return share("SmallBatches", p, func(l *link) *float64 { return &l.smallBatches })
+}
 
 // Shuffle orders the events of each batch at random.
 func Shuffle() Fault { return func(l *link, _ *rand.Rand) { l.shuffle = true } }
@@ -156,6 +188,9 @@ func (w *World) Link(a, b *Host, f ...Fault) {
 
 // link returns what holds between two hosts. Called with the lock held.
 func (w *World) link(a, b *Host) *link {
+	if a.w != w || b.w != w {
+		panic("sim: a Host of another World")
+	}
 	if a.number > b.number {
 		a, b = b, a
 	}

@@ -143,7 +143,8 @@ func (h *Host) literal(address string) string {
 }
 
 // Crash takes the Host off, as when its power fails: its queues, Tasks and sockets fail with
-// ErrCrashed, and its peers hear nothing. Everything sent to it is lost until Restart.
+// ErrCrashed, and its peers hear nothing. Everything sent to it is lost until Restart. A queue
+// or socket that is made before Restart fails, too.
 func (h *Host) Crash() {
 	h.w.mu.Lock()
 	defer h.w.mu.Unlock()

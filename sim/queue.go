@@ -21,6 +21,7 @@ func (h *Host) Backend() backend.Backend {
 		random: rand.New(rand.NewPCG(h.w.seed, uint64(h.number)<<32|uint64(h.queues)))}
 	q.waiter = h.w.newWaiter(fmt.Sprintf("%s/%d", h.name, h.queues), h)
 	q.waiter.ready = q.hasReady
+	q.gone = h.down
 	return q
 }
 

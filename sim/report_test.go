@@ -3,6 +3,7 @@
 package sim_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"sync"
@@ -55,6 +56,72 @@ var failing = map[string]struct {
 			w.Sleep(time.Second)
 		})
 	}},
+	"panic of the test": {"EPORE_SIM_SEED=1 go test -run '^TestWorld_Reports$/^panic_of_the_test$'", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) { panic("a defect") })
+	}},
+	"task that goes on": {"a/task1 goes on although 10000 calls of Sleep or Poll have failed", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+			a.Go(func(task *sim.Task) {
+				for {
+					_ = task.Sleep(time.Second)
+				}
+			})
+			w.Sleep(time.Minute)
+		})
+	}},
+	"task that goes on after a crash": {"a/task1 goes on although 10000 calls of Sleep or Poll have failed", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+			a.Go(func(task *sim.Task) {
+				for {
+					_ = task.Sleep(time.Second)
+				}
+			})
+			w.Settle()
+			a.Crash()
+			w.Sleep(time.Minute)
+		})
+	}},
+	"poll that goes on": {"a/1 goes on although 10000 calls of Sleep or Poll have failed", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+			a.Go(func(*sim.Task) {
+				p, err := epore.NewWith(a.Backend())
+				require.NoError(t, err)
+				for events := epore.NewEvents(1); ; {
+					_ = p.Poll(events, time.Second)
+				}
+			})
+			w.Sleep(time.Minute)
+		})
+	}},
+	"test that waits after a failure": {"a/1 spins", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+			l, err := a.Listen("tcp", ":80")
+			require.NoError(t, err)
+			a.Go(func(*sim.Task) {
+				p, err := epore.NewWith(a.Backend())
+				require.NoError(t, err)
+				require.NoError(t, p.Registry().Register(l, 1, epore.Readable))
+				for events := epore.NewEvents(4); p.Poll(events, epore.Forever) == nil; {
+				}
+			})
+			_, err = b.Dial("tcp", "a:80")
+			require.NoError(t, err)
+			for { // for what cannot happen
+				w.Sleep(time.Millisecond)
+			}
+		})
+	}},
+	"two worlds": {"this test has a World already", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) { sim.New(t) })
+	}},
+	"no bubble": {"goroutine is not in a bubble: make one World", func(t *testing.T) { sim.New(t).Sleep(time.Second) }},
+	"trace that cannot be written": {"writing the trace: disk full", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *sim.World, a, b *sim.Host) {
+			w.Trace(fullDisk{})
+			w.Note("x")
+		})
+	}},
+	"no seeds": {"Explore of 0 seeds", func(t *testing.T) { sim.Explore(t, 0, func(*testing.T, *sim.World) {}) }},
 	"explore": {"EPORE_SIM_SEED=7 go test -run '^TestWorld_Reports$/^explore$'", func(t *testing.T) {
 		sim.Explore(t, 100, func(t *testing.T, w *sim.World) {
 			w.Host("a").Go(func(task *sim.Task) { require.NoError(t, task.Sleep(time.Second)) })
@@ -86,6 +153,10 @@ var failing = map[string]struct {
 		})
 	}},
 }
+
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
 // contract: V5
 func TestWorld_Reports(t *testing.T) {

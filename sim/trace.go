@@ -106,7 +106,10 @@ func (w *World) record(r record) {
 	t.kept[t.count%keptRecords] = r
 	t.count++
 	if t.out != nil {
-		fmt.Fprintf(t.out, "%v %v\n", r.at, &r)
+		if _, err := fmt.Fprintf(t.out, "%v %v\n", r.at, &r); err != nil {
+			t.out = nil
+			w.t.Errorf("sim: writing the trace: %v", err)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"testing"
 	"time"
 )
 
@@ -51,6 +52,18 @@ func (d *dog) add(w *World) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.worlds[w] = struct{}{}
+}
+
+// has reports whether a World of t exists.
+func (d *dog) has(t testing.TB) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.worlds {
+		if w.t == t {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *dog) remove(w *World) {

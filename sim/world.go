@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -39,6 +40,8 @@ type World struct {
 	faultDraws uint64
 	idle       bool // the scheduler waits for kick
 	ended      bool
+	failed     bool // by the World
+	refused    int  // waits of the test that failed at once
 	watched    watched
 }
 
@@ -68,6 +71,10 @@ func seedFromEnvironment(t testing.TB) (seed uint64, given bool) {
 
 // NewSeed is New with the given seed.
 func NewSeed(t testing.TB, seed uint64) *World {
+	t.Helper()
+	if watchdog.has(t) {
+		t.Fatal("sim: this test has a World already: a bubble can have one, with as many Hosts as necessary")
+	}
 	w := &World{t: t, seed: seed, begin: time.Now(), kick: make(chan struct{}, 1), random: rand.New(rand.NewPCG(seed, 0)),
 		links: make(map[[2]*Host]*link)}
 	defaultLink(&w.defaults, nil)
@@ -76,7 +83,10 @@ func NewSeed(t testing.TB, seed uint64) *World {
 	t.Cleanup(func() {
 		w.end()
 		<-ended
-		if t.Failed() {
+		switch {
+		case panicking(): // package testing loses the log of a bubble that panics
+			fmt.Fprintf(os.Stderr, "sim: the test panics; to repeat: %s\n%s\n", w.repeat(), w.trace.last())
+		case t.Failed():
 			t.Logf("to repeat: %s\n%s", w.repeat(), w.trace.last())
 		}
 	})
@@ -87,6 +97,18 @@ func NewSeed(t testing.TB, seed uint64) *World {
 		w.schedule()
 	}()
 	return w
+}
+
+// panicking reports whether the calling goroutine panics, and runs what was deferred.
+func panicking() bool {
+	pcs := make([]uintptr, 64)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])
+	for {
+		f, more := frames.Next()
+		if f.Function == "runtime.gopanic" || !more {
+			return f.Function == "runtime.gopanic"
+		}
+	}
 }
 
 // Seed returns the seed.
@@ -120,6 +142,7 @@ type waiter struct {
 	turn    chan error // holds at most one: it is sent to when waiting ends
 	waiting bool
 	gone    bool
+	refused int // waits that failed at once
 	woken   bool
 	last    bool          // it gets its turn when nobody else can run
 	until   time.Duration // never: no timeout
@@ -146,7 +169,16 @@ func (w *World) remove(c *waiter) {
 func (w *World) wait(c *waiter, timeout time.Duration, awake func() bool) error {
 	w.mu.Lock()
 	if err := w.refusal(c); err != nil {
+		n := &c.refused
+		if c.host == nil { // a Sleep or Settle, which has a waiter of its own
+			n = &w.refused
+		}
+		*n++
+		spins := *n >= ignored
 		w.mu.Unlock()
+		if spins { // the bubble would never end
+			panic(fmt.Sprintf("sim: %s goes on although %d calls of Sleep or Poll have failed: %v: end the goroutine when they fail", c.name, ignored, err))
+		}
 		return err
 	}
 	c.waiting, c.awake, c.until = true, awake, never
@@ -159,6 +191,9 @@ func (w *World) wait(c *waiter, timeout time.Duration, awake func() bool) error 
 	w.mu.Unlock()
 	return <-c.turn
 }
+
+// ignored is how many failures in succession a goroutine may ignore.
+const ignored = 10_000
 
 // refusal returns why c gets no turn any more.
 func (w *World) refusal(c *waiter) error {
@@ -186,19 +221,31 @@ func (w *World) Settle() {
 	c := w.newWaiter("settle", nil)
 	c.last = true
 	w.mu.Unlock()
-	_ = w.wait(c, 0, nil)
-	w.leave(c)
+	w.pass(c, 0)
 }
 
 // Sleep lets the virtual time d pass. Unlike after time.Sleep, what the caller does next
 // happens while everybody else is at rest, so that it repeats. With d zero or less, the others
-// that can run at this instant may come first.
+// that can run at this instant may come first. If the World has found a mistake, such as a loop that
+// spins, Sleep and Settle end the test, as FailNow does.
 func (w *World) Sleep(d time.Duration) {
 	w.mu.Lock()
 	c := w.newWaiter("test", nil)
 	w.mu.Unlock()
-	_ = w.wait(c, max(d, 0), nil)
-	w.leave(c)
+	w.pass(c, max(d, 0))
+}
+
+// pass lets the time d pass for c, and removes it. If the World has failed, time does not pass any
+// more, and the caller could wait indefinitely for something to happen. So it ends.
+func (w *World) pass(c *waiter, d time.Duration) {
+	err := w.wait(c, d, nil)
+	w.mu.Lock()
+	w.remove(c)
+	failed := err != nil && w.failed
+	w.mu.Unlock()
+	if failed {
+		w.t.FailNow()
+	}
 }
 
 func (w *World) leave(c *waiter) {
@@ -222,7 +269,9 @@ func (w *World) schedule() {
 	turns := 0
 	var instant time.Duration
 	for {
-		synctest.Wait()
+		if !w.rest() {
+			return
+		}
 		w.watched.turns.Add(1)
 		c, next, ended := w.pick()
 		switch {
@@ -242,6 +291,17 @@ func (w *World) schedule() {
 			w.sleep(next)
 		}
 	}
+}
+
+// rest waits until everybody is at rest.
+func (w *World) rest() (ok bool) {
+	defer func() {
+		if !ok {
+			w.fail("%v: make one World in a bubble of testing/synctest, and call its Settle instead of synctest.Wait", recover())
+		}
+	}()
+	synctest.Wait()
+	return true
 }
 
 // sleep waits until next, or for a kick.
@@ -267,6 +327,9 @@ func (w *World) sleep(next time.Duration) {
 // fail fails the test and ends the World.
 func (w *World) fail(format string, args ...any) {
 	w.t.Errorf("sim: "+format, args...)
+	w.mu.Lock()
+	w.failed = true
+	w.mu.Unlock()
 	w.end()
 }
 
