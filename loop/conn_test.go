@@ -1076,6 +1076,9 @@ func TestLoop_Panics(t *testing.T) {
 				switch b[0] {
 				case 'p':
 					panic("in Data")
+				case 'x': // dead already
+					c.Abort()
+					panic("after Abort")
 				case 'u':
 					return len(b) + 1
 				}
@@ -1088,7 +1091,7 @@ func TestLoop_Panics(t *testing.T) {
 		s := serve(t, 1, cfg, nil, h)
 		healthy := dial(t, s.addr)
 		ask(t, healthy, "before")
-		for _, text := range []string{"p", "u"} {
+		for _, text := range []string{"p", "u", "x"} {
 			c := dial(t, s.addr)
 			_, err := c.Write([]byte(text))
 			require.NoError(t, err)

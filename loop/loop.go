@@ -526,6 +526,9 @@ func (l *Loop) watched(f func()) {
 				if c != nil {
 					c.Abort()
 					c.err = panicError{v}
+					if c.state == dead {
+						l.later(c) // it was dead already, and the panic has skipped bury
+					}
 				}
 				l.cfg.OnPanic(c, v)
 			}
