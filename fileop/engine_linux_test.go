@@ -6,9 +6,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
@@ -106,6 +108,35 @@ func TestOp_ThreadEnds(t *testing.T) {
 			}
 			require.NoError(w, f.Truncate(int64(round)))
 			require.NoError(w, w.poll.Poll(w.events, 0))
+		}
+	})
+}
+
+// A Poll that is dropped without Close, with an operation that was started and never
+// submitted, leaks, and does not end the program.
+// contract: F6
+func TestOp_DroppedBeforeItsTurn(t *testing.T) {
+	eachEngine(t, "F6: only what the system has is pinned", func(w *world) {
+		f := w.file(pattern(100, 0))
+		collected := make(chan struct{})
+		func() {
+			p, err := epore.New()
+			require.NoError(w, err)
+			q, err := fileop.New(p.Registry())
+			require.NoError(w, err)
+			op := q.NewOp(1)
+			require.NoError(w, op.ReadAt(f, make([]byte, 100), 0))
+			runtime.AddCleanup(op, func(struct{}) { close(collected) }, struct{}{})
+		}()
+		for ended := false; !ended; runtime.GC() {
+			select {
+			case <-collected:
+				ended = true
+			case <-time.After(time.Millisecond):
+			}
+		}
+		for range 3 { // and what a finalizer of the same moment does
+			runtime.GC()
 		}
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"runtime"
 	"sync"
 	"syscall"
 
@@ -237,7 +236,6 @@ type request struct {
 	total int
 	n     int // bytes transferred
 	err   error
-	pins  runtime.Pinner
 
 	// generation counts the operations of this Op. The engine compares it with that of a
 	// completion or of a Cancel.
@@ -326,10 +324,7 @@ func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) erro
 		op.bufs = op.one[:]
 	}
 	for _, b := range op.bufs {
-		if len(b) > 0 {
-			op.total += len(b)
-			op.pins.Pin(&b[0])
-		}
+		op.total += len(b)
 	}
 	op.generation++
 	op.active = true
@@ -384,7 +379,6 @@ func (op *Op) finish(err error) {
 			raceio.Read(b[:min(op.n, len(b))])
 		}
 	}
-	op.pins.Unpin()
 	clear(op.bufs)
 	op.bufs = op.bufs[:0]
 	op.one[0] = nil

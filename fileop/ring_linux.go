@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"runtime"
 	"sync"
 	"unsafe"
 
@@ -79,6 +80,7 @@ type ringState struct {
 	fd         int32
 	entries    uint32 // how many it takes
 	vecs       []unix.Iovec
+	pins       runtime.Pinner // of the buffers, while the kernel has them
 }
 
 func (q *Queue) openRing() error {
@@ -136,7 +138,7 @@ func (g *ring) name() string { return "io_uring" }
 
 func (g *ring) start(op *Op) {
 	g.mu.Lock()
-	op.ring = ringState{generation: op.generation, vecs: op.ring.vecs[:0]}
+	op.ring = ringState{generation: op.generation, vecs: op.ring.vecs[:0], pins: op.ring.pins}
 	g.enqueue(op, false)
 	g.mu.Unlock()
 	_ = g.queue.hook.Request()
@@ -304,7 +306,7 @@ func (g *ring) enter() bool {
 	for _, op := range g.batch {
 		if op != nil {
 			g.prepare(op)
-			g.keep(op.index, op)
+			g.keep(op)
 		}
 	}
 	want := r.Pending()
@@ -332,7 +334,7 @@ func (g *ring) enter() bool {
 			if left > 0 { // a write without its sync: it must have ended before the next attempt
 				left, op.ring.alone = 0, true
 			} else {
-				g.keep(op.index, nil)
+				g.release(op)
 			}
 			back.pushFront(op)
 		}
@@ -356,13 +358,29 @@ func (g *ring) enter() bool {
 // maxMisses is how often the kernel may refuse all submissions before operations fail.
 const maxMisses = 1000
 
-// keep notes whether the kernel has buffers of the Op with an index: op, or else nil.
-func (g *ring) keep(index uint32, op *Op) {
+// keep keeps and pins the buffers of op, because the kernel is about to have them. An Op that
+// waits for its turn has no pins: it may be collected together with its Poll, and what has
+// pins then ends the program.
+func (g *ring) keep(op *Op) {
 	k := g.kernel
-	for int(index) >= len(k.ops) {
+	for int(op.index) >= len(k.ops) {
 		k.ops = append(k.ops, nil)
 	}
-	k.ops[index] = op
+	if k.ops[op.index] != nil {
+		return // from the attempt before: see enter
+	}
+	k.ops[op.index] = op
+	for _, b := range op.bufs {
+		if len(b) > 0 {
+			op.ring.pins.Pin(&b[0])
+		}
+	}
+}
+
+// release undoes keep.
+func (g *ring) release(op *Op) {
+	g.kernel.ops[op.index] = nil
+	op.ring.pins.Unpin()
 }
 
 // prepare makes the entries for what is left to do of op.
@@ -472,7 +490,7 @@ func (g *ring) completed(c *uring.CQE) {
 	}
 	s := &op.ring
 	isSync := c.UserData&syncPart != 0
-	g.keep(op.index, nil)
+	g.release(op)
 	g.inside--
 	again, err := op.advance(isSync, c.Result)
 	if !again {
