@@ -31,7 +31,12 @@ type Hook struct {
 
 // hooks is the list of the Hooks of a Poll. It is replaced under slots' lock, and nil before
 // the first one.
-type hooks struct{ list atomic.Pointer[[]*Hook] }
+type hooks struct {
+	list atomic.Pointer[[]*Hook]
+	// registering counts the sources that the queue may report already, while their Hooks are
+	// not in the list yet.
+	registering atomic.Int32
+}
 
 // NewHook returns a Hook of the Poll of r. The goroutine that polls calls turn at the next
 // Poll after each Request, before it asks the queue, and whenever source is readable. Many
@@ -94,6 +99,8 @@ func (h *Hook) register(d *descriptor) error {
 			in |= Edge
 		}
 		h.handle = backend.Handle(*d)
+		p.hooks.registering.Add(1)
+		defer p.hooks.registering.Add(-1)
 		i, err := p.register(h.handle, 0, in)
 		if err != nil {
 			return err
@@ -133,6 +140,9 @@ func (k *hooks) all() []*Hook {
 	}
 	return nil
 }
+
+// hasSources reports whether events of the queue may be those of Hooks.
+func (k *hooks) hasSources() bool { return k.list.Load() != nil || k.registering.Load() > 0 }
 
 // requested reports whether a Hook is to be called.
 func (k *hooks) requested() bool {
@@ -204,7 +214,14 @@ func (p *Poll) runRequested() (ran bool) {
 // runReady takes the events of the Hooks' sources out of batch, calls those Hooks, and returns
 // how many events are left.
 func (p *Poll) runReady(batch []backend.Event) (left int, ran bool) {
+	if p.hooks.registering.Load() > 0 { // one of the events may be the first of a new Hook
+		p.slots.Lock()   // register holds it until the Hook is in the list
+		p.slots.Unlock() //lint:ignore SA2001 see above
+	}
 	list := p.hooks.all()
+	if len(list) == 0 {
+		return len(batch), false
+	}
 	for _, ev := range batch {
 		i := slices.IndexFunc(list, func(h *Hook) bool { return h.key == ev.Key })
 		if i < 0 {

@@ -3,14 +3,18 @@
 package epore_test
 
 import (
+	"fmt"
 	"io/fs"
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/epore/epore"
+	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
 )
 
 const hookRule = "S7: the Poll calls a Hook after each request, before it looks, and delivers what the Hook gives"
@@ -113,4 +117,41 @@ func TestHook_BadInput(t *testing.T) {
 		require.ErrorIs(t, zero.Request(), fs.ErrInvalid)
 		require.ErrorIs(t, zero.Close(), fs.ErrInvalid)
 	})
+}
+
+// lateAdd is a queue that reports a source before Add returns.
+type lateAdd struct {
+	*backendtest.Fake
+	reported <-chan error
+}
+
+func (q *lateAdd) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
+	err := q.Fake.Add(h, k, in)
+	select {
+	case err := <-q.reported:
+		return fmt.Errorf("the Poll gave the event of a Hook (error %v)", err)
+	case <-time.After(20 * time.Millisecond): // the Poll waits for the Hook, or for its event
+	}
+	return err
+}
+
+// A source that is ready when its Hook is made, while another goroutine polls, calls the Hook.
+//
+// contract: S7
+func TestHook_SourceIsReadyAtOnce(t *testing.T) {
+	t.Cleanup(backendtest.Watchdog(t, hookRule))
+	q := &lateAdd{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(q)
+	require.NoError(t, err)
+	defer p.Close()
+	w := newWaker(t, p, 7)
+	events := epore.NewEvents(4)
+	polled := asleep(p, func() error { return p.Poll(events, forever) })
+	q.reported = polled
+	q.SetReady(3, backend.ReadyReadable)
+	h, err := epore.NewHook(p.Registry(), epore.FD(3), func() { _ = w.Wake() }, nil)
+	require.NoError(t, err)
+	defer h.Close()
+	require.NoError(t, <-polled)
+	require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, all(events))
 }

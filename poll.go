@@ -443,7 +443,7 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 			return &OpError{"poll", p.name(), err}
 		}
 		p.mayHaveMore = n+m == len(room) || err != nil
-		if m > 0 && p.hooks.list.Load() != nil {
+		if m > 0 && p.hooks.hasSources() {
 			m, ran = p.runReady(room[n : n+m])
 			p.hooked = p.hooked || ran
 		}
