@@ -76,6 +76,7 @@ type ringState struct {
 	canceled   bool
 	async      bool // the kernel is to use a worker of its own
 	alone      bool // everything before must have ended
+	repeats    int  // since the kernel did something
 	queued     bool // in pending
 	fd         int32
 	entries    uint32 // how many it takes
@@ -346,6 +347,9 @@ func (g *ring) enter() bool {
 		g.misses = 0
 		return true
 	}
+	if want == 0 { // all files are closed
+		return false
+	}
 	if g.misses++; g.misses > maxMisses {
 		for op := g.pending.pop(); op != nil; op = g.pending.pop() {
 			op.ring.queued = false
@@ -357,6 +361,10 @@ func (g *ring) enter() bool {
 
 // maxMisses is how often the kernel may refuse all submissions before operations fail.
 const maxMisses = 1000
+
+// maxRepeats is how often in a row an operation is repeated that was ended, but not by Cancel.
+// File systems may give the same errors, again and again.
+const maxRepeats = 100
 
 // keep keeps and pins the buffers of op, because the kernel is about to have them. An Op that
 // waits for its turn has no pins: it may be collected together with its Poll, and what has
@@ -512,16 +520,18 @@ func (op *Op) advance(isSync bool, result int32) (again bool, err error) {
 		op.n = op.total // the write before it succeeded
 	}
 	if result < 0 {
-		switch errno := unix.Errno(-result); errno {
-		case unix.EAGAIN:
+		switch errno := unix.Errno(-result); {
+		case errno == unix.EAGAIN && !s.async:
 			s.async = true
 			return true, nil
-		case unix.ECANCELED, unix.EINTR: // by Cancel, or because the thread that submitted it has ended
+		case (errno == unix.ECANCELED || errno == unix.EINTR) && (s.canceled || s.repeats < maxRepeats):
+			s.repeats++ // by Cancel, or because the thread that submitted it has ended
 			return true, nil
 		default:
 			return false, errno
 		}
 	}
+	s.repeats = 0
 	switch op.kind {
 	case syncAll, syncData:
 		return false, nil
