@@ -70,13 +70,19 @@ func scan(r io.Reader, each func(number uint64, data []byte)) (records uint64, e
 	return records, end, err
 }
 
-// openLog opens the log, or creates it, and cuts off what is behind the last whole record.
+// openLog opens the log, or creates it, and cuts off what is behind the last whole record. It
+// fails if another process has the log: both would write to the same places.
 func openLog(path string) (f *os.File, records uint64, end int64, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, 0, 0, err
 	}
-	records, end, err = scan(f, nil)
+	if err = lock(f); err != nil {
+		err = fmt.Errorf("another process has it, or it cannot be locked: %w", err)
+	}
+	if err == nil {
+		records, end, err = scan(f, nil)
+	}
 	if err == nil {
 		err = f.Truncate(end)
 	}

@@ -63,6 +63,33 @@ func begin(t *testing.T, args ...string) (server *exec.Cmd, addr, banner string)
 	return server, addr, banner
 }
 
+// A second server on the same log ends at once, and leaves the log alone.
+func TestWal_TwoServersOnOneLog(t *testing.T) {
+	needsPoll(t)
+	path := filepath.Join(t.TempDir(), "log")
+	server, addr, _ := begin(t, path)
+	defer func() {
+		require.NoError(t, server.Process.Kill())
+		_ = server.Wait()
+	}()
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Write([]byte("\x00\x00\x00\x01x"))
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, make([]byte, 8))
+	require.NoError(t, err)
+
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	second := exec.CommandContext(ctx, os.Args[0], path)
+	second.Env = append(os.Environ(), asProgram+"=1")
+	out, err := second.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "another process")
+	require.NotContains(t, string(out), "listening")
+}
+
 // content returns the data of a record that is found again by its name.
 func content(name string) []byte {
 	return bytes.Repeat([]byte(name+";"), 1+len(name)*7%40)
