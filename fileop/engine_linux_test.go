@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -230,6 +232,28 @@ func loopDevice(t *testing.T, back *os.File) *os.File {
 	}
 	t.Skip("no loop device is free")
 	return nil
+}
+
+// The length of all buffers may be more than an int counts. Nothing is touched.
+// contract: F3
+func TestOp_BuffersOfTooManyBytes(t *testing.T) {
+	length := 1 << 28
+	if strconv.IntSize == 64 {
+		length <<= strconv.IntSize / 4 // 1 << 44
+	}
+	b, err := unix.Mmap(-1, 0, length, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		t.Skip("mapping so much:", err)
+	}
+	defer func() { require.NoError(t, unix.Munmap(b)) }()
+	bufs := slices.Repeat([][]byte{b}, int(^uint(0)>>1)/length+1)
+	eachEngine(t, refusalRule, func(w *world) {
+		f, op := w.file(nil), w.op(1)
+		require.ErrorIs(w, op.WriteSync(f, bufs, 0), fs.ErrInvalid)
+		w.nothing()
+		_, err := w.do(op, op.WriteSync(f, nil, 0))
+		require.NoError(w, err)
+	})
 }
 
 // A buffer that is longer than one request can be.

@@ -29,6 +29,7 @@ var (
 
 	errZeroValue = fmt.Errorf("fileop: zero value: create it with New or NewOp: %w", fs.ErrInvalid)
 	errNilFile   = fmt.Errorf("fileop: the file is nil: %w", fs.ErrInvalid)
+	errTooLong   = fmt.Errorf("the buffers have more bytes than an int counts: %w", fs.ErrInvalid)
 	errClosed    = fmt.Errorf("fileop: %w", epore.ErrClosed)
 	errBusy      = fmt.Errorf("fileop: %w", ErrBusy)
 )
@@ -87,7 +88,7 @@ func WithLogger(l hclog.Logger) Option { return func(o *options) { o.log = l } }
 
 // New returns a Queue for the Poll of r. It uses an io_uring where the system allows it, and
 // a pool of goroutines otherwise; see [Queue.Engine]. New fails if r or its Poll is closed
-// (net.ErrClosed) and if r is nil (fs.ErrInvalid).
+// (net.ErrClosed) and if r is nil (fs.ErrInvalid). Closing r later does not affect the Queue.
 //
 // An io_uring takes two descriptors and, with its eventfd, one registration. Close the Queue,
 // or its Poll, which closes the Queue.
@@ -98,16 +99,18 @@ func New(r *epore.Registry, opts ...Option) (*Queue, error) {
 			opt(&o)
 		}
 	}
-	q := &Queue{registry: r}
-	q.why = errChosen
+	own, err := r.TryClone() // so that NewOp works after r was closed
+	if err != nil {
+		return nil, fmt.Errorf("fileop: %w", err)
+	}
+	q := &Queue{registry: own, why: errChosen}
 	if !o.pool {
 		if q.why = q.openRing(); q.why == nil {
 			return q, nil
 		}
 	}
 	q.engine = newPool(o.workers)
-	var err error
-	if q.hook, err = epore.NewHook(r, nil, q.engine.turn, q.end); err != nil {
+	if q.hook, err = epore.NewHook(own, nil, q.engine.turn, q.end); err != nil {
 		return nil, fmt.Errorf("fileop: %w", err)
 	}
 	if !o.pool && o.log != nil {
@@ -208,7 +211,8 @@ type Op struct {
 	closed bool
 
 	request
-	next *Op // in a list of the engine
+	listed       bool // in a list of the engine
+	before, next *Op
 }
 
 // kind says what an operation does.
@@ -317,14 +321,17 @@ func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) erro
 	if err := op.use(k, f, off); err != nil {
 		return err
 	}
-	op.kind, op.off, op.n, op.err, op.total = k, off, 0, nil, 0
+	total := len(b)
+	for _, b := range bufs {
+		if total += len(b); total < 0 {
+			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: errTooLong}
+		}
+	}
+	op.kind, op.off, op.n, op.err, op.total = k, off, 0, nil, total
 	if k == writeSync {
 		op.bufs = append(op.bufs[:0], bufs...)
 	} else if op.one[0] = b; b != nil {
 		op.bufs = op.one[:]
-	}
-	for _, b := range op.bufs {
-		op.total += len(b)
 	}
 	op.generation++
 	op.active = true
@@ -482,11 +489,12 @@ func (op *Op) awaitIdle() {
 	}
 }
 
-// list is a list of Ops, linked by their field next.
+// list is a list of Ops, linked by their fields next and before. An Op is in one list at a
+// time. Cancel takes Ops out of the middle, and there may be many.
 type list struct{ head, tail *Op }
 
 func (l *list) push(op *Op) {
-	op.next = nil
+	op.listed, op.before, op.next = true, l.tail, nil
 	if l.tail == nil {
 		l.head = op
 	} else {
@@ -498,30 +506,26 @@ func (l *list) push(op *Op) {
 func (l *list) pop() *Op {
 	op := l.head
 	if op != nil {
-		if l.head = op.next; l.head == nil {
-			l.tail = nil
-		}
-		op.next = nil
+		l.remove(op)
 	}
 	return op
 }
 
 // remove takes op out, and reports whether it was in the list.
 func (l *list) remove(op *Op) bool {
-	var before *Op
-	for o := l.head; o != nil; before, o = o, o.next {
-		if o != op {
-			continue
-		}
-		if before == nil {
-			l.pop()
-			return true
-		}
-		if before.next = o.next; l.tail == o {
-			l.tail = before
-		}
-		o.next = nil
-		return true
+	if !op.listed {
+		return false
 	}
-	return false
+	if op.before == nil {
+		l.head = op.next
+	} else {
+		op.before.next = op.next
+	}
+	if op.next == nil {
+		l.tail = op.before
+	} else {
+		op.next.before = op.before
+	}
+	op.listed, op.before, op.next = false, nil, nil
+	return true
 }

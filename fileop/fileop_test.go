@@ -499,6 +499,57 @@ func TestQueue_NilRegistry(t *testing.T) {
 	}
 }
 
+// The Queue does not depend on the Registry that it was made with.
+// contract: F3
+func TestQueue_RegistryIsClosedLater(t *testing.T) {
+	eachEngine(t, oneEventRule, func(w *world) {
+		r, err := w.poll.Registry().TryClone()
+		require.NoError(w, err)
+		name, _ := w.queue.Engine()
+		q, err := fileop.New(r, engines[name]...)
+		require.NoError(w, err)
+		require.NoError(w, r.Close())
+		f, op := w.file(pattern(100, 0)), q.NewOp(1)
+		n, err := w.do(op, op.ReadAt(f, make([]byte, 100), 0))
+		require.NoError(w, err)
+		require.Equal(w, 100, n)
+		_, err = fileop.New(r)
+		require.ErrorIs(w, err, epore.ErrClosed)
+	})
+}
+
+// Many Ops that wait for their turn are canceled in an order that is not that of their starts.
+// contract: F1
+func TestOp_CancelOfMany(t *testing.T) {
+	eachEngine(t, oneEventRule, func(w *world) {
+		const total = 20_000
+		f, b := w.file(nil), make([]byte, 8) // shared: nobody looks at it
+		ops := make([]*fileop.Op, total)
+		for i := range ops {
+			ops[i] = w.queue.NewOp(epore.Token(i))
+			require.NoError(w, ops[i].WriteAt(f, b, 0))
+		}
+		for i := range ops { // from both ends and from the middle
+			ops[(i*7919+total-1)%total].Cancel()
+		}
+		seen := make([]bool, total)
+		for left := total; left > 0; {
+			for _, token := range w.next() {
+				require.False(w, seen[token])
+				seen[token] = true
+				left--
+			}
+		}
+		w.nothing()
+		for i, op := range ops {
+			if _, err := op.Result(); err != nil {
+				require.Equal(w, fileop.ErrCanceled, err)
+			}
+			require.NoError(w, ops[total-1-i].Close())
+		}
+	})
+}
+
 // Operations that other goroutines start wake a waiting Poll.
 // contract: F1
 func TestOp_StartedByOthers(t *testing.T) {

@@ -583,8 +583,11 @@ func (op *Op) isActive() bool {
 }
 
 func (l *list) pushFront(op *Op) {
-	op.next = l.head
-	if l.head = op; l.tail == nil {
+	op.listed, op.before, op.next = true, nil, l.head
+	if l.head == nil {
 		l.tail = op
+	} else {
+		l.head.before = op
 	}
+	l.head = op
 }
