@@ -4,6 +4,7 @@ package uring
 
 import (
 	"math/bits"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -26,6 +27,7 @@ import (
 type Ring struct {
 	FD       int
 	Features uint32 // Feat*
+	loud     bool   // see Quiet
 
 	sqHead, sqTail, sqFlags *uint32
 	sqMask, SQEntries       uint32
@@ -54,7 +56,7 @@ func Open(n, times, flags uint32) (*Ring, string, error) {
 	if errno != 0 {
 		return nil, "io_uring_setup", errno
 	}
-	r := &Ring{FD: int(fd), Features: p.features}
+	r := &Ring{FD: int(fd), Features: p.features, loud: strings.HasPrefix(Kernel(), "5.19.")}
 	const needed = featSingleMmap | featNoDrop | featExtArg | featRsrcTags
 	if p.features&needed != needed {
 		unix.Close(r.FD)
@@ -215,8 +217,13 @@ func (r *Ring) RegisterEventFD(fd int) unix.Errno {
 // Quiet stops and restarts the additions to the eventfd. Completions that arrive between
 // Quiet(true) and Quiet(false) are not told, so look at Tail after Quiet(false): both sides
 // write, then have a full barrier, then read, so that one of them sees the other's write.
-// The kernel sets its tail and reads this flag, in io_commit_cqring and io_eventfd_signal.
+// The kernel sets its tail in io_commit_cqring and reads this flag in io_eventfd_signal. The
+// barrier between is that of wq_has_sleeper before Linux 5.19 and since 6.10, and that of the
+// completion lock in 6.0 to 6.9. Linux 5.19 has none: there Quiet does nothing.
 func (r *Ring) Quiet(quiet bool) {
+	if r.loud {
+		return
+	}
 	var flags uint32
 	if quiet {
 		flags = cqEventFDDisabled

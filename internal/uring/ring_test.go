@@ -175,6 +175,9 @@ func TestRing_LongestWait(t *testing.T) {
 // While the ring is quiet, completions do not add to the eventfd.
 func TestRing_Quiet(t *testing.T) {
 	r := newRing(t, 8, 0)
+	if r.loud {
+		t.Skip("this kernel has no barrier between a completion and the look at the flag")
+	}
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	require.NoError(t, err)
 	defer unix.Close(fd)
