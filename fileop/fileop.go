@@ -90,6 +90,9 @@ func WithLogger(l hclog.Logger) Option { return func(o *options) { o.log = l } }
 // a pool of goroutines otherwise; see [Queue.Engine]. New fails if r or its Poll is closed
 // (net.ErrClosed) and if r is nil (fs.ErrInvalid). Closing r later does not affect the Queue.
 //
+// A Poll whose queue looks at no descriptor, such as that of backendtest.NewFake, never sees the
+// eventfd of an io_uring: use WithPool there.
+//
 // An io_uring takes two descriptors and, with its eventfd, one registration. Close the Queue,
 // or its Poll, which closes the Queue.
 func New(r *epore.Registry, opts ...Option) (*Queue, error) {
