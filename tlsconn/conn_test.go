@@ -296,10 +296,10 @@ func TestConn_PeerThatNeverReads(t *testing.T) {
 	})
 }
 
-// contract: T3
-//
 // A small Write goes to the socket without a copy. What the socket does not accept must still
 // leave in order, and an error must stay.
+//
+// contract: T3
 func TestConn_SmallWrites(t *testing.T) {
 	eachVersion(t, "small writes are sent at once, stay in order when the socket is full, and fail for good", func(t *testing.T, version uint16) {
 		w := established(t, version)
