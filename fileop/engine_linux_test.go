@@ -290,3 +290,44 @@ func TestOp_HugeBuffer(t *testing.T) {
 		require.NoError(w, f.Truncate(0))
 	})
 }
+
+// The kernel may take a part of a submission, even a write without the sync after it. The
+// operation goes on from there, and its buffers stay its until then.
+// contract: F1, F2
+func TestOp_KernelTakesAPart(t *testing.T) {
+	for most := uint32(1); most < 6; most++ {
+		eachEngine(t, oneEventRule, func(w *world) {
+			w.queue.TakeAtMost(most)
+			f := w.file(nil)
+			content := pattern(1<<16, byte(most))
+			ops := make([]*fileop.Op, 16)
+			for i := range ops {
+				ops[i] = w.op(epore.Token(i))
+				require.NoError(w, ops[i].WriteSync(f, [][]byte{content[:i+1], content[i+1:]}, int64(i)<<16))
+				if i%4 == 3 {
+					ops[i].Cancel()
+				}
+			}
+			seen := make(map[epore.Token]int)
+			for len(seen) < len(ops) {
+				for _, token := range w.next() {
+					seen[token]++
+				}
+			}
+			w.nothing()
+			got, err := os.ReadFile(f.Name())
+			require.NoError(w, err)
+			for i, op := range ops {
+				require.Equal(w, 1, seen[epore.Token(i)])
+				n, err := op.Result()
+				if i%4 == 3 && err != nil {
+					require.ErrorIs(w, err, fileop.ErrCanceled)
+					continue
+				}
+				require.NoError(w, err)
+				require.Equal(w, len(content), n)
+				require.True(w, bytes.Equal(content, got[i<<16:(i+1)<<16]))
+			}
+		})
+	}
+}

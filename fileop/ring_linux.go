@@ -48,8 +48,9 @@ type ring struct {
 	at      int  // the Op of batch whose file is being held
 	taken   bool // whether the kernel took something of batch
 	failed  list
-	inside  int // operations that the kernel has
-	misses  int // submissions that failed in a row
+	inside  int    // operations that the kernel has
+	misses  int    // submissions that failed in a row
+	most    uint32 // entries of a submission, for tests; 0: no limit
 	drain   []byte
 }
 
@@ -75,13 +76,18 @@ type ringState struct {
 	generation uint32 // of the request that was started last
 	canceled   bool
 	async      bool // the kernel is to use a worker of its own
-	alone      bool // everything before must have ended
 	repeats    int  // since the kernel did something
 	queued     bool // in pending
 	fd         int32
-	entries    uint32 // how many it takes
+	main, sync entry // sync: the sync of a writeSync
 	vecs       []unix.Iovec
 	pins       runtime.Pinner // of the buffers, while the kernel has them
+}
+
+// entry is what the kernel was asked for, and its answer.
+type entry struct {
+	asked, answered bool
+	result          int32
 }
 
 func (q *Queue) openRing() error {
@@ -311,6 +317,9 @@ func (g *ring) enter() bool {
 		}
 	}
 	want := r.Pending()
+	if g.most > 0 {
+		want = min(want, g.most)
+	}
 	var took uint32
 	errno := unix.EINTR
 	r.Quiet(true) // exchange collects what completes at once: without events, which cost more than cached reads
@@ -326,17 +335,20 @@ func (g *ring) enter() bool {
 	left := took - min(took, cancels)
 	var back list
 	for _, op := range g.batch {
-		switch {
-		case op == nil:
-		case left >= op.ring.entries:
-			left -= op.ring.entries
-			g.inside++
-		default:
-			if left > 0 { // a write without its sync: it must have ended before the next attempt
-				left, op.ring.alone = 0, true
+		if op == nil {
+			continue
+		}
+		for _, e := range []*entry{&op.ring.main, &op.ring.sync} {
+			if e.asked && left > 0 {
+				left--
 			} else {
-				g.release(op)
+				e.asked = false
 			}
+		}
+		if op.ring.main.asked || op.ring.sync.asked {
+			g.inside++
+		} else {
+			g.release(op)
 			back.pushFront(op)
 		}
 	}
@@ -374,9 +386,6 @@ func (g *ring) keep(op *Op) {
 	for int(op.index) >= len(k.ops) {
 		k.ops = append(k.ops, nil)
 	}
-	if k.ops[op.index] != nil {
-		return // from the attempt before: see enter
-	}
 	k.ops[op.index] = op
 	for _, b := range op.bufs {
 		if len(b) > 0 {
@@ -395,16 +404,14 @@ func (g *ring) release(op *Op) {
 func (g *ring) prepare(op *Op) {
 	r := g.kernel.ring
 	s := &op.ring
-	s.entries = 1
+	s.main, s.sync = entry{asked: true}, entry{}
 	var flags uint8
 	if s.async {
 		flags |= uring.Async
 	}
-	if s.alone {
-		flags |= uring.Drain
-	}
 	data := userData(op)
 	off := uint64(op.off) + uint64(op.n)
+	sync := uring.SQE{Opcode: uring.OpFsync, Flags: flags, FD: s.fd, OpFlags: uring.FsyncData, UserData: data}
 	switch {
 	case op.kind == readAt:
 		b := op.bufs[0][op.n:]
@@ -412,13 +419,16 @@ func (g *ring) prepare(op *Op) {
 			Length: uint32(min(len(b), maxTransfer)), UserData: data})
 		return
 	case op.kind == syncAll:
-		r.Add(uring.SQE{Opcode: uring.OpFsync, Flags: flags, FD: s.fd, UserData: data})
+		sync.OpFlags = 0
+		r.Add(sync)
 		return
-	case op.kind == syncData || op.n == op.total && op.kind == writeSync:
-		if op.kind == writeSync {
-			data |= syncPart
-		}
-		r.Add(uring.SQE{Opcode: uring.OpFsync, Flags: flags, FD: s.fd, OpFlags: uring.FsyncData, UserData: data})
+	case op.kind == syncData:
+		r.Add(sync)
+		return
+	case op.kind == writeSync && op.n == op.total:
+		s.main, s.sync = entry{}, entry{asked: true}
+		sync.UserData |= syncPart
+		r.Add(sync)
 		return
 	}
 	e := uring.SQE{Opcode: uring.OpWrite, Flags: flags, FD: s.fd, Offset: off, UserData: data}
@@ -428,16 +438,20 @@ func (g *ring) prepare(op *Op) {
 	} else {
 		e.Opcode, e.Address, e.Length = uring.OpWritev, address(&s.vecs[0]), uint32(len(s.vecs))
 	}
-	if op.kind != writeSync || !all || r.Features&uring.FeatCQESkip == 0 {
+	if op.kind != writeSync || !all {
 		r.Add(e)
 		return
 	}
-	// The two are a chain, with one completion: that of the sync, or else that of the write if
-	// it fails or is short.
-	e.Flags |= uring.Link | uring.SkipSuccess
+	// The two are a chain: the kernel begins the sync when the write has ended, and cancels it
+	// if the write fails or is short. Each has its completion. Without that of the write
+	// (IOSQE_CQE_SKIP_SUCCESS), nobody would know when the buffers are free if the kernel takes
+	// the write and not the sync.
+	e.Flags |= uring.Link
 	r.Add(e)
-	r.Add(uring.SQE{Opcode: uring.OpFsync, FD: s.fd, OpFlags: uring.FsyncData, UserData: data | syncPart})
-	s.entries = 2
+	sync.Flags = 0
+	sync.UserData |= syncPart
+	r.Add(sync)
+	s.sync.asked = true
 }
 
 func address[T any](p *T) uint64 { return uint64(uintptr(unsafe.Pointer(p))) }
@@ -493,14 +507,18 @@ func (g *ring) reap() {
 // completed handles a completion.
 func (g *ring) completed(c *uring.CQE) {
 	op := g.kernel.ops[uint32(c.UserData)&^syncPart]
-	if op == nil || uint32(c.UserData>>32) != op.ring.generation || op.ring.queued {
-		return // of a write that is repeated: see enter
-	}
 	s := &op.ring
-	isSync := c.UserData&syncPart != 0
+	e := &s.main
+	if c.UserData&syncPart != 0 {
+		e = &s.sync
+	}
+	e.answered, e.result = true, c.Result
+	if s.main.asked != s.main.answered || s.sync.asked != s.sync.answered {
+		return
+	}
 	g.release(op)
 	g.inside--
-	again, err := op.advance(isSync, c.Result)
+	again, err := op.advance()
 	if !again {
 		clear(s.vecs)
 		op.finish(err)
@@ -513,42 +531,55 @@ func (g *ring) completed(c *uring.CQE) {
 	g.enqueue(op, false)
 }
 
-// advance notes the result of a request, and reports whether another one is needed.
-func (op *Op) advance(isSync bool, result int32) (again bool, err error) {
+// advance notes the results of the entries, and reports whether op needs more of them.
+func (op *Op) advance() (again bool, err error) {
 	s := &op.ring
-	if isSync && op.kind == writeSync {
-		op.n = op.total // the write before it succeeded
+	if s.main.asked {
+		again, err = op.note(s.main.result)
+		if err != nil || !again {
+			return false, err
+		}
+		if op.n < op.total || !s.sync.asked {
+			return true, nil
+		}
 	}
+	if result := s.sync.result; result < 0 {
+		return op.failed(result)
+	}
+	return false, nil
+}
+
+// note is advance for the result of the main entry.
+func (op *Op) note(result int32) (again bool, err error) {
 	if result < 0 {
-		switch errno := unix.Errno(-result); {
-		case errno == unix.EAGAIN && !s.async:
-			s.async = true
-			return true, nil
-		case (errno == unix.ECANCELED || errno == unix.EINTR) && (s.canceled || s.repeats < maxRepeats):
-			s.repeats++ // by Cancel, or because the thread that submitted it has ended
-			return true, nil
-		default:
-			return false, errno
-		}
+		return op.failed(result)
 	}
-	s.repeats = 0
-	switch op.kind {
-	case syncAll, syncData:
+	op.ring.repeats = 0
+	switch {
+	case op.kind == syncAll || op.kind == syncData:
 		return false, nil
-	case readAt:
-		if result == 0 {
-			return false, io.EOF
-		}
-	default:
-		if isSync {
-			return false, nil
-		}
-		if result == 0 {
-			return false, io.ErrUnexpectedEOF
-		}
+	case result == 0 && op.kind == readAt:
+		return false, io.EOF
+	case result == 0:
+		return false, io.ErrUnexpectedEOF
 	}
 	op.n += int(result)
 	return op.n < op.total || op.kind == writeSync, nil
+}
+
+// failed is advance for an entry that failed.
+func (op *Op) failed(result int32) (again bool, err error) {
+	s := &op.ring
+	switch errno := unix.Errno(-result); {
+	case errno == unix.EAGAIN && !s.async:
+		s.async = true
+		return true, nil
+	case (errno == unix.ECANCELED || errno == unix.EINTR) && (s.canceled || s.repeats < maxRepeats):
+		s.repeats++ // by Cancel, or because the thread that submitted it has ended
+		return true, nil
+	default:
+		return false, errno
+	}
 }
 
 // await collects completions until op is not under way. Another goroutine may collect the one

@@ -55,7 +55,6 @@ const (
 	FsyncData = 1 << 0
 
 	// Flags of an entry.
-	Drain       = 1 << 1 // IOSQE_IO_DRAIN
 	Link        = 1 << 2 // IOSQE_IO_LINK
 	Async       = 1 << 4 // IOSQE_ASYNC, 5.6
 	SkipSuccess = 1 << 6 // IOSQE_CQE_SKIP_SUCCESS, 5.17
