@@ -10,12 +10,16 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // A record in the log is its length and its checksum (4 bytes each), its number (8 bytes) and
 // the data. The checksum is of everything else, so neither a record that was written in part
 // nor one from another place is accepted.
+//
+// The log begins with magic. So a file that is no log is refused, rather than cut.
 const (
+	magic      = "epore wal 1\n"
 	headerSize = 16
 	maxRecord  = 64 << 10
 )
@@ -38,12 +42,19 @@ func checksum(record []byte) uint32 {
 	return crc32.Update(crc32.Checksum(record[:4], castagnoli), castagnoli, record[8:])
 }
 
+var errNoLog = errors.New("not a log: choose another file")
+
 // scan calls each for the records of a log, which are numbered from 0, and returns how many
-// there are and where the last one ends. It stops at the first that is not complete.
+// there are and where the last one ends. It stops at the first that is not complete. A log of
+// which not even magic was written ends at 0.
 func scan(r io.Reader, each func(number uint64, data []byte)) (records uint64, end int64, err error) {
 	in := bufio.NewReaderSize(r, 64<<10)
 	record := make([]byte, headerSize+maxRecord)
-	for {
+	n, err := io.ReadFull(in, record[:len(magic)])
+	if !strings.HasPrefix(magic, string(record[:n])) {
+		return 0, 0, errNoLog
+	}
+	for end = int64(n); err == nil; {
 		if _, err = io.ReadFull(in, record[:headerSize]); err != nil {
 			break
 		}
@@ -67,16 +78,21 @@ func scan(r io.Reader, each func(number uint64, data []byte)) (records uint64, e
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = nil
 	}
+	if end < int64(len(magic)) {
+		end = 0
+	}
 	return records, end, err
 }
 
 // openLog opens the log, or creates it, and cuts off what is behind the last whole record. It
-// fails if another process has the log: both would write to the same places.
-func openLog(path string) (f *os.File, records uint64, end int64, err error) {
+// returns how many records there are, where they end, and how much it cut off. It fails if
+// another process has the log: both would write to the same places.
+func openLog(path string) (f *os.File, records uint64, end, cut int64, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, 0, 0, err
+		return nil, 0, 0, 0, err
 	}
+	var size int64
 	if err = lock(f); err != nil {
 		err = fmt.Errorf("another process has it, or it cannot be locked: %w", err)
 	}
@@ -84,7 +100,14 @@ func openLog(path string) (f *os.File, records uint64, end int64, err error) {
 		records, end, err = scan(f, nil)
 	}
 	if err == nil {
+		size, err = f.Seek(0, io.SeekEnd)
+	}
+	if err == nil {
 		err = f.Truncate(end)
+	}
+	if cut = size - end; err == nil && end == 0 {
+		end = int64(len(magic))
+		_, err = f.WriteAt([]byte(magic), 0)
 	}
 	if err == nil {
 		err = f.Sync()
@@ -93,9 +116,9 @@ func openLog(path string) (f *os.File, records uint64, end int64, err error) {
 		err = syncFolder(filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, 0, 0, errors.Join(fmt.Errorf("open the log: %w", err), f.Close())
+		return nil, 0, 0, 0, errors.Join(fmt.Errorf("open the log %s: %w", path, err), f.Close())
 	}
-	return f, records, end, nil
+	return f, records, end, cut, nil
 }
 
 // syncFolder makes a new file in the folder survive the end of the machine. Windows has no such

@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serve serves until ctx is done or the log fails.
 func serve(ctx context.Context, path, addr string, pool bool, stdout io.Writer) (err error) {
-	log, before, end, err := openLog(path)
+	log, before, end, cut, err := openLog(path)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,11 @@ func serve(ctx context.Context, path, addr string, pool bool, stdout io.Writer) 
 		a, err := l.Listen("tcp", addr, nil, s)
 		if err == nil {
 			engine, _ := q.Engine()
-			fmt.Fprintf(stdout, "%d records; %s; listening on %s; ^C stops it\n", before, engine, a)
+			found := fmt.Sprint(before, " records")
+			if cut > 0 {
+				found += fmt.Sprintf(" (%d bytes behind them were no whole record, and are cut off)", cut)
+			}
+			fmt.Fprintf(stdout, "%s; %s; listening on %s; ^C stops it\n", found, engine, a)
 		}
 		return err
 	})

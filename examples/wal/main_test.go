@@ -203,7 +203,7 @@ func (a *acknowledged) count() int {
 // Whatever a log is cut to, and whichever byte is wrong, the records before it are found and
 // nothing else is.
 func TestLog_TornAnywhere(t *testing.T) {
-	var log []byte
+	log := []byte(magic)
 	var ends []int
 	for i := range uint64(5) {
 		log = appendRecord(log, i, content(fmt.Sprint("record", i)))
@@ -228,25 +228,55 @@ func TestLog_TornAnywhere(t *testing.T) {
 		damaged := bytes.Clone(log)
 		damaged[n] ^= 0x40
 		records, end, err := scan(bytes.NewReader(damaged), nil)
+		if n < len(magic) {
+			require.Equal(t, errNoLog, err)
+			continue
+		}
 		require.NoError(t, err)
 		require.EqualValues(t, whole(n), records)
 		if n%50 == 0 {
 			require.NoError(t, os.WriteFile(path, damaged, 0o600))
-			f, records, opened, err := openLog(path)
+			f, records, opened, cut, err := openLog(path)
 			require.NoError(t, err)
 			require.EqualValues(t, whole(n), records)
 			info, err := f.Stat()
 			require.NoError(t, err)
 			require.Equal(t, end, opened)
 			require.Equal(t, end, info.Size())
+			require.EqualValues(t, len(log)-int(end), cut)
 			require.NoError(t, f.Close())
 		}
 	}
 }
 
+// A file that is no log stays as it is, and one of which only a part of the beginning was
+// written becomes a log.
+func TestLog_OfAnotherKind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	for _, content := range []string{"x", "a letter\n", magic[:5] + "?", strings.Repeat("\x00", 100)} {
+		require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+		_, _, _, _, err := openLog(path)
+		require.ErrorIs(t, err, errNoLog)
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, content, string(got))
+	}
+	for n := range len(magic) + 1 {
+		require.NoError(t, os.WriteFile(path, []byte(magic[:n]), 0o600))
+		f, records, end, _, err := openLog(path)
+		require.NoError(t, err)
+		require.Zero(t, records)
+		require.EqualValues(t, len(magic), end)
+		require.NoError(t, f.Close())
+		got, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, magic, string(got))
+	}
+}
+
 // A record from the middle of an older log is not accepted in another place.
 func TestLog_RecordOfAnotherPlace(t *testing.T) {
-	log := appendRecord(nil, 0, []byte("a"))
+	log := appendRecord([]byte(magic), 0, []byte("a"))
 	log = appendRecord(log, 2, []byte("b"))
 	records, _, err := scan(bytes.NewReader(log), nil)
 	require.NoError(t, err)
