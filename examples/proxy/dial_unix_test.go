@@ -55,24 +55,36 @@ func (r *running) awaitStatistics(t *testing.T, want string) {
 	}
 }
 
+// sockets returns how many sockets this process has. (A queue may open a timer for its first
+// timeout, whenever that comes.)
+func sockets() (n int) {
+	for fd := range fixture.Descriptors(4096) {
+		var s syscall.Stat_t
+		if syscall.Fstat(fd, &s) == nil && s.Mode&syscall.S_IFMT == syscall.S_IFSOCK {
+			n++
+		}
+	}
+	return n
+}
+
 // A client that resets its connection while its backend is being dialed leaves nothing
-// behind: no descriptor, no open connection, and no backend that counts as dead.
+// behind: no socket, no open connection, and no backend that counts as dead.
 func TestProxy_ClientResetsWhileDialing(t *testing.T) {
 	l := unanswered(t)
 	p := started(t, "-connect", "1h", "-grace", "1h", l.Addr().String())
-	before := fixture.OpenDescriptors(1 << 16)
+	before := sockets()
 	const clients = 5
 	for range clients {
 		c := dial(t, p.addr)
 		_, err := c.Write([]byte("request"))
 		require.NoError(t, err)
 		p.awaitStatistics(t, " 1 open;")
-		require.Greater(t, fixture.OpenDescriptors(4096), before+2) // both ends here, and the dialed one
+		require.Greater(t, sockets(), before+2) // both ends here, and the dialed one
 		require.NoError(t, c.SetLinger(0))
 		require.NoError(t, c.Close())
 		p.awaitStatistics(t, " 0 open;")
 	}
-	for begin := time.Now(); fixture.OpenDescriptors(4096) > before; {
+	for begin := time.Now(); sockets() > before; {
 		require.Less(t, time.Since(begin), limit)
 	}
 	require.Equal(t, "5 connections, 0 open; 0 refused, 0 without a backend, 0 cut; 0 bytes up, 0 down\n", p.ends(t))
