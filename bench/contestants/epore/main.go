@@ -292,7 +292,9 @@ func allocs(a *measure.Args) ([]measure.Result, error) {
 		sources[i] = epore.FD(pair.In)
 	}
 	count := func(each int, f func()) float64 {
-		f() // allocates what is made once
+		for range 3 { // allocate what is made once, and let lists grow
+			f()
+		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range a.Rounds {
