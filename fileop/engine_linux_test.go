@@ -93,12 +93,7 @@ func TestOp_ThreadEnds(t *testing.T) {
 					seen[ev.Token]++
 				}
 			})
-			for len(seen) < len(ops) {
-				for _, token := range w.next() {
-					seen[token]++
-				}
-			}
-			w.nothing()
+			w.untilAll(seen, len(ops))
 			got, err := os.ReadFile(f.Name())
 			require.NoError(w, err)
 			for i, op := range ops {
@@ -141,6 +136,17 @@ func TestOp_DroppedBeforeItsTurn(t *testing.T) {
 			runtime.GC()
 		}
 	})
+}
+
+// untilAll counts events by token until n tokens had one, and checks that no more come.
+func (w *world) untilAll(seen map[epore.Token]int, n int) {
+	w.Helper()
+	for len(seen) < n {
+		for _, token := range w.next() {
+			seen[token]++
+		}
+	}
+	w.nothing()
 }
 
 // A full disk gives the bytes that fit, and ENOSPC.
@@ -309,12 +315,7 @@ func TestOp_KernelTakesAPart(t *testing.T) {
 				}
 			}
 			seen := make(map[epore.Token]int)
-			for len(seen) < len(ops) {
-				for _, token := range w.next() {
-					seen[token]++
-				}
-			}
-			w.nothing()
+			w.untilAll(seen, len(ops))
 			got, err := os.ReadFile(f.Name())
 			require.NoError(w, err)
 			for i, op := range ops {

@@ -245,7 +245,7 @@ type request struct {
 	err   error
 
 	// generation counts the operations of this Op. The engine compares it with that of a
-	// completion or of a Cancel.
+	// Cancel.
 	generation uint32
 	pool       poolState
 	ring       ringState   //lint:ignore U1000 only Linux has it

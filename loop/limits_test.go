@@ -47,7 +47,8 @@ func TestConn_DrainedAgainWithoutEvent(t *testing.T) {
 func TestConn_ResumeWhileBlocked(t *testing.T) {
 	eachQueue(t, "what was left is passed again after Resume, once the unsent data has left", func(t *testing.T, open newPoll) {
 		const big = 20 << 20
-		h := &handler{data: func(c *loop.Conn, b []byte) int {
+		var conn *loop.Conn
+		h := &handler{open: func(c *loop.Conn) { conn = c }, data: func(c *loop.Conn, b []byte) int {
 			switch b[0] {
 			case '1':
 				c.Pause()
@@ -66,7 +67,10 @@ func TestConn_ResumeWhileBlocked(t *testing.T) {
 		c := dial(t, s.addr)
 		_, err := c.Write([]byte("12"))
 		require.NoError(t, err)
-		time.Sleep(50 * time.Millisecond) // so that the answer is blocked
+		await(t, "a part of the answer has left, and the rest is blocked", func() (blocked bool) {
+			s.on(func() { blocked = conn != nil && conn.Buffered() > 16<<10 && conn.Buffered() < big })
+			return blocked
+		})
 		require.NoError(t, c.SetReadDeadline(time.Now().Add(5*time.Second)))
 		_, err = io.CopyN(io.Discard, c, big)
 		require.NoError(t, err)

@@ -72,7 +72,8 @@ func (l *Loop) spreads(network string) bool {
 // If several loops of a Run listen on the same address, their connections are distributed.
 // Where the system distributes TCP connections among listeners (SO_REUSEPORT on Linux, FreeBSD
 // and DragonFly), each loop has a listener. Elsewhere, and for Unix sockets, one loop accepts
-// the connections and passes them to all loops in turn.
+// the connections and passes them to all loops in turn. A loop that listens on an address twice
+// gets the error of the system (EADDRINUSE), whatever the number of loops.
 //
 // When the loop has MaxConns connections, or accepting fails because descriptors ran out, the
 // loop pauses accepting until a connection ends or 100 ms have passed. Clients wait, and none

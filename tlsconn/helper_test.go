@@ -3,6 +3,7 @@
 package tlsconn_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -368,4 +369,21 @@ func tcp(t testing.TB) (*socket.Conn, net.Conn) {
 	require.NoError(t, err)
 	closeLater(t, c, n)
 	return c, n
+}
+
+// clientReads has the server send what it holds, and checks that the client reads just want.
+func (w *wire) clientReads(t testing.TB, want []byte) {
+	t.Helper()
+	var got []byte
+	for len(got) < len(want) {
+		w.toClient(t, 64<<10)
+		b, err := read(t, w.client, 16<<10)
+		require.Equal(t, socket.ErrWouldBlock, err)
+		got = append(got, b...)
+		if err := w.server.Flush(); err != nil {
+			require.Equal(t, socket.ErrWouldBlock, err)
+		}
+	}
+	require.True(t, bytes.Equal(want, got))
+	require.Zero(t, w.server.Buffered())
 }

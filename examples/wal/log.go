@@ -92,16 +92,18 @@ func openLog(path string) (f *os.File, records uint64, end, cut int64, err error
 	if err != nil {
 		return nil, 0, 0, 0, err
 	}
-	var size int64
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("open the log %s: %w", path, err), f.Close())
+		}
+	}()
 	if err = lock(f); err != nil {
-		err = fmt.Errorf("another process has it, or it cannot be locked: %w", err)
+		return f, 0, 0, 0, fmt.Errorf("another process has it, or it cannot be locked: %w", err)
 	}
-	if err == nil {
-		records, end, err = scan(f, nil)
+	if records, end, err = scan(f, nil); err != nil {
+		return f, 0, 0, 0, err
 	}
-	if err == nil {
-		size, err = f.Seek(0, io.SeekEnd)
-	}
+	size, err := f.Seek(0, io.SeekEnd)
 	if err == nil {
 		err = f.Truncate(end)
 	}
@@ -115,10 +117,7 @@ func openLog(path string) (f *os.File, records uint64, end, cut int64, err error
 	if err == nil {
 		err = syncFolder(filepath.Dir(path))
 	}
-	if err != nil {
-		return nil, 0, 0, 0, errors.Join(fmt.Errorf("open the log %s: %w", path, err), f.Close())
-	}
-	return f, records, end, cut, nil
+	return f, records, end, cut, err
 }
 
 // syncFolder makes a new file in the folder survive the end of the machine. Windows has no such
