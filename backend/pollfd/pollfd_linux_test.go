@@ -2,6 +2,7 @@ package pollfd
 
 import (
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -42,6 +43,27 @@ func TestWait_UrgentReportedOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, seen[2])
 	require.Equal(t, 5, seen[1])
+}
+
+// A number that is no descriptor's is refused before the file with its lower half is asked: that
+// would take away what the file reports.
+func TestAdd_NumberOutOfRange(t *testing.T) {
+	if os.Geteuid() != 0 || strconv.IntSize == 32 {
+		t.Skip("only root can change the mounts, and 32 bits hold no such number")
+	}
+	p := opened(t)
+	mounts, err := unix.Open("/proc/self/mounts", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(t, err)
+	defer unix.Close(mounts)
+	require.NoError(t, p.Add(backend.Handle(mounts), 1, backend.Priority))
+	dir := t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+		t.Skipf("the mounts cannot be changed here: %v", err)
+	}
+	defer func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
+	beyond := backend.Handle(uint64(mounts) | 1<<32)
+	require.ErrorIs(t, p.Add(beyond, 2, backend.Priority), unix.EBADF)
+	require.Len(t, wait(t, p, 0), 1)
 }
 
 // The number of a pipe was closed and got the same pipe by dup2: it can be registered,

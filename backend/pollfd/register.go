@@ -5,6 +5,7 @@ package pollfd
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -14,6 +15,9 @@ import (
 
 // Add implements [backend.Backend].
 func (p *Pollfd) Add(h backend.Handle, k backend.Key, in backend.Interest) error {
+	if uint64(h) > math.MaxInt32 {
+		return unix.EBADF // the system would use the lower half only
+	}
 	if p.wake.Has(h) {
 		return fmt.Errorf("a queue cannot watch itself: %w", unix.EINVAL)
 	}
