@@ -41,8 +41,9 @@ type hooks struct {
 // NewHook returns a Hook of the Poll of r. The goroutine that polls calls turn at the next
 // Poll after each Request, before it asks the queue, and whenever source is readable. Many
 // requests are answered by one call. The events of Wakers and Mailboxes that turn gives are
-// delivered by the same Poll, or by the next if the same one had others already. turn must be quick. It must not use the Poll except
-// through Wakers, Mailboxes and Timers. A call of turn makes no Poll return early by itself.
+// delivered by the same Poll, or by the next if the same one had others already. turn must be
+// quick. It must not use the Poll except through Wakers, Mailboxes and Timers. A call of turn
+// makes no Poll return early by itself.
 //
 // source may be nil. Otherwise it is a raw descriptor, made by [FD], which gives no events of
 // its own. The Hook registers it, edge-triggered if the queue supports that, and
@@ -116,15 +117,15 @@ func (h *Hook) unregister() {
 	p := h.poll
 	p.slots.Lock()
 	defer p.slots.Unlock()
+	// The source first: until its events are stale, runReady must recognize them.
+	if h.key != 0 && !p.released {
+		if i, ok := p.slots.Lookup(h.handle); ok && i == slots.Index(h.key) {
+			_ = p.deregister(h.handle)
+		}
+	}
 	p.hooks.change(func(list []*Hook) []*Hook {
 		return slices.DeleteFunc(list, func(other *Hook) bool { return other == h })
 	})
-	if h.key == 0 || p.released {
-		return
-	}
-	if i, ok := p.slots.Lookup(h.handle); ok && i == slots.Index(h.key) {
-		_ = p.deregister(h.handle)
-	}
 }
 
 // change replaces the list by what f makes of a copy. It requires slots' lock.

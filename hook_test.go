@@ -155,3 +155,46 @@ func TestHook_SourceIsReadyAtOnce(t *testing.T) {
 	require.NoError(t, <-polled)
 	require.Equal(t, []epore.Event{{Token: 7, Ready: 1}}, all(events))
 }
+
+// whileDeleting is a queue that lets something happen before Delete takes effect.
+type whileDeleting struct {
+	*backendtest.Fake
+	do func()
+}
+
+func (q *whileDeleting) Delete(h backend.Handle) error {
+	q.do()
+	return q.Fake.Delete(h)
+}
+
+// While a Hook is closed, its source gives the loop no event either.
+//
+// contract: S7
+func TestHook_NoEventWhileItCloses(t *testing.T) {
+	guard(t, hookRule)
+	q := &whileDeleting{Fake: backendtest.NewFake()}
+	p, err := epore.NewWith(q)
+	require.NoError(t, err)
+	defer p.Close()
+	h, err := epore.NewHook(p.Registry(), epore.FD(3), func() {}, nil)
+	require.NoError(t, err)
+	q.SetReady(3, backend.ReadyReadable)
+	q.do = func() { require.Empty(t, ready(t, p, epore.NewEvents(4))) }
+	require.NoError(t, h.Close())
+	require.Zero(t, q.Watched())
+}
+
+// A panic in end leaves nothing locked: Close can be called again, as by a deferred call.
+//
+// contract: P9, S7
+func TestHook_EndPanics(t *testing.T) {
+	guard(t, "P9: Close may be called more than once")
+	p, err := epore.NewWith(backendtest.NewFake())
+	require.NoError(t, err)
+	h, err := epore.NewHook(p.Registry(), nil, func() {}, func() error { panic(errSorry) })
+	require.NoError(t, err)
+	require.PanicsWithValue(t, errSorry, func() { _ = p.Close() })
+	require.NoError(t, p.Close())
+	require.NoError(t, h.Close())
+	require.ErrorIs(t, p.Poll(epore.NewEvents(1), 0), epore.ErrClosed)
+}

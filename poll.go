@@ -624,11 +624,7 @@ func (p *Poll) Close() error {
 	p.slots.Unlock()
 	wakeErr := p.interrupt()
 
-	p.takePollMu()
-	released, err := p.release()
-	err = errors.Join(err, p.closeClosers())
-	p.unlockThread()
-	p.freePollMu()
+	released, err := p.closeAll()
 	if !released {
 		return nil
 	}
@@ -640,6 +636,15 @@ func (p *Poll) Close() error {
 		return &OpError{"close", p.name(), err}
 	}
 	return nil
+}
+
+// closeAll closes everything once the waiter has returned. A function of a Hook may panic.
+func (p *Poll) closeAll() (first bool, err error) {
+	p.takePollMu()
+	defer p.freePollMu()
+	defer p.unlockThread()
+	first, err = p.release()
+	return first, errors.Join(err, p.closeClosers())
 }
 
 // release gives back what the Poll holds, the first time that it is called.
