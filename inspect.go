@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/internal/slots"
 )
 
 // inspection finds the sources that report a thing only once (see [backend.Inspector]), so
@@ -61,7 +62,7 @@ func knownKind(s Source) bool {
 // inspected: unless the slot is in todo already, from an earlier registration.
 func (p *Poll) mustInspect(i uint32) bool {
 	q := &p.inspection
-	return q.queue != nil && (!q.isTodo.has(i) || p.sleeping.Load() != awake)
+	return !q.isTodo.has(i) || p.sleeping.Load() != awake
 }
 
 // inspectLater notes that the source in slot i, which has just been registered, must be
@@ -105,24 +106,36 @@ func (p *Poll) inspect() {
 		}
 		q.isOnce.set(i)
 		q.once.Add(1)
-		p.deliver(i, key, in, ready|Readiness(in&backend.Conditions))
+		p.deliver(key, in, ready|Readiness(in&backend.Conditions))
 	}
 	q.todo = q.todo[:0]
 	q.due.Store(false)
 }
 
-// deliver gives the registration in slot i an event of what was taken from its source. It
+// deliver gives the registration under key an event of what was taken from its source. It
 // requires the table's lock.
-func (p *Poll) deliver(i uint32, key backend.Key, in Interest, ready Readiness) {
+func (p *Poll) deliver(key backend.Key, in Interest, ready Readiness) {
 	if in.Has(OneShot) {
-		// This is its one event. What the kernel reports under the old key is stale.
-		token := p.slots.TokenIn(i)
-		key = p.slots.NextKey(i)
-		p.slots.Replace(i, token, in)
+		// This is its one event, unless the loop has had that. What the kernel reports
+		// under the old key is stale.
+		var had bool
+		if key, had = p.slots.Renew(key); had {
+			return
+		}
 	}
 	q := &p.inspection
 	q.events = append(q.events, backend.Event{Key: key, Ready: ready})
 	q.ready.Store(int32(len(q.events)))
+}
+
+// marked returns in with the mark that has slot i record whether its event was delivered, if
+// it is one-shot and its source may be inspected: an inspection gives no second event. It
+// requires the table's lock.
+func (q *inspection) marked(i uint32, in Interest) Interest {
+	if in.Has(OneShot) && (q.isTodo.has(i) || q.isOnce.has(i)) {
+		in |= slots.RecordsDelivery
+	}
+	return in
 }
 
 // takeInspected moves events of inspected sources to room. The waiter calls it.
@@ -131,8 +144,25 @@ func (p *Poll) takeInspected(room []backend.Event) int {
 	defer p.slots.Unlock()
 	q := &p.inspection
 	n := copy(room, q.events)
+	p.tookInspected = n > 0
 	q.events = append(q.events[:0], q.events[n:]...)
 	q.ready.Store(int32(len(q.events)))
+	return n
+}
+
+// mergeRepeated merges the events of one registration, and returns how many events are left:
+// the queue may have reported what an inspection found, too.
+func mergeRepeated(batch []backend.Event) (n int) {
+	at := make(map[backend.Key]int, len(batch))
+	for _, ev := range batch {
+		if i, repeated := at[ev.Key]; repeated {
+			batch[i].Ready |= ev.Ready
+			continue
+		}
+		at[ev.Key] = n
+		batch[n] = ev
+		n++
+	}
 	return n
 }
 
@@ -145,24 +175,28 @@ func (p *Poll) forgetInspection(i uint32) {
 	}
 }
 
-// inspectBefore asks a source that reports a thing only once, before Modify polls it. It
-// requires the table's lock.
+// inspectBefore asks a source that reports a thing only once, before Modify polls it. It also
+// asks for what the old registration waits for, because Modify may fail. It requires the
+// table's lock.
 func (p *Poll) inspectBefore(i uint32, h backend.Handle, in Interest) Readiness {
 	if q := &p.inspection; q.isOnce.has(i) {
-		key, _ := p.slots.Registration(i)
+		key, was := p.slots.Registration(i)
+		if !in.Has(Exclusive) { // which the queue may not support together with the others
+			in |= was & backend.Conditions
+		}
 		_, ready := q.queue.Inspect(h, key, in)
 		return ready
 	}
 	return 0
 }
 
-// inspectAfter delivers what inspectBefore was told, once the registration has been
-// replaced. It requires the table's lock.
+// inspectAfter delivers what inspectBefore was told: to the new registration, or to the old
+// one if it could not be replaced. It requires the table's lock.
 func (p *Poll) inspectAfter(i uint32, ready Readiness) {
-	if ready == 0 {
+	key, in := p.slots.Registration(i)
+	if ready = ready.For(in); ready == 0 {
 		return
 	}
-	key, in := p.slots.Registration(i)
-	p.deliver(i, key, in, ready)
+	p.deliver(key, in, ready)
 	_ = p.interruptLocked()
 }

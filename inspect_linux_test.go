@@ -11,6 +11,7 @@ import (
 
 	"github.com/epore/epore"
 	"github.com/epore/epore/backend"
+	"github.com/epore/epore/backend/backendtest"
 	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/internal/fixture"
 )
@@ -219,4 +220,116 @@ func TestReportedOnce_RegisteredDuringTheLook(t *testing.T) {
 	change()
 	require.NoError(t, <-polled)
 	require.Len(t, all(events), 1)
+}
+
+// alwaysReady returns a file of a kind that the queue does not know, so that it is inspected. It
+// is always readable.
+func alwaysReady(t *testing.T, p *epore.Poll) epore.Source {
+	t.Helper()
+	if p.Backend() == "kqueue" {
+		t.Skip("the simulated kernels do not watch devices")
+	}
+	f, err := os.Open("/dev/random")
+	require.NoError(t, err)
+	t.Cleanup(func() { f.Close() })
+	return epore.FD(f.Fd())
+}
+
+// The inspection of a one-shot source arms it in the kernel again, and finds it ready. If the
+// loop has had its event, there is no other.
+// contract: M3, R16
+func TestReportedOnce_OneShotGivesOneEvent(t *testing.T) {
+	const in = epore.Readable | epore.OneShot
+	eachStrategy(t, "M3: a one-shot registration gives one event, of whatever kind its source is", func(t *testing.T, p *epore.Poll) {
+		s, events := alwaysReady(t, p), epore.NewEvents(4)
+		more := func() (n int) {
+			for range 3 {
+				require.NoError(t, p.Poll(events, 3*time.Millisecond)) // long enough to inspect
+				n += len(all(events))
+			}
+			return n
+		}
+		register := func() error { return p.Registry().Register(s, 1, in) }
+		reregister := func() error { return p.Registry().Reregister(s, 2, in) }
+		for range 20 {
+			require.NoError(t, register())
+			require.Equal(t, 1, more(), "registered")
+			require.NoError(t, reregister())
+			require.Equal(t, 1, more(), "registered again")
+			require.NoError(t, p.Registry().Deregister(s))
+
+			for _, change := range []func() error{register, reregister} {
+				polled := asleep(p, func() error { return p.Poll(events, fixture.Soon) })
+				require.NoError(t, change())
+				require.NoError(t, <-polled)
+				require.Equal(t, 1, len(all(events))+more(), "while the Poll waited")
+			}
+			require.NoError(t, p.Registry().Deregister(s))
+
+			require.NoError(t, register())
+			require.NoError(t, reregister())
+			require.NoError(t, p.Poll(events, 0))
+			require.Equal(t, 1, len(all(events))+more(), "registered again before it was inspected")
+			require.NoError(t, p.Registry().Deregister(s))
+		}
+	})
+}
+
+// What an inspection finds and what the queue reports are one event.
+// contract: P6, R16
+func TestReportedOnce_OnceInABatch(t *testing.T) {
+	eachStrategy(t, "P6: the same bit of one registration never comes twice in a batch", func(t *testing.T, p *epore.Poll) {
+		s, events := alwaysReady(t, p), epore.NewEvents(4)
+		for _, mode := range []epore.Interest{0, edge(p)} {
+			require.NoError(t, p.Registry().Register(s, 1, epore.Readable|mode))
+			for range 200 { // a Poll that does not sleep inspects at times
+				require.NoError(t, p.Poll(events, 0))
+				require.LessOrEqual(t, len(all(events)), 1)
+				require.NoError(t, p.Registry().Reregister(s, 1, epore.Readable|mode))
+				require.NoError(t, p.Poll(events, 0))
+				require.Len(t, all(events), 1)
+			}
+			require.NoError(t, p.Registry().Deregister(s))
+		}
+	})
+}
+
+// inspecting is a queue whose sources report a thing once.
+type inspecting struct {
+	*backendtest.Fake
+	report backend.Readiness
+}
+
+func (q *inspecting) Inspect(_ backend.Handle, _ backend.Key, in backend.Interest) (once bool, ready backend.Readiness) {
+	ready, q.report = q.report&backend.Readiness(in), 0
+	return true, ready
+}
+
+// Reregister asks the source before it fails. The report then belongs to the old registration.
+// contract: R13, R16
+func TestReportedOnce_ReregisterFails(t *testing.T) {
+	guard(t, onceRule)
+	for _, mode := range []epore.Interest{0, epore.OneShot} {
+		q := &inspecting{Fake: backendtest.NewFake()}
+		p, err := epore.NewWith(q)
+		require.NoError(t, err)
+		events := epore.NewEvents(4)
+		require.NoError(t, p.Registry().Register(five, 1, epore.Priority|mode))
+		require.Len(t, next(t, p, events), 1, "the one that Register gives")
+		if mode != 0 {
+			require.NoError(t, p.Registry().Reregister(five, 1, epore.Priority|mode))
+		}
+		for i := range 2 {
+			q.report = backend.ReadyPriority
+			q.FailNext("Modify", errSorry)
+			require.ErrorIs(t, p.Registry().Reregister(five, 2, epore.Readable), errSorry)
+			require.NoError(t, p.Poll(events, 0))
+			if i == 0 || mode == 0 {
+				require.Equal(t, []epore.Event{{Token: 1, Ready: epore.ReadyPriority}}, all(events))
+			} else {
+				require.Empty(t, all(events), "one-shot: it has had its event")
+			}
+		}
+		require.NoError(t, p.Close())
+	}
 }

@@ -91,15 +91,17 @@ type Poll struct {
 
 	// The fields below belong to the waiter, which holds pollMu.
 
-	thread      int             // see lockThread
-	gathers     uint            // the number of gathers
-	idle        bool            // the last park found nothing at its first look: see wait
-	localFirst  bool            // whether local sources fill the batch first, in turn: see gather
-	timersFirst bool            // the same for timers within takeLocal
-	mayHaveMore bool            // the last gather may have left something behind
-	ctx         context.Context // of the call in progress
-	ctxDone     <-chan struct{} // of the context that ctxStop unsubscribes from
-	ctxStop     func() bool
+	thread      int  // see lockThread
+	gathers     uint // the number of gathers
+	idle        bool // the last park found nothing at its first look: see wait
+	localFirst  bool // whether local sources fill the batch first, in turn: see gather
+	timersFirst bool // the same for timers within takeLocal
+	mayHaveMore bool // the last gather may have left something behind
+	// tookInspected says that the batch has events of takeInspected.
+	tookInspected bool
+	ctx           context.Context // of the call in progress
+	ctxDone       <-chan struct{} // of the context that ctxStop unsubscribes from
+	ctxStop       func() bool
 }
 
 // The values of Poll.sleeping.
@@ -292,6 +294,9 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 		p.unlockThread()
 		return &OpError{"poll", p.name(), ErrClosed}
 	}
+	if ctx == nil {
+		return &OpError{"poll", p.name(), fmt.Errorf("ctx is nil: %w", fs.ErrInvalid)}
+	}
 	if err := p.watch(ctx); err != nil {
 		return err
 	}
@@ -425,6 +430,7 @@ func (p *Poll) waitQuiet(events *Events, timeout time.Duration) error {
 func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	room := events.buf
 	n := 0
+	p.tookInspected = false
 	if p.gathers++; p.gathers%64 == 0 && p.inspection.due.Load() {
 		p.inspectDue() // of a Poll that is never about to sleep
 	}

@@ -243,15 +243,17 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 	}
 	switch op {
 	case opRegister:
+		inspect := p.inspection.queue != nil && shared == nil && !knownKind(keep)
+		if inspect && in.Has(OneShot) {
+			in |= slots.RecordsDelivery // see inspection.marked
+		}
 		var i uint32
 		i, err = p.register(h, token, in)
-		if err == nil && shared == nil {
-			if keep != nil {
-				p.keepAlive(i, keep)
-			}
-			if p.mustInspect(i) && !knownKind(keep) {
-				p.inspectLater(i)
-			}
+		if err == nil && keep != nil {
+			p.keepAlive(i, keep)
+		}
+		if err == nil && inspect && p.mustInspect(i) {
+			p.inspectLater(i)
 		}
 	case opReregister:
 		err = p.reregister(h, token, in)
@@ -294,9 +296,12 @@ func (p *Poll) checkInterest(in Interest, shared bool) error {
 // The kernel decides whether h is registered. The table would be wrong about a descriptor
 // that was closed without Deregister and whose number was reused.
 func (p *Poll) register(h backend.Handle, token Token, in Interest) (i uint32, err error) {
+	if h == slots.NoHandle {
+		return 0, system.BadDescriptor // the number -1, which some backend might take
+	}
 	old, known := p.slots.Lookup(h)
 	key := p.slots.Insert(h, uint64(token), in)
-	in &^= slots.OnlyReadable
+	in &^= slots.ForTheTable
 	i = slots.Index(key)
 	err = p.be.Add(h, key, in)
 	if err != nil && !known && errors.Is(err, fs.ErrExist) {
@@ -327,8 +332,7 @@ func (p *Poll) reregister(h backend.Handle, token Token, in Interest) error {
 	err := p.be.Modify(h, p.slots.NextKey(i), in)
 	switch {
 	case err == nil:
-		p.slots.Replace(i, uint64(token), in)
-		p.inspectAfter(i, ready)
+		p.slots.Replace(i, uint64(token), p.inspection.marked(i, in))
 	case errors.Is(err, backend.ErrLost):
 		key, in := p.slots.Registration(i)
 		if again := p.be.Add(h, key, in); again != nil {
@@ -338,6 +342,9 @@ func (p *Poll) reregister(h backend.Handle, token Token, in Interest) error {
 	case gone(err):
 		p.forget(h, i)
 		return goneError(err)
+	}
+	if ready != 0 {
+		p.inspectAfter(i, ready)
 	}
 	return err
 }

@@ -46,6 +46,14 @@ type slot struct {
 // The core uses it for the end of a process. No backend sees this bit.
 const OnlyReadable backend.Interest = 1 << 7
 
+// RecordsDelivery marks, in a slot's interest, that the slot records whether the event of
+// its generation was delivered to the loop, or is only in the loop's batch. [Table.Renew]
+// reports it. No backend sees this bit.
+const RecordsDelivery backend.Interest = 1 << 6
+
+// ForTheTable are the bits of an interest that no backend sees.
+const ForTheTable = OnlyReadable | RecordsDelivery
+
 // NoHandle marks the slots of sources that have no handle.
 const NoHandle = ^backend.Handle(0)
 
@@ -102,13 +110,13 @@ func (t *Table) Used() int { return int(t.used) }
 func (t *Table) Live() int { return int(t.live) }
 
 // Registered returns what is registered in slot i: its handle, or NoHandle, its interest, and
-// whether that has OnlyReadable, which in lacks. It returns false if the slot is free. It
+// whether that has OnlyReadable. in lacks the bits ForTheTable. It returns false if the slot is free. It
 // requires the lock.
 func (t *Table) Registered(i uint32) (h backend.Handle, in backend.Interest, onlyReadable, ok bool) {
 	s := t.pages.at(i)
 	state := s.state.Load()
 	in = stateInterest(state)
-	return s.handle, in &^ OnlyReadable, in.Has(OnlyReadable), stateGeneration(state)%2 == 1
+	return s.handle, in &^ ForTheTable, in.Has(OnlyReadable), stateGeneration(state)%2 == 1
 }
 
 // Lookup returns the slot of a registered handle. It requires the lock.
@@ -135,7 +143,7 @@ func (t *Table) NextKey(i uint32) backend.Key {
 // It requires the lock.
 func (t *Table) Registration(i uint32) (backend.Key, backend.Interest) {
 	state := t.pages.at(i).state.Load()
-	return makeKey(i, stateGeneration(state)), stateInterest(state) &^ OnlyReadable
+	return makeKey(i, stateGeneration(state)), stateInterest(state) &^ ForTheTable
 }
 
 // Handle returns the handle in slot i, its key and the interest that its backend was given.
@@ -220,19 +228,14 @@ func (t *Table) Token(k backend.Key) (token uint64, ok bool) {
 	}
 	token = s.token.Load()
 	state := s.state.Load()
-	if state&recordsDelivery != 0 {
+	if stateInterest(state).Has(RecordsDelivery) {
 		return token, s.recordDelivery(keyGeneration(k))
 	}
 	return token, stateGeneration(state) == keyGeneration(k)
 }
 
-// A timer's slot records whether the event of its generation was delivered to the loop,
-// or is only in the loop's batch. [Table.Renew] needs this to say whether Stop prevented
-// the event.
-const (
-	recordsDelivery = 1 << 31
-	delivered       = 1 << 30
-)
+// delivered is the record, in the state of a slot that has RecordsDelivery.
+const delivered = 1 << 31
 
 // recordDelivery records that the event of the given generation was delivered. It
 // returns false if the slot has a newer generation.
@@ -250,17 +253,19 @@ func (s *slot) recordDelivery(generation uint32) bool {
 
 // RecordDeliveries makes the slot of k record deliveries. k must not have had an event
 // yet.
-func (t *Table) RecordDeliveries(k backend.Key) { t.pages.at(Index(k)).state.Or(recordsDelivery) }
+func (t *Table) RecordDeliveries(k backend.Key) {
+	t.pages.at(Index(k)).state.Or(uint64(RecordsDelivery))
+}
 
 // Renew ends the generation of k, whose slot records deliveries, and begins another one
-// with the same token. It reports whether an event of k was delivered to the loop; if
-// not, none will be.
+// with the same token and interest. It reports whether an event of k was delivered to the
+// loop; if not, none will be.
 //
-// Renew does not require the lock. The slot's owner serializes calls to Renew and
+// Renew does not require the lock. The slot's owner serializes calls to Renew, Replace and
 // Remove.
 func (t *Table) Renew(k backend.Key) (next backend.Key, wasDelivered bool) {
 	s := t.pages.at(Index(k))
 	generation := keyGeneration(k) + 2
-	old := s.state.Swap(makeState(generation, backend.Readable) | recordsDelivery)
+	old := s.state.Swap(makeState(generation, stateInterest(s.state.Load())))
 	return makeKey(Index(k), generation), old&delivered != 0
 }
