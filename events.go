@@ -128,6 +128,12 @@ func NewEvents(capacity int) *Events {
 	return &Events{buf: make([]backend.Event, min(max(capacity, 1), 1<<20))}
 }
 
+// empty begins a new batch, of a Poll whose table is t.
+func (e *Events) empty(t *slots.Table) {
+	e.n, e.slots = 0, t
+	e.batch++
+}
+
 // Cap returns the number of events that one Poll can deliver.
 func (e *Events) Cap() int { return len(e.buf) }
 

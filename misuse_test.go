@@ -126,6 +126,95 @@ func (silentSource) Control(func(uintptr)) error             { return nil }
 func (silentSource) Read(func(uintptr) bool) error           { return nil }
 func (silentSource) Write(func(uintptr) bool) error          { return nil }
 
+// callingSource has a RawConn that calls back as often as it likes, when it likes.
+type callingSource struct {
+	silentSource
+	control func(f func(fd uintptr)) error
+}
+
+func (s callingSource) SyscallConn() (syscall.RawConn, error) { return s, nil }
+func (s callingSource) Control(f func(uintptr)) error         { return s.control(f) }
+
+// A Register that fails has changed nothing, and one that succeeds has changed what it was
+// called for, whatever the source does.
+// contract: R13, E3
+func TestMisuse_OddControl(t *testing.T) {
+	q := backendtest.NewFake()
+	p, err := epore.NewWith(q)
+	require.NoError(t, err)
+	defer p.Close()
+	register := func(control func(f func(fd uintptr)) error) error {
+		return p.Registry().Register(callingSource{control: control}, 1, epore.Readable)
+	}
+	watched := func(h backend.Handle) bool {
+		_, is := q.KeyOf(h)
+		return is
+	}
+	require.NoError(t, register(func(f func(uintptr)) error {
+		f(1)
+		f(1) // which would find that 1 is registered
+		return nil
+	}))
+	require.True(t, watched(1))
+	require.NoError(t, register(func(f func(uintptr)) error {
+		f(2)
+		return errSorry // too late
+	}))
+	require.True(t, watched(2))
+	require.ErrorIs(t, register(func(func(uintptr)) error { return errSorry }), errSorry)
+
+	var late func(fd uintptr)
+	require.ErrorIs(t, register(func(f func(uintptr)) error {
+		late = f
+		return nil
+	}), fs.ErrInvalid)
+	require.NoError(t, register(func(f func(uintptr)) error {
+		late(3) // of the call before
+		f(4)
+		return nil
+	}))
+	require.False(t, watched(3))
+	require.True(t, watched(4))
+}
+
+// The number -1 means that there is no descriptor, also for a queue that takes any number.
+// contract: E3
+func TestMisuse_NoDescriptor(t *testing.T) {
+	p, err := epore.NewWith(backendtest.NewFake())
+	require.NoError(t, err)
+	defer p.Close()
+	require.ErrorIs(t, p.Registry().Register(epore.FD(-1), 1, epore.Readable), net.ErrClosed)
+	_, err = epore.NewHook(p.Registry(), epore.FD(-1), func() {}, nil)
+	require.ErrorIs(t, err, net.ErrClosed)
+	require.Empty(t, p.Sources())
+}
+
+// noLogger is a logger that is nil.
+type noLogger struct{ hclog.Logger }
+
+// contract: E3
+func TestMisuse_NilLogger(t *testing.T) {
+	p := open(t, epore.WithLogger((*noLogger)(nil)))
+	a, _ := fixture.Pair(t)
+	register(t, p, a, 1, epore.Readable)
+}
+
+// contract: P5, E3
+func TestPoll_NoEventsAfterAnError(t *testing.T) {
+	p := open(t)
+	w, events := newWaker(t, p, 1), epore.NewEvents(2)
+	for what, poll := range map[string]func() error{
+		//lint:ignore SA1012 that is the test
+		"nil Context": func() error { return p.PollContext(nil, events) },
+		"zero Poll":   func() error { return new(epore.Poll).Poll(events, 0) },
+	} {
+		require.NoError(t, w.Wake())
+		require.Len(t, next(t, p, events), 1)
+		require.ErrorIs(t, poll(), fs.ErrInvalid)
+		require.Zero(t, events.Len(), what)
+	}
+}
+
 // contract: P12
 func TestPoll_InsideTheLoop(t *testing.T) {
 	p := open(t)

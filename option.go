@@ -1,6 +1,10 @@
 package epore
 
-import "github.com/hashicorp/go-hclog"
+import (
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/epore/epore/internal/nilvalue"
+)
 
 // Strategy is how a Poll waits when nothing is ready.
 type Strategy uint8
@@ -46,8 +50,11 @@ func WithStrategy(s Strategy) Option {
 // about registrations, one warning when a Poll is garbage collected without having been
 // closed, and one when a Poll cannot park because the system refuses it; in that case the
 // Poll blocks and tries again, and an info line says when it parks again. Otherwise waiting
-// is never logged. Without a logger, or with nil, nothing is logged and
-// logging costs nothing. New reads the logger's level once.
+// is never logged. Without a logger, or with nil, nothing is logged and logging costs
+// nothing. New reads the logger's level once.
 func WithLogger(l hclog.Logger) Option {
+	if nilvalue.Is(l) {
+		l = nil
+	}
 	return func(o *options) { o.log = l }
 }

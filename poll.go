@@ -267,18 +267,16 @@ func (p *Poll) Poll(events *Events, timeout time.Duration) error {
 // no goroutine, except that package context starts one for a Context of a type that it
 // does not know (see [context.AfterFunc]).
 func (p *Poll) PollContext(ctx context.Context, events *Events) error {
-	if ctx == nil {
-		return &OpError{"poll", p.name(), fmt.Errorf("ctx is nil: %w", fs.ErrInvalid)}
-	}
 	return p.poll(ctx, events, Forever)
 }
 
 func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) error {
-	if p.be == nil {
-		return &OpError{"poll", "a Poll", errZeroValue}
-	}
 	if events == nil || len(events.buf) == 0 {
 		return &OpError{"poll", p.name(), fmt.Errorf("events has no room: create it with NewEvents: %w", fs.ErrInvalid)}
+	}
+	if p.be == nil {
+		events.empty(&p.slots)
+		return &OpError{"poll", "a Poll", errZeroValue}
 	}
 	if !p.pollMu.TryLock() {
 		err := ErrBusy
@@ -288,8 +286,7 @@ func (p *Poll) poll(ctx context.Context, events *Events, timeout time.Duration) 
 		return &OpError{"poll", p.name(), err}
 	}
 	defer p.freePollMu()
-	events.n, events.slots = 0, &p.slots
-	events.batch++
+	events.empty(&p.slots)
 	if p.closed.Load() {
 		p.unlockThread()
 		return &OpError{"poll", p.name(), ErrClosed}
@@ -458,6 +455,9 @@ func (p *Poll) gather(events *Events, timeout time.Duration) error {
 	// A second time only if the first gave nothing: no event comes twice in a batch.
 	if (!p.localFirst || ran && locals == 0) && n < len(room) {
 		n += p.takeLocal(room[n:])
+	}
+	if p.tookInspected {
+		n = mergeRepeated(room[:n])
 	}
 	events.n = p.slots.Keep(room[:n])
 	p.counters.stale += uint64(n - events.n)

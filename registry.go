@@ -164,18 +164,19 @@ func (r *Registry) changeConn(op operation, s Source, token Token, in Interest) 
 	c.registry, c.op, c.source, c.token, c.interest = r, op, s, token, in
 	err = raw.Control(c.do)
 	switch {
+	case c.called: // then its result counts, whatever else Control says
+		if c.err == nil {
+			return "", nil
+		}
+		return fmt.Sprintf("%T (fd %d)", s, int(c.handle)), c.err
 	case err != nil:
 		if _, ok := s.(*os.File); ok && !errors.Is(err, fs.ErrClosed) {
 			// The only way in which this fails. The error is of no known kind.
 			err = fmt.Errorf("%w: %w", fs.ErrClosed, err)
 		}
 		return fmt.Sprintf("%T", s), err
-	case !c.called:
-		return fmt.Sprintf("%T", s), fmt.Errorf("its Control did not call back: %w", fs.ErrInvalid)
-	case c.err != nil:
-		return fmt.Sprintf("%T (fd %d)", s, int(c.handle)), c.err
 	}
-	return "", nil
+	return fmt.Sprintf("%T", s), fmt.Errorf("its Control did not call back: %w", fs.ErrInvalid)
 }
 
 // connChange is one operation on a source that must be asked for its descriptor. It is
@@ -196,8 +197,8 @@ type connChange struct {
 var connChanges = sync.Pool{New: func() any {
 	c := new(connChange)
 	c.do = func(fd uintptr) {
-		if c.registry == nil {
-			return // called back after Control has returned: too late
+		if c.registry == nil || c.called {
+			return // called back after Control has returned, or twice
 		}
 		c.called, c.handle = true, backend.Handle(fd)
 		c.err = c.registry.changeHandle(c.op, c.handle, c.token, c.interest, nil, c.source)
@@ -206,8 +207,11 @@ var connChanges = sync.Pool{New: func() any {
 }}
 
 func (c *connChange) release() {
+	called := c.called
 	*c = connChange{do: c.do}
-	connChanges.Put(c)
+	if called { // or else it may still be called, and must not be that of another operation
+		connChanges.Put(c)
+	}
 }
 
 // changeHandle applies op to h. This is the one place where table and backend change,
