@@ -106,6 +106,7 @@ func (h *Hook) register(d *descriptor) error {
 		if err != nil {
 			return err
 		}
+		p.inspection.spare(i)
 		h.key, _ = p.slots.Registration(i)
 	}
 	p.hooks.change(func(list []*Hook) []*Hook { return append(list, h) })

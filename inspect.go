@@ -2,6 +2,7 @@ package epore
 
 import (
 	"net"
+	"slices"
 	"sync/atomic"
 
 	"github.com/epore/epore/backend"
@@ -81,6 +82,16 @@ func (p *Poll) inspectLater(i uint32) {
 		if len(q.events) > 0 {
 			_ = p.interruptLocked()
 		}
+	}
+}
+
+// spare takes slot i out of todo. The slot is there from an earlier registration; the present
+// one is of a Process or a Hook, which no inspection may give an event. It requires the table's
+// lock.
+func (q *inspection) spare(i uint32) {
+	if q.isTodo.has(i) {
+		q.isTodo.clear(i)
+		q.todo = slices.DeleteFunc(q.todo, func(other uint32) bool { return other == i })
 	}
 }
 

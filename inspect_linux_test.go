@@ -333,3 +333,36 @@ func TestReportedOnce_ReregisterFails(t *testing.T) {
 		require.NoError(t, p.Close())
 	}
 }
+
+// The slot of a source that was deregistered before it was inspected has another registration,
+// which is not inspected: an inspection may give an event.
+// contract: S5, S7
+func TestReportedOnce_SlotOfAnotherRegistration(t *testing.T) {
+	guard(t, "S5: a Process gives an event when the process has ended")
+	for name, occupy := range map[string]func(t *testing.T, p *epore.Poll){
+		"a Process": func(t *testing.T, p *epore.Poll) {
+			_, child := fixture.NewChild(t)
+			watch, err := epore.NewProcess(p.Registry(), 7, child)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, watch.Close()) })
+		},
+		"a Hook": func(t *testing.T, p *epore.Poll) {
+			_, err := epore.NewHook(p.Registry(), epore.FD(6), func() {}, nil)
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, err := epore.NewWith(&inspecting{Fake: backendtest.NewFake()})
+			require.NoError(t, err)
+			defer p.Close()
+			require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
+			require.NoError(t, p.Registry().Deregister(five))
+			occupy(t, p)
+			events := epore.NewEvents(4)
+			require.NoError(t, p.Poll(events, time.Millisecond))
+			require.Empty(t, all(events))
+			require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
+			require.Len(t, next(t, p, events), 1, "it is of an unknown kind")
+		})
+	}
+}

@@ -150,7 +150,10 @@ func (p *Poll) watchByDescriptor(token Token, pid int) (end func() error, err er
 	p.slots.Lock()
 	defer p.slots.Unlock()
 	if err = ErrClosed; !p.closed.Load() {
-		_, err = p.register(h, token, in|slots.OnlyReadable)
+		var i uint32
+		if i, err = p.register(h, token, in|slots.OnlyReadable); err == nil {
+			p.inspection.spare(i)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, process.Close(fd))
