@@ -53,6 +53,10 @@ func (p *Poll) deregisterShared(h backend.Handle) error {
 	p.slots.Lock()
 	defer p.slots.Unlock()
 	if p.closed.Load() {
+		// The queue is closed, or is about to be. The loop over the current batch may go on.
+		if i, registered := p.slots.Lookup(h); registered {
+			p.forget(h, i)
+		}
 		return nil
 	}
 	return p.deregister(h)

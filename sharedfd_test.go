@@ -285,6 +285,33 @@ type rearming struct {
 	told []backend.Interest
 }
 
+// That holds for the rest of a batch, too, if the loop has closed the Poll first.
+// contract: R7
+func TestSocket_NoEventAfterPollAndSocketAreClosed(t *testing.T) {
+	guard(t, "R6, R7: once Close has returned, no event of the socket is delivered")
+	p := open(t)
+	var sockets []*socketSource
+	for token := range epore.Token(3) {
+		a, b := fixture.Pair(t)
+		b.Write("x")
+		s := socketEnd(t, a)
+		require.NoError(t, p.Registry().Register(s, token, epore.Readable))
+		sockets = append(sockets, s)
+	}
+	events, turns := epore.NewEvents(4), 0
+	for events.Len() < 3 {
+		require.NoError(t, p.Poll(events, fixture.Soon))
+	}
+	for range events.All() {
+		turns++
+		require.NoError(t, p.Close())
+		for _, s := range sockets {
+			s.close(t)
+		}
+	}
+	require.Equal(t, 1, turns)
+}
+
 func (r *rearming) Rearm(h backend.Handle, in backend.Interest) { r.told = append(r.told, in) }
 
 // contract: M2
