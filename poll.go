@@ -620,7 +620,8 @@ func (p *Poll) unwatch() {
 // ErrClosed, including those of clones of the Registry, of Wakers, Timers and Mailboxes
 // (except that what is in a Mailbox can still be received). Signals, Processes and Hooks are
 // closed with the Poll. Sources stay open, because they belong to the caller. A loop over
-// the current batch still gets its events. Closing again does nothing.
+// the current batch still gets its events, except those of Signals and Processes. Closing
+// again does nothing.
 func (p *Poll) Close() error {
 	if p.be == nil {
 		return &OpError{"close", "a Poll", errZeroValue}
