@@ -247,12 +247,12 @@ func (r *Registry) changeHandle(op operation, h backend.Handle, token Token, in 
 	}
 	switch op {
 	case opRegister:
-		inspect := p.inspection.queue != nil && shared == nil && !knownKind(keep)
+		inspect, marked := p.inspection.queue != nil && shared == nil && !knownKind(keep), in
 		if inspect && in.Has(OneShot) {
-			in |= slots.RecordsDelivery // see inspection.marked
+			marked |= slots.RecordsDelivery // see inspection.marked
 		}
 		var i uint32
-		i, err = p.register(h, token, in)
+		i, err = p.register(h, token, marked)
 		if err == nil && keep != nil {
 			p.keepAlive(i, keep)
 		}
