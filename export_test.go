@@ -44,7 +44,15 @@ func (s *Signal) Deliver() {
 
 // AwaitPosted returns when n sources without a descriptor have an event.
 func (p *Poll) AwaitPosted(n int32) {
-	for p.local.length.Load() < n {
+	posted := func() (posted int32) {
+		p.local.mu.Lock()
+		defer p.local.mu.Unlock()
+		for s := p.local.head; s != nil; s = s.next {
+			posted++
+		}
+		return posted
+	}
+	for posted() < n {
 		runtime.Gosched()
 	}
 }

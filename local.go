@@ -30,20 +30,26 @@ type levelSource interface {
 type localQueue struct {
 	mu         sync.Mutex
 	head, tail *localSource
-	length     atomic.Int32
+	filled     atomic.Bool // whether there is a head
 }
 
 // empty reports that no source in the queue has an event. Sources that no longer have
 // one, because they were drained or closed after they were posted, leave the queue.
 func (q *localQueue) empty(t *slots.Table) bool {
-	if q.length.Load() == 0 {
+	if !q.filled.Load() {
 		return true
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for q.head != nil {
-		if q.head.ready(t) != 0 {
-			q.head.pending.Store(true)
+		if s := q.head; s.level == nil {
+			// It stays pending throughout, because Waker.Pending looks without the lock.
+			if _, ok := t.Interest(s.key); ok {
+				return false
+			}
+			s.pending.Store(false)
+		} else if s.ready(t) != 0 {
+			s.pending.Store(true)
 			return false
 		}
 		q.remove()
@@ -54,23 +60,22 @@ func (q *localQueue) empty(t *slots.Table) bool {
 // push appends s unless it is in the queue already.
 func (q *localQueue) push(s *localSource) (pushed bool) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	if s.pending.Load() {
-		return false
+	if pushed = !s.pending.Load(); pushed {
+		q.append(s)
 	}
-	q.append(s)
-	return true
+	q.mu.Unlock()
+	return pushed
 }
 
 // append puts s at the end. It and remove require the lock.
 func (q *localQueue) append(s *localSource) {
 	if q.tail == nil {
 		q.head = s
+		q.filled.Store(true)
 	} else {
 		q.tail.next = s
 	}
 	q.tail = s
-	q.length.Add(1)
 	s.pending.Store(true) // last: a goroutine that sees it may rely on the event
 }
 
@@ -79,8 +84,8 @@ func (q *localQueue) remove() {
 	s := q.head
 	if q.head, s.next = s.next, nil; q.head == nil {
 		q.tail = nil
+		q.filled.Store(false)
 	}
-	q.length.Add(-1)
 }
 
 // take moves events to dst, as many as fit, and returns their number. From then on the
@@ -88,14 +93,14 @@ func (q *localQueue) remove() {
 // the sender did before it posted. A level-triggered source goes to the end of the queue,
 // and the next take asks it again.
 func (q *localQueue) take(dst []backend.Event, t *slots.Table) int {
-	if q.length.Load() == 0 {
+	if !q.filled.Load() {
 		return 0
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := 0
-	for left := q.length.Load(); left > 0 && n < len(dst); left-- {
-		s := q.head
+	for s, last := (*localSource)(nil), q.tail; s != last && n < len(dst); {
+		s = q.head
 		ready := s.ready(t)
 		q.remove()
 		if ready == 0 {
@@ -139,11 +144,12 @@ func (p *Poll) newLocal(kind localKind, token Token) (backend.Key, error) {
 // post gives s its event, unless one is already pending. The pending event then covers
 // what the caller did before this call, too.
 //
-// A plain load cannot tell whether an event is pending. It could be ordered before what
+// A plain load cannot tell that an event is pending. It could be ordered before what
 // the caller stored, and the receiver, which takes the event at that moment, would not
-// see it. So post uses a compare-and-swap that changes nothing, and ready a swap.
+// see it. So post confirms it by a compare-and-swap that changes nothing, and ready uses a
+// swap. That no event is pending is confirmed by push, under the lock.
 func (p *Poll) post(s *localSource) error {
-	if s.pending.CompareAndSwap(true, true) || !p.local.push(s) {
+	if s.pending.Load() && s.pending.CompareAndSwap(true, true) || !p.local.push(s) {
 		return nil
 	}
 	return p.interrupt()

@@ -61,16 +61,7 @@ func (w *Waker) Wake() error {
 
 // Pending reports whether a Wake waits to be delivered. From when a Poll has taken the event
 // into its batch, Pending is false, and the next Wake gives a further event.
-func (w *Waker) Pending() bool {
-	if w.poll == nil || w.poll.local.length.Load() == 0 {
-		return false
-	}
-	// Under the lock, because the queue takes back and sets pending when it looks for
-	// sources without an event.
-	w.poll.local.mu.Lock()
-	defer w.poll.local.mu.Unlock()
-	return w.local.pending.Load()
-}
+func (w *Waker) Pending() bool { return w.local.pending.Load() }
 
 // Close removes the Waker. Its events are no longer delivered, not even one that is in the
 // current batch. Closing again does nothing.
