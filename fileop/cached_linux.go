@@ -10,67 +10,115 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxInline is the longest read that is tried on the goroutine that starts it. Copying more
-// takes longer than handing it to a worker.
-const maxInline = 64 << 10
-
-// cachedState is what tryRead and dataSync keep in a request, so that they allocate nothing.
+// cachedState is what readCached and dataSync keep in a request, so that they allocate nothing.
 type cachedState struct {
 	try   func(fd uintptr)
 	file  *os.File // the last one that was tried
 	never bool     // file must not be tried
+
+	// After a miss, skip reads are not tried: 1, 3, 7 and so on, until the next hit.
+	skip, misses uint8
+
+	// Of the read that is tried.
 	vec   unix.Iovec
-	errno syscall.Errno
-	sync  func(fd uintptr)
-	err   error // of sync
+	off   int64
+	n     int
+	errno syscall.Errno // EAGAIN: not all of it is cached
+
+	sync func(fd uintptr)
+	err  error // of sync
 }
 
-// tryRead reads what is in the page cache, without waiting, and finishes op if that is all
-// that it asks for. Handing a cached read to a worker costs more than the read. Files that
-// were opened with O_DIRECT are left out, because RWF_NOWAIT does not keep such a read from
-// waiting for the device.
-func tryRead(op *Op) bool {
+// readCached reads what is in the page cache into b, without waiting. If that is all that there
+// is to read, ended is true, and n and err are the result. Handing a cached read to an engine
+// costs more. Files that were opened with O_DIRECT are left out, because RWF_NOWAIT does not
+// keep such a read from waiting for the device. Where the file system does not support the
+// flag, the kernel refuses it (EOPNOTSUPP).
+//
+// open says that it was tried, and that the file was open. It requires the lock.
+func (op *Op) readCached(b []byte, off int64) (n int, ended, open bool, err error) {
 	c := &op.cached
+	switch {
+	case len(b) > op.queue.maxInline || c.file == op.file && c.never:
+		return 0, false, false, nil
+	case c.file != op.file:
+		c.skip, c.misses = 0, 0
+	case c.skip > 0:
+		c.skip--
+		return 0, false, false, nil
+	}
 	if c.try == nil {
-		c.try = op.readCached
+		c.try = op.tryRead
 	}
-	if c.file == op.file && c.never || op.total > maxInline {
-		return false
-	}
-	c.errno = unix.EAGAIN
-	if op.raw.Control(c.try) != nil || c.errno != 0 {
+	c.vec.Base, c.off, c.n = &b[0], off, len(b)
+	open = op.raw.Control(c.try) == nil
+	c.vec.Base = nil
+	switch {
+	case !open:
+		return 0, false, false, nil
+	case c.errno != 0:
 		c.never = c.never || c.errno == unix.EOPNOTSUPP
-		return false
+		c.misses = min(2*c.misses+1, op.queue.maxSkip)
+		c.skip = c.misses
+		return 0, false, true, nil
 	}
-	switch op.n {
-	case op.total:
-		op.finish(nil)
-	case 0:
-		op.finish(io.EOF)
-	default: // the rest is not cached, or the file ends
-		op.n = 0
-		return false
+	c.misses = 0
+	if c.n < len(b) {
+		err = io.EOF
 	}
-	return true
+	return c.n, true, true, err
 }
 
-func (op *Op) readCached(fd uintptr) {
+// tryRead reads from off on into the c.n bytes at c.vec.Base.
+func (op *Op) tryRead(fd uintptr) {
 	c := &op.cached
+	c.errno = unix.EAGAIN
 	if c.file != op.file {
-		flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
-		c.file, c.never = op.file, err != nil || flags&unix.O_DIRECT != 0
-		if c.never {
+		if c.file, c.never = op.file, hasDirect(fd); c.never {
 			return
 		}
 	}
-	c.vec.Base = &op.bufs[0][0]
-	c.vec.SetLen(op.total)
-	n, _, errno := syscall.RawSyscall6(unix.SYS_PREADV2, fd, uintptr(unsafe.Pointer(&c.vec)), 1,
-		uintptr(op.off), uintptr(uint64(op.off)>>32), unix.RWF_NOWAIT)
-	c.vec.Base = nil
-	if c.errno = errno; errno == 0 {
-		op.n = int(n)
+	left := c.n
+	for {
+		c.vec.SetLen(left)
+		n, _, errno := syscall.RawSyscall6(unix.SYS_PREADV2, fd, uintptr(unsafe.Pointer(&c.vec)), 1,
+			uintptr(c.off), uintptr(uint64(c.off)>>32), unix.RWF_NOWAIT)
+		if errno != 0 {
+			c.errno = errno
+			return
+		}
+		left -= int(n)
+		if n == 0 || left == 0 {
+			break
+		}
+		// A part only: the file ends there, or the rest is not cached.
+		c.vec.Base = (*byte)(unsafe.Add(unsafe.Pointer(c.vec.Base), n))
+		c.off += int64(n)
 	}
+	c.n -= left
+	c.errno = 0
+}
+
+// hasDirect reports whether a file was opened with O_DIRECT.
+func hasDirect(fd uintptr) bool {
+	flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0)
+	return err == nil && flags&unix.O_DIRECT != 0
+}
+
+func isDirect(raw syscall.RawConn) (direct bool) {
+	_ = raw.Control(func(fd uintptr) { direct = hasDirect(fd) })
+	return direct
+}
+
+// mayWait reports whether an io_uring may wait for the file system during a submission, which is
+// the loop's time. Since Linux 6.10 it reads a file that does not support IOCB_NOWAIT at once if
+// poll reports that it is readable, and files of FUSE, whose server may take any time, always are.
+func mayWait(raw syscall.RawConn) (wait bool) {
+	_ = raw.Control(func(fd uintptr) {
+		var s unix.Statfs_t
+		wait = unix.Fstatfs(int(fd), &s) != nil || s.Type == unix.FUSE_SUPER_MAGIC
+	})
+	return wait
 }
 
 // dataSync is fdatasync(2).

@@ -29,8 +29,11 @@
 // since the last turn of the loop goes to the kernel in one system call. That is done by the
 // goroutine that polls, so nothing happens without a Poll. Elsewhere, and where the system
 // forbids io_uring, as container engines do by default, a pool of goroutines calls the
-// methods of os.File; on Linux, reads of up to 64 KiB that are in the page cache are done by
-// the call that starts them. [Queue.Engine] says which it is.
+// methods of os.File. [Queue.Engine] says which it is.
+//
+// On Linux, a read of up to 64 KiB whose bytes are in the page cache is done by the call that
+// starts it, on any engine. Its event comes with the next Poll, as always. That call waits for
+// no device. Files opened with O_DIRECT have no page cache.
 //
 // The goroutines of a pool hold a thread each while they wait for the disk. More of them
 // (see [WithWorkers]) reach a greater depth and take more memory.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/stretchr/testify/require"
@@ -22,6 +23,7 @@ import (
 	"github.com/epore/epore/backend/epoll"
 	"github.com/epore/epore/fileop"
 	"github.com/epore/epore/internal/fixture"
+	"github.com/epore/epore/internal/queuetest"
 )
 
 // envDeny names the system call that TestMain has the system deny to this process.
@@ -331,4 +333,155 @@ func TestOp_KernelTakesAPart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is in the page cache is read by the call that starts the operation, up to the end of
+// the file.
+// contract: F2, F7
+func TestOp_CachedReadEndsAtOnce(t *testing.T) {
+	for name, opts := range engines {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, resultRule, queuetest.OpenBare, opts...)
+			f, op := w.file(pattern(10_000, 1)), w.op(1)
+			for _, c := range []struct {
+				off int64
+				n   int
+				err error
+			}{{0, 64 << 10, io.EOF}, {100, 4096, nil}, {9_000, 2_000, io.EOF}, {10_000, 1, io.EOF}, {0, 10_000, nil}} {
+				b := make([]byte, c.n)
+				v := unix.Iovec{Base: &b[0]}
+				v.SetLen(c.n)
+				if _, _, errno := unix.Syscall6(unix.SYS_PREADV2, f.Fd(), uintptr(unsafe.Pointer(&v)), 1, 0, 0, unix.RWF_NOWAIT); errno != 0 {
+					t.Skip("this file system reads nothing without waiting: ", errno)
+				}
+				clear(b)
+				require.NoError(t, op.ReadAt(f, b, c.off))
+				want := pattern(10_000, 1)[c.off:]
+				want = want[:min(len(want), c.n)]
+				require.True(t, bytes.Equal(want, b[:len(want)]), "%+v", c) // before the event: only for this test
+				_, err := op.Result()
+				require.ErrorIs(t, err, fileop.ErrBusy)
+				require.ErrorIs(t, op.ReadAt(f, b, c.off), fileop.ErrBusy)
+				op.Cancel() // too late
+				n, err := w.do(op, nil)
+				require.Equal(t, c.err, err, "%+v", c)
+				require.Equal(t, len(want), n, "%+v", c)
+				w.nothing()
+			}
+			// Its event is not delivered after Close.
+			require.NoError(t, op.ReadAt(f, make([]byte, 10), 0))
+			require.NoError(t, op.Close())
+			w.nothing()
+			_, err := op.Result()
+			require.NoError(t, err)
+		})
+	}
+}
+
+// A start that fails leaves the result of the operation before.
+// contract: F3
+func TestOp_RefusedStartKeepsTheResult(t *testing.T) {
+	eachEngine(t, refusalRule, func(w *world) {
+		f, op, b := w.file(pattern(100, 1)), w.op(1), make([]byte, 100)
+		n, err := w.do(op, op.ReadAt(f, b, 10))
+		require.Equal(w, io.EOF, err)
+		require.Equal(w, 90, n)
+		require.Error(w, op.ReadAt(f, b, -1))
+		require.NoError(w, f.Close())
+		require.ErrorIs(w, op.ReadAt(f, b, 0), fs.ErrClosed)
+		require.ErrorIs(w, op.WriteAt(f, b, 0), fs.ErrClosed)
+		n, err = op.Result()
+		require.Equal(w, io.EOF, err)
+		require.Equal(w, 90, n)
+		w.nothing()
+	})
+}
+
+// envLimit tells a process that it is to write beyond its limit.
+const envLimit = "EPORE_TEST_FSIZE"
+
+// A write beyond the limit of the process (RLIMIT_FSIZE) writes the bytes up to the limit, and
+// gives EFBIG. The signal that the system sends as well does nothing.
+// contract: F2
+func TestOp_BeyondTheFileSizeLimit(t *testing.T) {
+	const limit = 10_000
+	if os.Getenv(envLimit) == "" {
+		self := exec.Command(os.Args[0], "-test.v", "-test.run=^TestOp_BeyondTheFileSizeLimit$")
+		self.Env = append(os.Environ(), envLimit+"=1")
+		out, err := self.Output() // by a pipe: a file would have the limit, too
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), "--- PASS: TestOp_BeyondTheFileSizeLimit")
+		return
+	}
+	require.NoError(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: limit, Max: limit}))
+	eachEngine(t, resultRule, func(w *world) {
+		f, op, b := w.file(nil), w.op(1), pattern(1000, 1)
+		for _, start := range []func(off int64) error{
+			func(off int64) error { return op.WriteAt(f, b, off) },
+			func(off int64) error { return op.WriteSync(f, [][]byte{b[:100], b[100:]}, off) },
+		} {
+			for _, c := range []struct{ off, n int }{{limit, 0}, {limit - 10, 10}, {limit - 200, 200}} {
+				n, err := w.do(op, start(int64(c.off)))
+				require.ErrorIs(w, err, unix.EFBIG)
+				var pathErr *fs.PathError
+				require.ErrorAs(w, err, &pathErr)
+				require.Equal(w, f.Name(), pathErr.Path)
+				if name, _ := w.queue.Engine(); name == "io_uring" { // os.File.WriteAt reports none of them
+					require.Equal(w, c.n, n)
+				}
+				got := make([]byte, c.n)
+				_, err = f.ReadAt(got, int64(c.off))
+				require.NoError(w, err)
+				require.True(w, bytes.Equal(b[:c.n], got))
+			}
+			n, err := w.do(op, start(limit-1000))
+			require.NoError(w, err)
+			require.Equal(w, 1000, n)
+			w.nothing()
+		}
+	})
+}
+
+// Buffers, offsets and lengths that O_DIRECT does not take are the reason that the error names.
+// contract: F2
+func TestOp_MisalignedDirectIO(t *testing.T) {
+	eachEngine(t, resultRule, func(w *world) {
+		content := pattern(64<<10, 1)
+		plain := w.file(content)
+		fd, err := unix.Open(plain.Name(), unix.O_RDWR|unix.O_DIRECT|unix.O_CLOEXEC, 0)
+		if err != nil {
+			w.Skip("opening with O_DIRECT:", err)
+		}
+		f := os.NewFile(uintptr(fd), plain.Name())
+		defer f.Close()
+		all, err := unix.Mmap(-1, 0, 16<<10, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+		require.NoError(w, err)
+		defer func() { require.NoError(w, unix.Munmap(all)) }()
+		if _, err := unix.Pread(fd, all[:100], 1); err != unix.EINVAL {
+			w.Skip("this file system takes everything: ", err)
+		}
+		op := w.op(1)
+		for what, start := range map[string]func() error{
+			"offset": func() error { return op.ReadAt(f, all[:4096], 1) },
+			"length": func() error { return op.ReadAt(f, all[:100], 0) },
+			"write":  func() error { return op.WriteAt(f, all[:100], 100) },
+			"log":    func() error { return op.WriteSync(f, [][]byte{all[:4096], all[4096:5000]}, 1) },
+		} {
+			n, err := w.do(op, start())
+			require.Zero(w, n, what)
+			require.ErrorIs(w, err, unix.EINVAL, what)
+			require.ErrorContains(w, err, "O_DIRECT", what)
+			var pathErr *fs.PathError
+			require.ErrorAs(w, err, &pathErr, what)
+			w.Log(what, err)
+		}
+		got, err := os.ReadFile(plain.Name())
+		require.NoError(w, err)
+		require.True(w, bytes.Equal(content, got))
+		n, err := w.do(op, op.ReadAt(f, all[:8192], 4096))
+		require.NoError(w, err)
+		require.Equal(w, 8192, n)
+		require.True(w, bytes.Equal(content[4096:4096+8192], all[:8192]))
+		w.nothing()
+	})
 }

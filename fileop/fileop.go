@@ -30,8 +30,10 @@ var (
 	errZeroValue = fmt.Errorf("fileop: zero value: create it with New or NewOp: %w", fs.ErrInvalid)
 	errNilFile   = fmt.Errorf("fileop: the file is nil: %w", fs.ErrInvalid)
 	errTooLong   = fmt.Errorf("the buffers have more bytes than an int counts: %w", fs.ErrInvalid)
-	errClosed    = fmt.Errorf("fileop: %w", epore.ErrClosed)
-	errBusy      = fmt.Errorf("fileop: %w", ErrBusy)
+	// errMisaligned is EINVAL of a file with O_DIRECT.
+	errMisaligned = fmt.Errorf("%w: with O_DIRECT, the offset, the lengths and the addresses of the buffers must be multiples of the block size of the device", syscall.EINVAL)
+	errClosed     = fmt.Errorf("fileop: %w", epore.ErrClosed)
+	errBusy       = fmt.Errorf("fileop: %w", ErrBusy)
 )
 
 // Queue performs operations on files and reports their ends as events of a Poll. All methods
@@ -41,6 +43,13 @@ type Queue struct {
 	engine   engine
 	why      error
 	hook     *epore.Hook
+	// maxInline is the longest read that is tried by the call that starts it; see readCached.
+	// Copying more takes longer than handing it to the engine.
+	maxInline int
+	// maxSkip bounds how many reads of an Op are not tried after misses in a row. A ring tries
+	// by itself, so that a miss would be paid twice. For a pool, a miss is worth its price: it
+	// begins to read ahead, while the workers are busy.
+	maxSkip uint8 //lint:ignore U1000 only Linux uses it
 
 	mu     sync.Mutex
 	closed bool
@@ -106,7 +115,7 @@ func New(r *epore.Registry, opts ...Option) (*Queue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fileop: %w", err)
 	}
-	q := &Queue{registry: own, why: errChosen}
+	q := &Queue{registry: own, why: errChosen, maxInline: 64 << 10}
 	if !o.pool {
 		if q.why = q.openRing(); q.why == nil {
 			return q, nil
@@ -237,6 +246,7 @@ type request struct {
 	kind  kind
 	file  *os.File
 	raw   syscall.RawConn // of file
+	waits bool            //lint:ignore U1000 only Linux has it: see mayWait
 	bufs  [][]byte
 	one   [1][]byte // bufs, if there is one
 	off   int64
@@ -268,7 +278,8 @@ func (op *Op) ReadAt(f *os.File, b []byte, off int64) error {
 
 // WriteAt starts to write len(b) bytes to f, beginning at offset off. Its result is that of
 // [os.File.WriteAt]: fewer bytes only with an error. Otherwise it is like ReadAt. It fails
-// with an error for files that were opened with os.O_APPEND, as os.File.WriteAt does.
+// with an error for files that were opened with os.O_APPEND, as os.File.WriteAt does. Beyond
+// the limit of the process (RLIMIT_FSIZE, see getrlimit(2)) the result is EFBIG.
 func (op *Op) WriteAt(f *os.File, b []byte, off int64) error {
 	return op.start(writeAt, f, b, nil, off)
 }
@@ -293,7 +304,10 @@ func (op *Op) start(k kind, f *os.File, b []byte, bufs [][]byte, off int64) erro
 	if op.queue == nil || op.queue.engine == nil {
 		return errZeroValue
 	}
-	if err := op.begin(k, f, b, bufs, off); err != nil {
+	op.mu.Lock()
+	ended, err := op.begin(k, f, b, bufs, off)
+	op.mu.Unlock()
+	if err != nil || ended {
 		return err
 	}
 	for _, b := range op.bufs {
@@ -311,23 +325,40 @@ func (op *Op) start(k kind, f *os.File, b []byte, bufs [][]byte, off int64) erro
 	return nil
 }
 
-// begin makes op active and fills its request.
-func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) error {
-	op.mu.Lock()
-	defer op.mu.Unlock()
+// begin makes op active and fills its request, or ends it at once if it reads what is in the
+// page cache. It requires the lock.
+func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) (ended bool, err error) {
 	switch {
 	case op.closed:
-		return errClosed
+		return false, errClosed
 	case op.active || op.waker.Pending():
-		return errBusy
+		return false, errBusy
 	}
 	if err := op.use(k, f, off); err != nil {
-		return err
+		return false, err
 	}
 	total := len(b)
 	for _, b := range bufs {
 		if total += len(b); total < 0 {
-			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: errTooLong}
+			return false, &fs.PathError{Op: k.String(), Path: f.Name(), Err: errTooLong}
+		}
+	}
+	open := false
+	if k == readAt && total > 0 {
+		var n int
+		if n, ended, open, err = op.readCached(b, off); ended {
+			raceio.Read(b[:n])
+			op.n, op.err = n, err
+			_ = op.waker.Wake() // fails if the Poll is closed
+			return true, nil
+		}
+	}
+	if !open && op.raw.Control(ignore) != nil { // it fails in no other way
+		return false, &fs.PathError{Op: k.String(), Path: f.Name(), Err: fs.ErrClosed}
+	}
+	if k == writeAt || k == writeSync {
+		if _, err := f.WriteAt(nil, 0); err != nil { // refuses O_APPEND, and does nothing else
+			return false, err
 		}
 	}
 	op.kind, op.off, op.n, op.err, op.total = k, off, 0, nil, total
@@ -338,7 +369,7 @@ func (op *Op) begin(k kind, f *os.File, b []byte, bufs [][]byte, off int64) erro
 	}
 	op.generation++
 	op.active = true
-	return nil
+	return false, nil
 }
 
 // use makes f the file of op, unless it is already.
@@ -349,34 +380,27 @@ func (op *Op) use(k kind, f *os.File, off int64) error {
 	if off < 0 {
 		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fmt.Errorf("offset %d is negative: %w", off, fs.ErrInvalid)}
 	}
-	raw := op.raw
-	if f != op.file {
-		var err error
-		if raw, err = f.SyscallConn(); err != nil {
-			return err
-		}
+	if f == op.file {
+		return nil
 	}
-	if raw.Control(ignore) != nil { // it fails in no other way
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if raw.Control(ignore) != nil {
 		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: fs.ErrClosed}
 	}
-	if f != op.file {
-		info, err := f.Stat()
-		if err != nil {
-			return err
-		}
-		switch mode := info.Mode(); {
-		case mode.IsDir():
-			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: syscall.EISDIR}
-		case !mode.IsRegular() && mode&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice:
-			return &fs.PathError{Op: k.String(), Path: f.Name(), Err: ErrHasReadiness}
-		}
-		op.file, op.raw = f, raw
+	info, err := f.Stat()
+	if err != nil {
+		return err
 	}
-	if k == writeAt || k == writeSync {
-		if _, err := f.WriteAt(nil, 0); err != nil { // refuses O_APPEND, and does nothing else
-			return err
-		}
+	switch mode := info.Mode(); {
+	case mode.IsDir():
+		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: syscall.EISDIR}
+	case !mode.IsRegular() && mode&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice:
+		return &fs.PathError{Op: k.String(), Path: f.Name(), Err: ErrHasReadiness}
 	}
+	op.file, op.raw, op.waits = f, raw, mayWait(raw)
 	return nil
 }
 
@@ -395,7 +419,7 @@ func (op *Op) finish(err error) {
 	if err == nil && op.n < op.total {
 		err = io.ErrUnexpectedEOF
 	}
-	op.err = wrap(err, op.kind, op.file)
+	op.err = op.wrap(err)
 
 	// The event is given under the lock. Otherwise the Op could be started again, and both
 	// events could coalesce.
@@ -409,30 +433,36 @@ func (op *Op) finish(err error) {
 }
 
 // wrap returns err as package os does.
-func wrap(err error, k kind, f *os.File) error {
+func (op *Op) wrap(err error) error {
 	if err == nil || err == io.EOF || err == ErrCanceled {
 		return err
 	}
 	var known *fs.PathError
-	if errors.As(err, &known) {
-		return err
+	if !errors.As(err, &known) {
+		known = &fs.PathError{Op: op.kind.String(), Path: op.file.Name(), Err: err}
+		err = known
 	}
-	return &fs.PathError{Op: k.String(), Path: f.Name(), Err: err}
+	if known.Err == syscall.EINVAL && op.total > 0 && isDirect(op.raw) {
+		known.Err = errMisaligned
+	}
+	return err
 }
 
 // Result returns the number of bytes and the error of the last operation. It fails with
 // ErrBusy while an operation is under way and until its event is delivered. Before the first
 // operation it returns 0, nil.
 func (op *Op) Result() (n int, err error) {
-	op.mu.Lock()
-	defer op.mu.Unlock()
-	switch {
-	case op.queue == nil:
+	if op.queue == nil {
 		return 0, errZeroValue
-	case op.active || !op.closed && op.waker.Pending():
-		return 0, errBusy
 	}
-	return op.n, op.err
+	op.mu.Lock()
+	if op.active || !op.closed && op.waker.Pending() {
+		err = errBusy
+	} else {
+		n, err = op.n, op.err
+	}
+	op.mu.Unlock()
+	return n, err
 }
 
 // Cancel asks for the end of the operation under way. Its event still comes, and then its

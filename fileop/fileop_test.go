@@ -42,16 +42,28 @@ type world struct {
 var engines = map[string][]fileop.Option{"io_uring": nil, "pool": {fileop.WithPool()}}
 
 // eachEngine runs a test with each engine that this system has, on the queue on which tests
-// run.
+// run. Where cached reads do not need an engine, it runs the test once more so that they do.
 func eachEngine(t *testing.T, rule string, test func(w *world)) {
 	for name, opts := range engines {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, rule, queuetest.OpenBare, opts...)
-			if got, why := w.queue.Engine(); got != name {
-				t.Skip(why)
+		for _, inline := range []bool{true, false} {
+			title := name
+			if !inline {
+				if runtime.GOOS != "linux" {
+					continue
+				}
+				title += " alone"
 			}
-			test(w)
-		})
+			t.Run(title, func(t *testing.T) {
+				w := newWorld(t, rule, queuetest.OpenBare, opts...)
+				if got, why := w.queue.Engine(); got != name {
+					t.Skip(why)
+				}
+				if !inline {
+					w.queue.ReadNothingInline()
+				}
+				test(w)
+			})
+		}
 	}
 }
 

@@ -7,16 +7,22 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/epore/epore/fileop"
 )
 
-// fuse is a file system with one file, "file", whose reads fail.
+// fuse is a file system with one file, "file", whose operations fail.
 type fuse struct {
-	fd    int
-	errno atomic.Int32 // of reads
-	reads atomic.Int32
+	fd     int
+	errno  atomic.Int32 // of reads, writes and syncs
+	reads  atomic.Int32 // and writes and syncs
+	cached bool         // not FOPEN_DIRECT_IO: reads go through the page cache
+	// If there is a channel, they are answered when it is closed.
+	hold atomic.Pointer[chan struct{}]
 }
 
 // Operations of include/uapi/linux/fuse.h.
@@ -26,11 +32,13 @@ const (
 	fuseGetattr = 3
 	fuseOpen    = 14
 	fuseRead    = 15
+	fuseWrite   = 16
+	fuseFsync   = 20
 	fuseInit    = 26
 )
 
-// mountFuse mounts the file system and returns it with its file, or skips the test.
-func mountFuse(t *testing.T) (*fuse, *os.File) {
+// mountFuse mounts the file system and returns its file, or skips the test.
+func mountFuse(t *testing.T, fs *fuse) *os.File {
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Skip("opening /dev/fuse:", err)
@@ -41,7 +49,8 @@ func mountFuse(t *testing.T) (*fuse, *os.File) {
 		_ = unix.Close(fd)
 		t.Skip("mounting a file system:", err)
 	}
-	fs, ended := &fuse{fd: fd}, make(chan struct{})
+	fs.fd = fd
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		fs.serve()
@@ -54,11 +63,11 @@ func mountFuse(t *testing.T) (*fuse, *os.File) {
 	// Not by os.Open: the runtime would add the file to its poller, which asks the file system,
 	// and with one processor nobody answers.
 	path := filepath.Join(dir, "file")
-	n, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	n, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	require.NoError(t, err)
 	f := os.NewFile(uintptr(n), path)
 	t.Cleanup(func() { _ = f.Close() })
-	return fs, f
+	return f
 }
 
 // serve answers the requests until the file system is unmounted.
@@ -92,7 +101,13 @@ func (fs *fuse) serve() {
 		case fuseOpen:
 			out = make([]byte, 16)
 			e.PutUint32(out[8:], 1|1<<5) // FOPEN_DIRECT_IO, FOPEN_NOFLUSH: a process that ends does not wait for itself
-		case fuseRead:
+			if fs.cached {
+				e.PutUint32(out[8:], 1<<5)
+			}
+		case fuseRead, fuseWrite, fuseFsync:
+			if hold := fs.hold.Load(); hold != nil {
+				<-*hold
+			}
 			fs.reads.Add(1)
 			errno = fs.errno.Load()
 		case fuseForget:
@@ -131,7 +146,8 @@ func attributes(node uint64) []byte {
 // contract: F2
 func TestOp_FileSystemGivesOddErrors(t *testing.T) {
 	eachEngine(t, resultRule, func(w *world) {
-		fs, f := mountFuse(w.T)
+		fs := new(fuse)
+		f := mountFuse(w.T, fs)
 		op, b := w.op(1), make([]byte, 4096)
 		for _, errno := range []unix.Errno{unix.EIO, unix.ECANCELED, unix.EAGAIN, unix.EINPROGRESS, unix.ENODEV} {
 			fs.errno.Store(int32(errno))
@@ -146,4 +162,60 @@ func TestOp_FileSystemGivesOddErrors(t *testing.T) {
 			w.nothing()
 		}
 	})
+}
+
+// A file system may become read-only while files are open.
+// contract: F2
+func TestOp_ReadOnlyFileSystem(t *testing.T) {
+	eachEngine(t, resultRule, func(w *world) {
+		fs := new(fuse)
+		f := mountFuse(w.T, fs)
+		fs.errno.Store(int32(unix.EROFS))
+		op, b := w.op(1), make([]byte, 4096)
+		for what, start := range map[string]func() error{
+			"write":     func() error { return op.WriteAt(f, b, 0) },
+			"WriteSync": func() error { return op.WriteSync(f, [][]byte{b[:10], b[10:]}, 0) },
+			"sync":      func() error { return op.SyncData(f) },
+		} {
+			n, err := w.do(op, start())
+			require.Zero(w, n, what)
+			require.ErrorIs(w, err, unix.EROFS, what)
+			var pathErr *os.PathError
+			require.ErrorAs(w, err, &pathErr, what)
+			require.Equal(w, f.Name(), pathErr.Path, what)
+			w.nothing()
+		}
+	})
+}
+
+// A start does not wait for a file system that does not answer, whether it has a page cache or
+// not.
+// contract: F7
+func TestOp_StartDoesNotWait(t *testing.T) {
+	for _, cached := range []bool{false, true} {
+		eachEngine(t, "F7: a start does not wait", func(w *world) {
+			fs := &fuse{cached: cached}
+			f := mountFuse(w.T, fs)
+			fs.errno.Store(int32(unix.EIO))
+			op, b := w.op(1), make([]byte, 4096)
+			for _, start := range []func(*os.File, []byte, int64) error{op.ReadAt, op.WriteAt} {
+				hold := make(chan struct{})
+				fs.hold.Store(&hold)
+				// Not later than that: a process that waits for a file system of its own
+				// cannot even end.
+				late := time.AfterFunc(5*time.Second, func() { close(hold) })
+				err := start(f, b, 0)
+				pollErr := w.poll.Poll(w.events, 0) // for the ring: submits
+				require.True(w, late.Stop(), "the start or the Poll waited for the file system")
+				_, busy := op.Result()
+				close(hold)
+				require.NoError(w, err)
+				require.NoError(w, pollErr)
+				require.Zero(w, w.events.Len())
+				require.ErrorIs(w, busy, fileop.ErrBusy)
+				_, err = w.do(op, nil)
+				require.ErrorIs(w, err, unix.EIO)
+			}
+		})
+	}
 }

@@ -36,9 +36,6 @@ func (p *pool) name() string { return "pool" }
 func (p *pool) turn() {}
 
 func (p *pool) start(op *Op) {
-	if op.kind == readAt && tryRead(op) {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	op.pool.generation = op.generation

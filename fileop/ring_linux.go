@@ -99,9 +99,9 @@ func (q *Queue) openRing() error {
 	g.hold = g.holdNext
 	g.mu.Lock() // until turn may be called
 	defer g.mu.Unlock()
-	q.engine = g
+	q.engine, q.maxSkip = g, 63
 	if q.hook, err = epore.NewHook(q.registry, epore.FD(k.eventfd), g.turn, q.end); err != nil {
-		q.engine = nil
+		q.engine, q.maxSkip = nil, 0
 		return errors.Join(fmt.Errorf("the Poll does not take the eventfd of the io_uring: %w", err), k.close())
 	}
 	kernels.Store(k, nil)
@@ -145,7 +145,7 @@ func (g *ring) name() string { return "io_uring" }
 
 func (g *ring) start(op *Op) {
 	g.mu.Lock()
-	op.ring = ringState{generation: op.generation, vecs: op.ring.vecs[:0], pins: op.ring.pins}
+	op.ring = ringState{generation: op.generation, vecs: op.ring.vecs[:0], pins: op.ring.pins, async: op.waits}
 	g.enqueue(op, false)
 	g.mu.Unlock()
 	_ = g.queue.hook.Request()

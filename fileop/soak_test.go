@@ -41,7 +41,7 @@ type account struct {
 // contract: F1, F2, F4, F6
 func TestSoak(t *testing.T) {
 	const round = 10 * time.Second // of an engine
-	for left := backendtest.Time(600*time.Millisecond) / time.Duration(len(engines)); left > 0 && !t.Failed(); left -= round {
+	for left := backendtest.Time(600*time.Millisecond) / time.Duration(2*len(engines)); left > 0 && !t.Failed(); left -= round {
 		soak(t, min(left, round))
 	}
 }
