@@ -13,25 +13,26 @@ import (
 	"strings"
 )
 
-// A record in the log is its length and its checksum (4 bytes each), its number (8 bytes) and
-// the data. The checksum is of everything else, so neither a record that was written in part
-// nor one from another place is accepted.
+// A record in the log is its length and its checksum (4 bytes each), its number (8 bytes), the
+// offset at which its batch begins (8 bytes) and the data. The checksum is of everything else,
+// so neither a record that was written in part nor one from another place is accepted.
 //
 // The log begins with magic. So a file that is no log is refused, rather than cut.
 const (
-	magic      = "epore wal 1\n"
-	headerSize = 16
+	magic      = "epore wal 2\n"
+	headerSize = 24
 	maxRecord  = 64 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendRecord appends a record to b.
-func appendRecord(b []byte, number uint64, data []byte) []byte {
+// appendRecord appends a record to b, whose batch begins at an offset of the log.
+func appendRecord(b []byte, number uint64, batch int64, data []byte) []byte {
 	start := len(b)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
 	b = append(b, 0, 0, 0, 0)
 	b = binary.BigEndian.AppendUint64(b, number)
+	b = binary.BigEndian.AppendUint64(b, uint64(batch))
 	b = append(b, data...)
 	binary.BigEndian.PutUint32(b[start+4:], checksum(b[start:]))
 	return b
@@ -84,9 +85,38 @@ func scan(r io.Reader, each func(number uint64, data []byte)) (records uint64, e
 	return records, end, err
 }
 
+// intactBehind looks for an intact record of a batch that begins behind end, where the first
+// record that is not whole begins. A batch is written when the one before is synced. So with
+// such a record, what is damaged at end was answered, and is no torn tail. Its length may be
+// damaged as well, so each offset is tried. A client can write a record that holds such a record:
+// if that is torn, the log is refused rather than cut, which loses nothing.
+func intactBehind(f io.ReaderAt, records uint64, end, size int64) error {
+	in := bufio.NewReaderSize(io.NewSectionReader(f, end, size-end), headerSize+maxRecord)
+	for off := end; ; off++ {
+		head, err := in.Peek(headerSize)
+		if err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		length, batch := binary.BigEndian.Uint32(head), int64(binary.BigEndian.Uint64(head[16:]))
+		if binary.BigEndian.Uint64(head[8:]) > records && batch > end && batch <= off && length <= maxRecord {
+			whole, err := in.Peek(headerSize + int(length))
+			if err == nil && binary.BigEndian.Uint32(head[4:]) == checksum(whole) {
+				return fmt.Errorf("record %d, at offset %d, %w: the record at offset %d is whole and was written later; "+
+					"restore the file from a copy, or cut it at %d to lose everything from there on", records, end, errDamaged, off, end)
+			}
+		}
+		_, _ = in.Discard(1)
+	}
+}
+
+var errDamaged = errors.New("is damaged, and was answered")
+
 // openLog opens the log, or creates it, and cuts off what is behind the last whole record. It
-// returns how many records there are, where they end, and how much it cut off. It fails if
-// another process has the log: both would write to the same places.
+// returns how many records there are, where they end, and how much it cut off. It fails, and
+// leaves the file as it is, if it would cut off records that were answered, and if another
+// process has the log: both would write to the same places.
 func openLog(path string) (f *os.File, records uint64, end, cut int64, err error) {
 	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -104,6 +134,9 @@ func openLog(path string) (f *os.File, records uint64, end, cut int64, err error
 		return f, 0, 0, 0, err
 	}
 	size, err := f.Seek(0, io.SeekEnd)
+	if err == nil {
+		err = intactBehind(f, records, end, size)
+	}
 	if err == nil {
 		err = f.Truncate(end)
 	}

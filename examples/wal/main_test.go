@@ -206,7 +206,7 @@ func TestLog_TornAnywhere(t *testing.T) {
 	log := []byte(magic)
 	var ends []int
 	for i := range uint64(5) {
-		log = appendRecord(log, i, content(fmt.Sprint("record", i)))
+		log = appendRecord(log, i, int64(len(magic)), content(fmt.Sprint("record", i)))
 		ends = append(ends, len(log))
 	}
 	whole := func(n int) (records int) {
@@ -249,6 +249,44 @@ func TestLog_TornAnywhere(t *testing.T) {
 	}
 }
 
+// A record that is damaged before an intact batch was answered, so the log is refused and stays
+// as it is. In the last batch, damage is a torn write, also if records behind it are intact: it
+// is cut off.
+func TestLog_DamageBeforeAnIntactBatch(t *testing.T) {
+	log, batches := []byte(magic), []int{}
+	number := uint64(0)
+	for range 3 {
+		begins := len(log)
+		batches = append(batches, begins)
+		for range 3 {
+			log = appendRecord(log, number, int64(begins), content(fmt.Sprint("record", number)))
+			number++
+		}
+	}
+	path := filepath.Join(t.TempDir(), "log")
+	last := batches[len(batches)-1]
+	for n := len(magic); n < len(log); n++ {
+		damaged := bytes.Clone(log)
+		damaged[n] ^= 1
+		require.NoError(t, os.WriteFile(path, damaged, 0o600))
+		records, end, err := scan(bytes.NewReader(damaged), nil)
+		require.NoError(t, err)
+		f, got, opened, _, err := openLog(path)
+		if n < last {
+			require.ErrorIs(t, err, errDamaged, "%d", n)
+			require.ErrorContains(t, err, fmt.Sprintf("at offset %d,", end))
+			after, err := os.ReadFile(path)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(damaged, after))
+			continue
+		}
+		require.NoError(t, err, "%d", n)
+		require.Equal(t, records, got)
+		require.Equal(t, end, opened)
+		require.NoError(t, f.Close())
+	}
+}
+
 // A file that is no log stays as it is, and one of which only a part of the beginning was
 // written becomes a log.
 func TestLog_OfAnotherKind(t *testing.T) {
@@ -276,8 +314,8 @@ func TestLog_OfAnotherKind(t *testing.T) {
 
 // A record from the middle of an older log is not accepted in another place.
 func TestLog_RecordOfAnotherPlace(t *testing.T) {
-	log := appendRecord([]byte(magic), 0, []byte("a"))
-	log = appendRecord(log, 2, []byte("b"))
+	log := appendRecord([]byte(magic), 0, int64(len(magic)), []byte("a"))
+	log = appendRecord(log, 2, int64(len(log)), []byte("b"))
 	records, _, err := scan(bytes.NewReader(log), nil)
 	require.NoError(t, err)
 	require.EqualValues(t, 1, records)

@@ -74,7 +74,11 @@ func (s *server) Data(c *loop.Conn, b []byte) (used int) {
 		if len(b)-used-4 < size {
 			break
 		}
-		s.batch = appendRecord(s.batch, s.records, b[used+4:used+4+size])
+		begins := s.end // of the batch
+		if s.underWay {
+			begins += int64(len(s.writing))
+		}
+		s.batch = appendRecord(s.batch, s.records, begins, b[used+4:used+4+size])
 		s.waiters = append(s.waiters, waiter{c, s.records})
 		s.records++
 		c.Value().(*client).waiting++
