@@ -70,7 +70,14 @@ func main() {
 	dir := flag.String("dir", os.TempDir(), "`folder` for the files, on the disk to measure")
 	flag.StringVar(&only, "only", "", "measure only the cells whose title contains this `text`")
 	out := flag.String("out", "", "`file` for the report, besides standard output")
+	slow := flag.String("serve-slow", "", "only serve a file system whose syncs are slow, in this `folder`; the program starts itself so")
 	flag.Parse()
+	if *slow != "" {
+		if err := serveSlow(*slow); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
 	report, err := measureAll(*dir, *rounds, *length)
 	if err != nil {
 		log.Fatal(err)
@@ -134,7 +141,18 @@ func measureAll(parent string, rounds int, length time.Duration) (string, error)
 		{"goroutine for each connection, mutex around WriteAt and Sync", serveMutex},
 	}}, rounds, length, &bench{dir: dir})
 	if strings.Contains("echo", only) {
-		echoes(&report, rounds, length, dir)
+		f, err := os.Create(filepath.Join(dir, "echo.log"))
+		if err != nil {
+			return "", err
+		}
+		echoes(&report, "", rounds, length, f)
+		_ = f.Close()
+		if f, stop, err := openSlow(dir); err != nil {
+			log.Print("the slow disk is left out: ", err)
+		} else {
+			echoes(&report, fmt.Sprintf(" on a disk whose sync takes %v (FUSE)", slowSync), rounds, length, f)
+			stop()
+		}
 	}
 	var kernel unix.Utsname
 	if err := unix.Uname(&kernel); err != nil {

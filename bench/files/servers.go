@@ -190,32 +190,27 @@ func (echo) Close(*loop.Conn, error) {}
 
 const pace = 10 * time.Millisecond
 
-// echoes measures the latency of an echo while a paced log is written.
-func echoes(w io.Writer, rounds int, length time.Duration, dir string) {
+// echoes measures the latency of an echo while a paced log is written to f.
+func echoes(w io.Writer, where string, rounds int, length time.Duration, f *os.File) {
 	ways := []string{"no log", "fileop, io_uring", "fileop, pool", "the loop syncs by itself"}
 	p50s, p99s := make([][]measure, len(ways)), make([][]measure, len(ways))
 	for range rounds {
 		for i := range ways {
-			p50, p99, err := echoRun(i, length, dir)
+			p50, p99, err := echoRun(i, length, f)
 			if err != nil {
 				log.Fatal(err)
 			}
 			p50s[i], p99s[i] = append(p50s[i], measure{rate: p50}), append(p99s[i], measure{rate: p99})
 		}
 	}
-	fmt.Fprintf(w, "\n## echo, 100 connections, with a log of 64 KiB and a data sync every %v\n\n| | median, µs | p99, µs | compared with the last |\n|---|---|---|---|\n", pace)
+	fmt.Fprintf(w, "\n## echo, 100 connections, with a log of 64 KiB and a data sync every %v%s\n\n| | median, µs | p99, µs | compared with the last |\n|---|---|---|---|\n", pace, where)
 	rate := func(m measure) float64 { return m.rate }
 	for i, way := range ways {
 		fmt.Fprintf(w, "| %s | %s | %s | %s |\n", way, spread(values(p50s[i], rate), 0), spread(values(p99s[i], rate), 0), spread(ratios(p99s[i], p99s[3], rate), 2))
 	}
 }
 
-func echoRun(way int, length time.Duration, dir string) (p50, p99 float64, err error) {
-	f, err := os.Create(filepath.Join(dir, "echo.log"))
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
+func echoRun(way int, length time.Duration, f *os.File) (p50, p99 float64, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	addrs, ended := make(chan string, 1), make(chan error, 1)
