@@ -39,6 +39,7 @@ var cargo = []string{"cargo", "build", "--quiet", "--release", "--offline", "--m
 // contestants, in the order of the tables. The first is the floor.
 var contestants = []contestant{
 	{id: "c-epoll", title: "C, epoll", program: "epoll-c", make: cc("epoll-c", "contestants/c/epoll.c")},
+	{id: "c-uring", title: "C, io_uring", program: "uring-c", make: cc("uring-c", "contestants/c/uring.c")},
 	{id: "go-epoll", title: "Go, epoll by raw system calls", program: "rawepoll", make: goTool("rawepoll", "", "./contestants/rawepoll")},
 	{id: "epore-epoll", title: "**Epore**, epoll, parks", program: "epore", make: goTool("epore", "", "./contestants/epore"), args: []string{"gear=park"}},
 	{id: "epore-epoll-block", title: "**Epore**, epoll, blocks", program: "epore", args: []string{"gear=block"}},

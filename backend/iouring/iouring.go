@@ -140,6 +140,9 @@ func (u *Uring) Open() error {
 	}
 	u.ring, u.wakefd = ring, wakefd
 	u.deferred = flags&uring.SetupDeferTaskrun != 0
+	if u.deferred {
+		ring.KeepConsumed(ring.CQEntries / 4) // so that one enter is enough
+	}
 	if ring.Features&uring.FeatCQESkip != 0 {
 		u.quiet = uring.SkipSuccess
 	}

@@ -17,6 +17,47 @@ import (
 	"github.com/epore/epore/internal/fixture"
 )
 
+// A Wait enters the kernel once, however many requests have completed. The kernel completes
+// only 20 unless it is told to wait for more.
+func TestWait_OneEnter(t *testing.T) {
+	stop := backendtest.Watchdog(t, "G2: the cost of an event")
+	defer stop()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	u, _ := opened(t, kinds[0])
+	const sources = 100
+	ends, closeAll := fixture.ManyPairs(t, sources)
+	defer closeAll()
+	for i, e := range ends {
+		require.NoError(t, u.Add(backend.Handle(e[0]), backend.Key(i+1), backend.Readable|backend.Edge))
+	}
+	require.Empty(t, ready(t, u))
+	enters := 0
+	u.aroundCall = func(after bool) {
+		if after && u.exchanging {
+			enters++
+		}
+	}
+	dst := make([]backend.Event, sources)
+	buf := make([]byte, 8)
+	for range 5 {
+		for _, e := range ends {
+			_, err := unix.Write(e[1], []byte("x"))
+			require.NoError(t, err)
+		}
+		enters = 0
+		n, err := u.Wait(dst, 0)
+		require.NoError(t, err)
+		require.Equal(t, sources, n)
+		for _, e := range ends {
+			_, err := unix.Read(e[0], buf)
+			require.NoError(t, err)
+		}
+		require.Empty(t, ready(t, u)) // so that the next edges are in no doubt
+	}
+	require.LessOrEqual(t, enters, 2, "one for the events, and one that finds no more")
+}
+
 // The completion queue overflows when more happens than it holds. The kernel keeps
 // the rest, and ends multishot requests. Nothing may be lost or come twice.
 // contract: E4

@@ -36,6 +36,7 @@ type Ring struct {
 	cqHead, cqTail, cqFlags *uint32
 	cqMask, CQEntries       uint32
 	cqes                    unsafe.Pointer
+	head, keep              uint32 // see Head and KeepConsumed
 
 	rings, entries []byte // the mappings
 
@@ -145,26 +146,41 @@ func (r *Ring) Unfinished() bool { return atomic.LoadUint32(r.sqFlags)&sqTaskrun
 func (r *Ring) Tail() uint32 { return atomic.LoadUint32(r.cqTail) }
 
 // Head is the first completion that was not consumed.
-func (r *Ring) Head() uint32 { return *r.cqHead } // only we write it
+func (r *Ring) Head() uint32 { return r.head }
 
 // At returns a completion between head and tail.
 func (r *Ring) At(i uint32) *CQE {
 	return (*CQE)(unsafe.Add(r.cqes, uintptr(i&r.cqMask)*unsafe.Sizeof(CQE{})))
 }
 
-// Consume returns the entries of the completions before i to the kernel.
-func (r *Ring) Consume(i uint32) { atomic.StoreUint32(r.cqHead, i) }
+// Consume returns the entries of the completions before i to the kernel, except for those
+// that KeepConsumed keeps.
+func (r *Ring) Consume(i uint32) {
+	r.head = i
+	if i-*r.cqHead > r.keep { // only we write it
+		atomic.StoreUint32(r.cqHead, i-r.keep)
+	}
+}
+
+// KeepConsumed has Consume keep the last n completions in the ring, so that one enter
+// completes up to n requests. It is for rings with SetupDeferTaskrun. Since Linux 6.13, one
+// enter completes 20 requests, or as many as it is told to wait for, and waits until there
+// are as many completions in the ring. If there are already, it does not wait.
+func (r *Ring) KeepConsumed(n uint32) { r.keep = n }
+
+// kept returns how many completions are in the ring that were consumed.
+func (r *Ring) kept() uint32 { return r.head - *r.cqHead }
 
 // Enter submits n entries without blocking, and returns how many the kernel took.
 func (r *Ring) Enter(n, flags uint32) (uint32, unix.Errno) {
-	got, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), uintptr(n), 0, uintptr(flags), 0, 0)
+	got, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), uintptr(n), uintptr(r.kept()), uintptr(flags), 0, 0)
 	return uint32(got), errno
 }
 
 // Submit is Enter for requests that may take a while to begin, such as reads: it announces
 // itself to Go's scheduler.
 func (r *Ring) Submit(n uint32) (uint32, unix.Errno) {
-	got, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), uintptr(n), 0, EnterGetEvents, 0, 0)
+	got, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), uintptr(n), uintptr(r.kept()), EnterGetEvents, 0, 0)
 	return uint32(got), errno
 }
 
@@ -186,7 +202,7 @@ func (r *Ring) Wait(timeout time.Duration) unix.Errno {
 		r.timespec = [2]int64{int64(timeout / time.Second), int64(timeout % time.Second)}
 		r.argument.timespec = uint64(uintptr(unsafe.Pointer(&r.timespec)))
 	}
-	_, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), 0, 1,
+	_, _, errno := syscall.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.FD), 0, uintptr(r.kept()+1),
 		EnterGetEvents|EnterExtArg, uintptr(unsafe.Pointer(&r.argument)), unsafe.Sizeof(r.argument))
 	if errno == unix.ETIME {
 		errno = 0

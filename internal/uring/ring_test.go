@@ -4,6 +4,7 @@ package uring
 
 import (
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -169,6 +170,61 @@ func TestRing_LongestWait(t *testing.T) {
 		r.submit(t)
 		require.Zero(t, <-done)
 		r.completed(t)
+	}
+}
+
+// With completions that it keeps, one enter completes more than 20 requests, and Wait still
+// waits for a new one.
+func TestRing_KeepConsumed(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	r, _, err := Open(128, 4, SetupSingleIssuer|SetupDeferTaskrun|SetupTaskrunFlag)
+	if err != nil {
+		t.Skipf("no ring of this kind (Linux 6.1): %v", err)
+	}
+	defer func() { require.NoError(t, r.Close()) }()
+	const sources, kept = 100, 120
+	r.KeepConsumed(kept)
+	var fds []int
+	for i := range sources {
+		fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+		require.NoError(t, err)
+		defer unix.Close(fd)
+		fds = append(fds, fd)
+		r.Add(SQE{Opcode: OpPollAdd, FD: int32(fd), Length: PollMulti, OpFlags: PollBits(unix.EPOLLIN | unix.EPOLLET), UserData: uint64(i)})
+	}
+	r.submit(t)
+	one := []byte{1, 0, 0, 0, 0, 0, 0, 0}
+	for round := range 10 { // the ring goes round
+		for _, fd := range fds {
+			_, err := unix.Write(fd, one)
+			require.NoError(t, err)
+		}
+		if round > 1 { // it keeps enough now
+			more, errno := r.Finish()
+			require.Zero(t, errno)
+			require.True(t, more)
+			require.EqualValues(t, sources, r.Tail()-r.Head(), "all with one enter")
+		}
+		seen := make(map[uint64]int)
+		for len(seen) < sources {
+			if errno := r.Wait(-1); errno != unix.EINTR { // the runtime signals its threads
+				require.Zero(t, errno)
+			}
+			for _, data := range r.completed(t) {
+				seen[data]++
+			}
+		}
+		for data, times := range seen {
+			require.Equal(t, 1, times, "%d", data)
+		}
+		require.LessOrEqual(t, r.kept(), uint32(kept))
+		begin := time.Now()
+		if errno := r.Wait(time.Millisecond); errno != unix.EINTR {
+			require.Zero(t, errno)
+			require.GreaterOrEqual(t, time.Since(begin), time.Millisecond, "what is kept ends no wait")
+		}
+		require.Empty(t, r.completed(t))
 	}
 }
 
