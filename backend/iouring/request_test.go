@@ -151,3 +151,64 @@ func TestRequest_StandInIsCancelled(t *testing.T) {
 		})
 	}
 }
+
+// Delete ends its registration and no other: not that of a duplicate of the descriptor, nor
+// that of the file that has the number next, whether or not the kernel has the requests yet.
+// contract: R6
+func TestDelete_OnlyItsRegistration(t *testing.T) {
+	eachMode(t, "R6, R7", func(t *testing.T, u *Uring, mode backend.Interest) {
+		for _, waited := range []bool{false, true} {
+			settle := func() {
+				if waited {
+					require.Empty(t, ready(t, u))
+				}
+			}
+			only := func(want backend.Key, reader, writer *fixture.End) {
+				t.Helper()
+				writer.Write("x")
+				events := ready(t, u)
+				require.Len(t, events, 1)
+				require.Equal(t, want, events[0].Key)
+				reader.Drain()
+				if mode == backend.OneShot {
+					require.NoError(t, u.Modify(reader.Handle(), want, backend.Readable|mode))
+				}
+				settle()
+			}
+			in := backend.Readable | mode
+			a, b := fixture.Pair(t)
+			duplicate := a.Dup()
+			require.NoError(t, u.Add(a.Handle(), 1, in))
+			require.NoError(t, u.Add(duplicate.Handle(), 2, in))
+			settle()
+			require.NoError(t, u.Delete(a.Handle()))
+			only(2, duplicate, b)
+
+			// Its number goes to another file, and that one's to a third. The second is closed
+			// without Delete.
+			number := a.FD
+			a.Close()
+			c, d := fixture.PairAt(t, number)
+			require.NoError(t, u.Add(c.Handle(), 3, in))
+			settle()
+			only(3, c, d)
+			c.Close()
+			e, f := fixture.PairAt(t, number)
+			require.NoError(t, u.Add(e.Handle(), 4, in))
+			settle()
+			only(4, e, f)
+			only(2, duplicate, b)
+
+			// The number is taken by a duplicate of what another number is registered for.
+			e.Close()
+			g := duplicate.Dup().MoveTo(number)
+			require.ErrorIs(t, u.Delete(g.Handle()), unix.ENOENT)
+			only(2, duplicate, b)
+			require.NoError(t, u.Delete(duplicate.Handle()))
+			require.ErrorIs(t, u.Delete(duplicate.Handle()), unix.ENOENT)
+			b.Write("x")
+			require.Empty(t, ready(t, u))
+			require.LessOrEqual(t, requests(t, u), 1, "the eventfd's")
+		}
+	})
+}
