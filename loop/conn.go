@@ -28,8 +28,8 @@ type Conn struct {
 
 	registered epore.Interest // 0: not registered
 	state      state
+	flow       flow
 	secure     bool // over TLS
-	paused     bool // by the handler
 	ended      bool // the peer has closed its half
 	shut       bool // this half is to be closed once all data is sent
 	blocked    bool // the socket would block: a Writable event follows
@@ -47,7 +47,6 @@ type Conn struct {
 	shutDone bool // this half is closed
 	finDone  bool // the socket's half below TLS is closed
 	more     bool // the next Read of TLS returns an error without an event
-	again    bool // Data is to be called without new bytes
 	deadline bool // SetDeadline has set limit
 	deaf     bool // not registered while it waits for nothing: see hushedEvent
 }
@@ -62,6 +61,15 @@ const (
 	closing // sends what is left, and waits for the peer's end
 	dead    // closed; the handler is still to be told
 	gone
+)
+
+// flow says whether the handler takes data.
+type flow uint8
+
+const (
+	flowing flow = iota
+	paused
+	resumed // Data is to be called without new bytes, before the next read
 )
 
 const (
@@ -137,14 +145,19 @@ func (c *Conn) Buffered() (n int) {
 
 // Pause stops reading: the loop does not call Data until Resume, and the peer soon cannot send
 // more. A reset still ends the connection.
-func (c *Conn) Pause() { c.paused = true; c.touch() }
+func (c *Conn) Pause() {
+	if c.state <= open {
+		c.flow = paused
+		c.touch()
+	}
+}
 
 // Resume continues reading after Pause. If Data has left bytes unused, the loop first
 // passes these again, without new bytes. It does so after the handler that calls Resume has
 // returned.
 func (c *Conn) Resume() {
-	if c.paused && c.loop != nil {
-		c.paused, c.again, c.deaf = false, true, false
+	if c.flow == paused && c.loop != nil {
+		c.flow, c.deaf = resumed, false
 		c.last = clock() // it was not idle
 		c.loop.later(c)
 	}
@@ -168,7 +181,7 @@ func (c *Conn) Close() {
 		c.die(ErrAborted)
 		return
 	}
-	c.state, c.shut, c.paused = closing, true, false
+	c.state, c.shut, c.flow = closing, true, flowing
 	c.forget()
 	c.limit = min(c.limit, sum(clock(), c.loop.cfg.Grace))
 	c.loop.schedule(c)

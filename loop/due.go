@@ -145,7 +145,7 @@ func (l *Loop) expire() {
 	l.armed = never
 	for len(l.due) > 0 && l.due[0].when <= l.now {
 		c := l.due[0].c
-		if c.state == open && c.paused {
+		if c.state == open && c.flow == paused {
 			c.last = l.now // a paused connection is not idle
 		}
 		switch when := c.earliest(); {

@@ -107,6 +107,28 @@ func TestConn_ResumeAfterEOF(t *testing.T) {
 	})
 }
 
+// contract: L2
+func TestConn_CloseAfterResume(t *testing.T) {
+	eachQueue(t, "Close right after Resume still sees that the peer closes", func(t *testing.T, open newPoll) {
+		closed := make(told, 1)
+		var conn *loop.Conn
+		h := &handler{open: func(c *loop.Conn) { conn = c; c.Pause() }, close: closed.close}
+		s := serve(t, 1, loop.Config{NewPoll: open}, nil, h)
+		c := dial(t, s.addr)
+		await(t, "it is open", func() (is bool) { s.on(func() { is = conn != nil }); return is })
+		s.on(func() {
+			conn.Resume()
+			conn.Close()
+			conn.Pause() // which does nothing any more
+			conn.Resume()
+		})
+		_, err := io.Copy(io.Discard, c)
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+		require.NoError(t, closed.get(t))
+	})
+}
+
 // contract: L7
 func TestConn_DeadlineOutOfRange(t *testing.T) {
 	eachQueue(t, "a deadline that is very far away is as good as none, and one that is long past ends the connection", func(t *testing.T, open newPoll) {

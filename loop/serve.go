@@ -116,7 +116,7 @@ func (l *Loop) serve(c *Conn, ev epore.Event) {
 		if c.blocked && ev.Writable() {
 			l.flush(c)
 		}
-		if ev.Readable() && c.reads() && !c.again { // what was left comes first, in catchUp
+		if ev.Readable() && c.reads() && c.flow != resumed { // what was left comes first, in catchUp
 			l.read(c)
 		}
 	}
@@ -167,8 +167,8 @@ func (l *Loop) catchUp(c *Conn) {
 	case c.state == connecting:
 		l.connected(c)
 	case c.state == open && c.delivers():
-		if c.again {
-			c.again = false
+		if c.flow == resumed {
+			c.flow = flowing
 			if c.in != nil {
 				l.deliver(c, c.in.rest())
 			}
@@ -192,7 +192,7 @@ func (c *Conn) reads() bool {
 }
 
 // delivers reports whether the loop calls Data of an open connection at the moment.
-func (c *Conn) delivers() bool { return !c.paused && (!c.blocked || c.Buffered() <= enough) }
+func (c *Conn) delivers() bool { return c.flow != paused && (!c.blocked || c.Buffered() <= enough) }
 
 // read reads once and passes the bytes to the handler.
 func (l *Loop) read(c *Conn) {
@@ -326,7 +326,7 @@ func (l *Loop) deliver(c *Conn, b []byte) {
 		c.in = l.take()
 		c.in.b = append(c.in.b, rest...)
 	}
-	if len(rest) > l.cfg.MaxIn && !c.paused {
+	if len(rest) > l.cfg.MaxIn && c.flow != paused {
 		c.die(ErrTooLong)
 	}
 }
@@ -423,7 +423,7 @@ func (l *Loop) settle(c *Conn) {
 	if c.state == open || c.state == closing {
 		l.finish(c)
 	}
-	if c.again && c.state == open && c.delivers() {
+	if c.flow == resumed && c.state == open && c.delivers() {
 		l.later(c) // Resume was called while too much was unsent, or during this event
 	}
 	if c.state < dead {
