@@ -28,7 +28,7 @@ const (
 	oneThread = "A timer of libuv belongs to one thread. Those of Epore can be set from any goroutine, which takes a lock."
 	addresses = "Each datagram goes to another address, so none of them pass through the kernel together (UDP_SEGMENT). A batch then saves only entries into the kernel, and announces itself to Go's scheduler, which single calls do not."
 	checks    = "Outside of the kernel are 8 % of the samples with package loop, and 6 % with the loop by hand: limits, back-pressure, time limits. The rest is the same system calls, and varies by more."
-	cipher    = "In a profile, the kernel takes 76 to 78 %, crypto/tls 13 to 15 %, and Epore 6 to 7 %. A raw loop with the same calls of crypto/tls and nothing else took 0.72 to 0.88 of the time of goroutines, in six runs: that is the bound."
+	cipher    = "In a profile, the kernel takes 76 to 78 %, crypto/tls 13 to 15 %, and Epore 6 to 7 %. A raw loop with the same calls of crypto/tls and nothing else took 0.74 to 0.77 of the time of goroutines, in three runs with this load: that is the bound."
 	versusGo  = "Where gnet takes less than 1.25 times what C takes, 0.8 of gnet is less than C."
 )
 
