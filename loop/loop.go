@@ -180,13 +180,11 @@ type Loop struct {
 	conns     []*Conn  // by token; nil: free
 	freeSlots []uint32 // those that are
 	live      int
-	load      atomic.Int32  // live, plus connections that other loops have passed to this one
-	current   *Conn         // the connection whose event is handled; settle sends what it wrote
-	blamed    *Conn         // the last connection whose handler was called, for OnPanic and OnStall
-	delivered []byte        // the argument of Data, during the call
-	todo      []*Conn       // for the end of the batch
-	ahead     []epore.Token // of the batch's events: see fetch
-	position  int           // in ahead
+	load      atomic.Int32 // live, plus connections that other loops have passed to this one
+	current   *Conn        // the connection whose event is handled; settle sends what it wrote
+	blamed    *Conn        // the last connection whose handler was called, for OnPanic and OnStall
+	delivered []byte       // the argument of Data, during the call
+	todo      []*Conn      // for the end of the batch
 	doing     []*Conn
 	hushed    epore.Interest // of connections that wait for nothing: see hushedEvent
 
@@ -419,12 +417,15 @@ func (l *Loop) run() error {
 			break
 		}
 		l.now = clock()
-		l.lookAhead(events)
 		for ev := range events.All() {
-			l.fetch()
-			if slow && ev.Token != inboxToken && ev.Token < firstHandler { // those watch by themselves
+			switch {
+			case slow && ev.Token != inboxToken && ev.Token < firstHandler: // those watch by themselves
 				l.watched(func() { l.handle(ev) })
-			} else {
+			case ev.Token < epore.Token(len(l.conns)): // as in handle, with one call less
+				if c := l.conns[ev.Token]; c != nil {
+					l.serve(c, ev)
+				}
+			default:
 				l.handle(ev)
 			}
 		}
@@ -440,44 +441,6 @@ func (l *Loop) run() error {
 	}
 	return l.failed
 }
-
-// fetchSize is how many connections are fetched at once.
-const fetchSize = 8
-
-// lookAhead notes the tokens of a batch for fetch.
-func (l *Loop) lookAhead(events *epore.Events) {
-	l.ahead, l.position = l.ahead[:0], 0
-	for ev := range events.All() {
-		l.ahead = append(l.ahead, ev.Token)
-	}
-}
-
-// fetch is called before each event, and touches the next few connections. Among thousands of
-// connections, none is in the processor's caches when its event comes. So the processor
-// waits for their memory once, and not for one after the other. It is a hint: if some events
-// are stale, fetch runs ahead a little less.
-func (l *Loop) fetch() {
-	if l.position++; l.position%fetchSize != 1 || len(l.ahead) < 2 {
-		return
-	}
-	from := min(l.position-1, len(l.ahead))
-	for _, token := range l.ahead[from:min(from+fetchSize, len(l.ahead))] {
-		if token >= epore.Token(len(l.conns)) {
-			continue
-		}
-		if c := l.conns[token]; c != nil {
-			touch(c.sock)
-			if c.secure {
-				touch(c.tls)
-			}
-		}
-	}
-}
-
-// touch has the processor load the cache line at p: the check for nil reads from it. Nothing
-// waits for the value. The race detector does not see this read, so the sockets of a loop may
-// still be used from any goroutine.
-func touch[T any](p *T) { _ = *p }
 
 // handle does what an event is about.
 func (l *Loop) handle(ev epore.Event) {

@@ -421,7 +421,12 @@ func (l *Loop) writeDirect(c *Conn, b []byte) (int, error) {
 // registers c for what it waits for.
 func (l *Loop) settle(c *Conn) {
 	if c.state == open || c.state == closing {
-		l.finish(c)
+		if c.out != nil && !c.blocked {
+			l.flush(c)
+		}
+		if c.state != open || c.full || c.shut || c.ended || c.secure {
+			l.finish(c)
+		}
 	}
 	if c.flow == resumed && c.state == open && c.delivers() {
 		l.later(c) // Resume was called while too much was unsent, or during this event
@@ -435,14 +440,9 @@ func (l *Loop) settle(c *Conn) {
 	l.current = nil
 }
 
-// finish sends the written data, and then closes what is to be closed.
+// finish does what may follow when the written data is sent: it calls Drained, and closes what
+// is to be closed.
 func (l *Loop) finish(c *Conn) {
-	if c.out != nil && !c.blocked {
-		l.flush(c)
-	}
-	if c.state == open && !c.full && !c.shut && !c.ended && !c.secure {
-		return // the rest is for what is rare
-	}
 	if c.full && c.state == open && c.Buffered() == 0 {
 		c.full = false
 		if h, ok := c.handler.(Drainer); ok {
