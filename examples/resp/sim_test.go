@@ -363,7 +363,7 @@ func respWorld(t *testing.T, w *sim.World) {
 		require.Equal(t, commands+len(subscribers), all.commands)
 	}
 	for key, e := range all.keys {
-		require.Zero(t, e.deadline, "%s has expired", key)
+		require.Nil(t, e.expiry, "%s has expired", key)
 	}
 	require.Zero(t, all.expiring)
 	stop()

@@ -31,11 +31,15 @@ type store struct {
 	out  []byte   // the answers of the Data in progress
 }
 
-// entry is the value of a key.
+// entry is the value of a key. It is small, because with many keys each lookup has to wait for it.
 type entry struct {
-	key      string
-	value    []byte
-	deadline int64 // Unix time in milliseconds; 0: it does not expire
+	value  []byte
+	expiry *expiry // nil: it does not expire
+}
+
+// expiry is when an entry expires.
+type expiry struct {
+	deadline int64 // Unix time in milliseconds
 	timer    *loop.Timer
 }
 
@@ -109,18 +113,43 @@ type command struct {
 	run func(s *store, cl *client, args [][]byte)
 }
 
-var commands map[string]command
-
-func init() { // refers to itself by COMMAND
-	commands = map[string]command{
-		"ping": {-1, (*store).ping}, "echo": {2, (*store).echo}, "quit": {-1, (*store).quit},
-		"get": {2, (*store).get}, "set": {-3, (*store).set}, "mget": {-2, (*store).mget},
-		"del": {-2, (*store).del}, "exists": {-2, (*store).exists}, "incr": {2, (*store).incr},
-		"expire": {3, (*store).expire}, "ttl": {2, (*store).ttl},
-		"subscribe": {-2, (*store).subscribe}, "unsubscribe": {-1, (*store).unsubscribe},
-		"publish": {3, (*store).publish}, "info": {-1, (*store).info},
-		"command": {-1, (*store).noCommands}, // redis-cli asks for it first
+// commandNamed is a switch, which takes less time than a map: each request asks for one.
+func commandNamed(name string) (cmd command, ok bool) {
+	switch name {
+	case "get":
+		return command{2, (*store).get}, true
+	case "set":
+		return command{-3, (*store).set}, true
+	case "mget":
+		return command{-2, (*store).mget}, true
+	case "del":
+		return command{-2, (*store).del}, true
+	case "exists":
+		return command{-2, (*store).exists}, true
+	case "incr":
+		return command{2, (*store).incr}, true
+	case "expire":
+		return command{3, (*store).expire}, true
+	case "ttl":
+		return command{2, (*store).ttl}, true
+	case "ping":
+		return command{-1, (*store).ping}, true
+	case "echo":
+		return command{2, (*store).echo}, true
+	case "subscribe":
+		return command{-2, (*store).subscribe}, true
+	case "unsubscribe":
+		return command{-1, (*store).unsubscribe}, true
+	case "publish":
+		return command{3, (*store).publish}, true
+	case "info":
+		return command{-1, (*store).info}, true
+	case "command":
+		return command{-1, (*store).noCommands}, true // redis-cli asks for it first
+	case "quit":
+		return command{-1, (*store).quit}, true
 	}
+	return command{}, false
 }
 
 func (s *store) do(cl *client, args [][]byte) {
@@ -136,7 +165,7 @@ func (s *store) do(cl *client, args [][]byte) {
 		}
 		name = append(name, b)
 	}
-	cmd, ok := commands[string(name)]
+	cmd, ok := commandNamed(string(name))
 	switch {
 	case !ok:
 		s.unknown(args)
@@ -206,36 +235,47 @@ func (s *store) quit(cl *client, _ [][]byte) {
 func (s *store) find(key []byte) *entry {
 	e := s.keys[string(key)]
 	// The timer runs at the end of the batch. Nobody must see the value until then.
-	if e != nil && e.deadline != 0 && e.deadline <= time.Now().UnixMilli() {
-		s.remove(e)
+	if e != nil && e.expiry != nil && e.expiry.deadline <= time.Now().UnixMilli() {
+		s.remove(string(key), e)
 		return nil
 	}
 	return e
 }
 
-func (s *store) remove(e *entry) {
-	s.setDeadline(e, 0)
-	delete(s.keys, e.key)
+// add adds a key without a value.
+func (s *store) add(key []byte) *entry {
+	e := new(entry)
+	s.keys[string(key)] = e
+	return e
+}
+
+func (s *store) remove(key string, e *entry) {
+	s.persist(e)
+	delete(s.keys, key)
+}
+
+// persist makes e one that does not expire.
+func (s *store) persist(e *entry) {
+	if e.expiry == nil {
+		return
+	}
+	if e.expiry.timer != nil {
+		e.expiry.timer.Stop()
+	}
+	e.expiry = nil
+	s.expiring--
 }
 
 // farAway is where the clock of a timer ends. What expires later does so in 292 years.
 const farAway = math.MaxInt64 / int64(time.Millisecond)
 
-// setDeadline sets when e expires, in Unix milliseconds; 0 means never.
-func (s *store) setDeadline(e *entry, deadline int64) {
-	if e.timer != nil {
-		e.timer.Stop()
-		e.timer = nil
-	}
-	if e.deadline != 0 {
-		s.expiring--
-	}
-	if e.deadline = deadline; deadline == 0 {
-		return
-	}
+// expireAt sets when e, the value of a key, expires, in Unix milliseconds.
+func (s *store) expireAt(key string, e *entry, deadline int64) {
+	s.persist(e)
+	e.expiry = &expiry{deadline: deadline}
 	s.expiring++
 	if left := deadline - time.Now().UnixMilli(); left < farAway {
-		e.timer = s.loop.After(time.Duration(left)*time.Millisecond, func() { s.remove(e) })
+		e.expiry.timer = s.loop.After(time.Duration(left)*time.Millisecond, func() { s.remove(key, e) })
 	}
 }
 
@@ -293,12 +333,13 @@ func (s *store) set(_ *client, args [][]byte) {
 		return
 	}
 	if e == nil {
-		e = &entry{key: string(args[1])}
-		s.keys[e.key] = e
+		e = s.add(args[1])
 	}
 	e.set(args[2])
-	if deadline != 0 || e.deadline != 0 {
-		s.setDeadline(e, deadline)
+	if deadline != 0 {
+		s.expireAt(string(args[1]), e, deadline)
+	} else {
+		s.persist(e)
 	}
 	s.out = redcon.AppendOK(s.out)
 }
@@ -331,7 +372,7 @@ func (s *store) del(_ *client, args [][]byte) {
 	n := 0
 	for _, key := range args[1:] {
 		if e := s.find(key); e != nil {
-			s.remove(e)
+			s.remove(string(key), e)
 			n++
 		}
 	}
@@ -362,8 +403,7 @@ func (s *store) incr(_ *client, args [][]byte) {
 			return
 		}
 	} else {
-		e = &entry{key: string(args[1])}
-		s.keys[e.key] = e
+		e = s.add(args[1])
 	}
 	e.value = strconv.AppendInt(e.value[:0], n+1, 10)
 	s.out = redcon.AppendInt(s.out, n+1)
@@ -386,9 +426,9 @@ func (s *store) expire(_ *client, args [][]byte) {
 		s.out = redcon.AppendInt(s.out, 0)
 		return
 	case n <= 0:
-		s.remove(e)
+		s.remove(string(args[1]), e)
 	default:
-		s.setDeadline(e, deadline)
+		s.expireAt(string(args[1]), e, deadline)
 	}
 	s.out = redcon.AppendInt(s.out, 1)
 }
@@ -396,8 +436,8 @@ func (s *store) expire(_ *client, args [][]byte) {
 func (s *store) ttl(_ *client, args [][]byte) {
 	left := int64(-2)
 	if e := s.find(args[1]); e != nil {
-		if left = -1; e.deadline != 0 {
-			left = (e.deadline - time.Now().UnixMilli() + 500) / 1000
+		if left = -1; e.expiry != nil {
+			left = (e.expiry.deadline - time.Now().UnixMilli() + 500) / 1000
 		}
 	}
 	s.out = redcon.AppendInt(s.out, left)
