@@ -245,7 +245,11 @@ func TestResp_AnyPieces(t *testing.T) {
 
 func TestResp_InvalidProtocol(t *testing.T) {
 	addr := started(t)
-	for _, bad := range []string{"*x\r\n", "*1\r\n+x\r\n", "*1\r\n$x\r\n", "*1\r\n$-5\r\n"} {
+	for _, bad := range []string{
+		"*x\r\n", "*\r\n", "*-1\r\n", "*1\rx", "*9223372036854775807\r\n$1\r\n", "*1\r\n+x\r\n", "*1\r\n\n", "*1\r\n$x\r\n",
+		"*1\r\n$-5\r\n", "*1\r\n$-1000\r\nPING\r\n", "*1\r\n$9223372036854775806\r\nx\r\n", "*1\r\n$16777217\r\n",
+		"*1\r\n$1\r\nxyz", "$-5 x\r\n", "$9223372036854775807 x\r\n", "\"x\r\n",
+	} {
 		p := connect(t, addr)
 		_, err := io.WriteString(p.conn, bad)
 		require.NoError(t, err)
@@ -255,6 +259,42 @@ func TestResp_InvalidProtocol(t *testing.T) {
 		require.Contains(t, string(all), "Protocol error", bad)
 	}
 	require.Equal(t, "+PONG", connect(t, addr).do("ping"))
+}
+
+// Whatever a client sends, the parser takes no more than that, and what has begun as a request stays
+// one until it is complete.
+func TestNextRequest_AnyBytes(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for range 2000 {
+		args := make([]string, random.IntN(4))
+		for i := range args {
+			args[i] = strings.Repeat("v", random.IntN(12))
+		}
+		b := request(args...)
+		for n := 1; n < len(b); n++ {
+			_, used, err := nextRequest(b[:n], nil)
+			require.NoError(t, err, "%q", b[:n])
+			require.Zero(t, used, "%q", b[:n])
+		}
+		got, used, err := nextRequest(append(b, "more"...), nil)
+		require.NoError(t, err)
+		require.Equal(t, len(b), used)
+		require.Len(t, got, len(args))
+		for i := range args {
+			require.Equal(t, args[i], string(got[i]))
+		}
+		for range 3 {
+			b[random.IntN(len(b))] = "*$-09\r\n \"x"[random.IntN(10)]
+		}
+		got, used, err = nextRequest(b, nil)
+		require.True(t, 0 <= used && used <= len(b) && (err == nil || used == 0), "%q", b)
+		if used == 0 {
+			continue
+		}
+		for _, arg := range got {
+			require.LessOrEqual(t, len(arg), used, "%q", b)
+		}
+	}
 }
 
 func TestResp_InvalidFlags(t *testing.T) {

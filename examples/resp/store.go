@@ -79,16 +79,16 @@ func (s *store) Data(c *loop.Conn, b []byte) (used int) {
 	s.out = s.out[:0]
 	rest := b
 	for len(rest) > 0 && !cl.quit {
-		complete, args, _, left, err := redcon.ReadNextCommand(rest, s.args[:0])
+		args, n, err := nextRequest(rest, s.args[:0])
 		if err != nil {
 			s.fail(err.Error())
 			cl.quit = true
 			break
 		}
-		if !complete {
+		if n == 0 {
 			break
 		}
-		rest = left
+		rest = rest[n:]
 		if s.args = args; len(args) > 0 { // an empty line is no command
 			s.do(cl, args)
 		}
