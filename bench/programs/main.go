@@ -74,6 +74,7 @@ var chat = []contestant{
 type cell struct {
 	id, title   string
 	unit        string // of the figures
+	rounds      int    // at least so many, where a run takes a second and its figures vary
 	contestants []contestant
 	tool        string // a program that the measure needs, if any
 	backend     func(bin string) (addr string, stop func(), err error)
@@ -94,12 +95,12 @@ var cells = []cell{
 	{id: "http-1000", title: "HTTP, a short answer, 1,000 connections", unit: nsRequest, contestants: http, tool: "wrk", measure: wrk(1000)},
 	{id: "get-50-1", title: "GET, 50 connections, one request at a time", unit: nsRequest, contestants: resp, tool: "redis-benchmark", measure: redis(50, 1)},
 	{id: "get-1000-1", title: "GET, 1,000 connections, one request at a time", unit: nsRequest, contestants: resp, tool: "redis-benchmark", measure: redis(1000, 1)},
-	{id: "get-50-16", title: "GET, 50 connections, 16 requests at a time", unit: nsRequest, contestants: resp, tool: "redis-benchmark", measure: redis(50, 16)},
-	{id: "get-1000-16", title: "GET, 1,000 connections, 16 requests at a time", unit: nsRequest, contestants: resp, tool: "redis-benchmark", measure: redis(1000, 16)},
-	{id: "proxy-bulk", title: "TCP proxy, 4 downloads at a time", unit: msGigabit, contestants: proxy, backend: sender, measure: download(4, (*server).processorTime)},
+	{id: "get-50-16", rounds: 7, title: "GET, 50 connections, 16 requests at a time", unit: nsRequest, contestants: resp, tool: "redis-benchmark", measure: redis(50, 16)},
+	{id: "get-1000-16", rounds: 7, title: "GET, 1,000 connections, 16 requests at a time", unit: nsRequest, contestants: resp, tool: "redis-benchmark", measure: redis(1000, 16)},
+	{id: "proxy-bulk", rounds: 7, title: "TCP proxy, 4 downloads at a time", unit: msGigabit, contestants: proxy, backend: sender, measure: download(4, (*server).processorTime)},
 	// The kernel does much of the work of a connection in the time of whichever program runs when a
 	// packet or an acknowledgement arrives, so the figures of the proxy alone depend on that, too.
-	{id: "proxy-bulk-all", title: "TCP proxy, 4 downloads at a time, with clients and backend", unit: msGigabitAll, contestants: proxy, backend: sender, measure: download(4, (*server).withEnds)},
+	{id: "proxy-bulk-all", rounds: 7, title: "TCP proxy, 4 downloads at a time, with clients and backend", unit: msGigabitAll, contestants: proxy, backend: sender, measure: download(4, (*server).withEnds)},
 	{id: "proxy-http", title: "TCP proxy, HTTP through 50 connections", unit: nsRequest, contestants: proxy, tool: "wrk", backend: httpServer, measure: wrk(50)},
 	{id: "chat-idle", title: "Chat, 5,000 idle members", unit: resident, contestants: chat, measure: idle(5000)},
 	{id: "chat-broadcast", title: "Chat, a message to a room of 1,000 members", unit: nsMessage, contestants: chat, measure: broadcast(1000)},
@@ -111,7 +112,7 @@ func main() {
 		log.Fatal(serve(os.Args[2], strings.Join(os.Args[3:], "")))
 	}
 	var o options
-	flag.IntVar(&o.rounds, "rounds", 3, "number of `rounds`")
+	flag.IntVar(&o.rounds, "rounds", 3, "number of `rounds`; some cells, whose runs are short, have at least 7")
 	flag.BoolVar(&o.quick, "quick", false, "one round of short runs, whose figures mean nothing")
 	flag.StringVar(&o.only, "only", "", "measure cells whose name matches this `expression` only")
 	flag.StringVar(&o.out, "out", "", "`file` for the tables (empty: standard output); the plot goes next to it, as .svg")
@@ -155,7 +156,11 @@ func (o *options) compare() error {
 		if !only.MatchString(cells[i].id) {
 			continue
 		}
-		r, err := cells[i].run(bin, o.rounds, o.quick)
+		rounds := o.rounds
+		if !o.quick {
+			rounds = max(rounds, cells[i].rounds)
+		}
+		r, err := cells[i].run(bin, rounds, o.quick)
 		if err != nil {
 			return err
 		}
@@ -163,8 +168,8 @@ func (o *options) compare() error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "<!-- written by bench/programs; not by hand -->\n\n# Programs, by their usual clients\n\n"+
-		"Measured on %s in %s by `go -C bench/programs run .`: %s, %s, %d processors. Each figure is a median (lowest to highest) of %d rounds,"+
-		" in which the contestants take turns. Ratios are the median of those in one round.\n\n",
+		"Measured on %s in %s by `go -C bench/programs run .`: %s, %s, %d processors. Each figure is a median (lowest to highest) of %d rounds"+
+		" (of at least 7 for GET at depth 16 and downloads through a proxy), in which the contestants take turns. Ratios are the median of those in one round.\n\n",
 		began.UTC().Format(time.DateOnly), time.Since(began).Round(time.Second), runtime.Version(), kernel(), runtime.NumCPU(), o.rounds)
 	fmt.Fprintf(&b, "Load of the machine before the first run and after the last one: %s and %s. Server and clients share the processors, and a"+
 		" load above 1 before the first run means that other programs ran, too: then compare the ratios rather than the figures.\n", before, load())

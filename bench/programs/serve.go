@@ -8,6 +8,7 @@ import (
 	"net"
 	nethttp "net/http"
 	"strings"
+	"sync"
 
 	"github.com/panjf2000/gnet/v2"
 	"github.com/tidwall/redcon"
@@ -44,10 +45,18 @@ func serve(id, backend string) error {
 	case "http-gnet":
 		return runGnet(&gnetServer{handle: answers})
 	case "resp-redcon":
+		var mu sync.RWMutex
 		s := redcon.NewServer("127.0.0.1:0", func(c redcon.Conn, cmd redcon.Command) {
 			switch strings.ToLower(string(cmd.Args[0])) {
 			case "get":
+				mu.RLock()
+				defer mu.RUnlock()
 				c.WriteRaw(get(cmd.Args[1], nil))
+			case "set":
+				mu.Lock()
+				defer mu.Unlock()
+				keys[string(cmd.Args[1])] = bytes.Clone(cmd.Args[2])
+				c.WriteString("OK")
 			default:
 				c.WriteError("ERR unknown command")
 			}
@@ -93,7 +102,7 @@ func answers(out, b []byte) (_ []byte, used int) {
 	}
 }
 
-// keys is empty: the load asks for a key that no server has. All look it up.
+// keys has the key that the load asks for.
 var keys = make(map[string][]byte)
 
 func get(key []byte, out []byte) []byte {
@@ -114,9 +123,13 @@ func replies(out, b []byte) (_ []byte, used int) {
 			return out, len(b) - len(rest)
 		}
 		rest, arguments = left, args
-		if len(args) == 2 && strings.EqualFold(string(args[0]), "get") {
+		switch {
+		case len(args) == 2 && strings.EqualFold(string(args[0]), "get"):
 			out = get(args[1], out)
-		} else {
+		case len(args) == 3 && strings.EqualFold(string(args[0]), "set"):
+			keys[string(args[1])] = bytes.Clone(args[2])
+			out = redcon.AppendOK(out)
+		default:
 			out = redcon.AppendError(out, "ERR unknown command")
 		}
 	}
