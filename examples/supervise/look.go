@@ -23,7 +23,7 @@ type looker struct {
 
 func look(r *epore.Registry, paths []string, every time.Duration) (watcher, error) {
 	for _, path := range paths {
-		if _, err := os.Lstat(path); err != nil {
+		if _, err := os.Stat(path); err != nil {
 			return nil, err
 		}
 	}
@@ -39,10 +39,18 @@ func look(r *epore.Registry, paths []string, every time.Duration) (watcher, erro
 	return l, nil
 }
 
+// walk is filepath.WalkDir, except that it follows a symbolic link at the root.
+func walk(root string, f fs.WalkDirFunc) error {
+	if target, err := filepath.EvalSymlinks(root); err == nil {
+		root = target
+	}
+	return filepath.WalkDir(root, f)
+}
+
 func (l *looker) changed() (bool, error) {
 	now := make(map[string]string)
 	for _, root := range l.paths {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		err := walk(root, func(path string, d fs.DirEntry, err error) error {
 			var info fs.FileInfo
 			if err == nil {
 				info, err = d.Info()

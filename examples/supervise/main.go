@@ -44,7 +44,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	flags.Var(&s.watch, "watch", "`file` or folder to watch; may be given several times (default: nothing)")
 	flags.DurationVar(&s.quiet, "quiet", 100*time.Millisecond, "run the command again when nothing has changed for this `time`")
-	flags.DurationVar(&s.poll, "look", time.Second, "how often to look for changes where the system does not report them")
+	flags.DurationVar(&s.poll, "look", time.Second, "`time` between two looks for what the system does not report")
 	flags.DurationVar(&s.backoff, "backoff", 250*time.Millisecond, "`time` before a command that failed runs again; doubled each time, up to 30s (0: wait for a change)")
 	flags.DurationVar(&s.kill, "kill", 5*time.Second, "`time` that the command has to end after SIGTERM, before SIGKILL")
 	flags.BoolVar(&s.terminal, "terminal", false, "give the command a terminal for its output (Linux)")
@@ -55,6 +55,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "supervise: no command: name one after --")
 		fallthrough
 	case err != nil:
+		return 2
+	case s.poll <= 0 || s.quiet < 0 || s.backoff < 0 || s.kill < 0:
+		fmt.Fprintln(stderr, "supervise: -look must be positive, and the other times 0 or more")
 		return 2
 	}
 	s.command = flags.Args()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"syscall"
@@ -60,7 +61,8 @@ func supervise(s settings, stdout, stderr io.Writer) (status int, err error) {
 	}
 	defer v.poll.Close()
 	r := v.poll.Registry()
-	if v.signals, err = epore.NewSignal(r, fromSignals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2); err != nil {
+	// With SIGPIPE among them, a write to a pipe that nobody reads returns an error: see os/signal.
+	if v.signals, err = epore.NewSignal(r, fromSignals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2); err != nil {
 		return 0, err
 	}
 	for token, timer := range map[epore.Token]**epore.Timer{fromQuiet: &v.quiet, fromBackoff: &v.backoff, fromKill: &v.kill} {
@@ -74,6 +76,7 @@ func supervise(s settings, stdout, stderr io.Writer) (status int, err error) {
 		}
 		defer v.files.Close()
 	}
+	defer v.abandon()
 	if err := v.start(); err != nil {
 		return 0, err
 	}
@@ -89,6 +92,19 @@ func supervise(s settings, stdout, stderr io.Writer) (status int, err error) {
 		}
 	}
 	return v.status, nil
+}
+
+// abandon ends the command that still runs when the program fails.
+func (v *supervisor) abandon() {
+	if v.cmd == nil {
+		return
+	}
+	_ = v.output.Close() // it may wait for room in the pipe
+	v.kill.Stop()
+	_ = syscall.Kill(-v.cmd.Process.Pid, syscall.SIGTERM)
+	kill := time.AfterFunc(v.settings.kill, func() { _ = syscall.Kill(-v.cmd.Process.Pid, syscall.SIGKILL) })
+	defer kill.Stop()
+	_ = v.cmd.Wait() // the status is that of the failure
 }
 
 // over reports whether there is nothing left to do: no child, and none to come.
@@ -126,10 +142,10 @@ func (v *supervisor) handle(token epore.Token) error {
 	return nil
 }
 
-// signal passes a signal on. After an interrupt, a hang-up and SIGTERM the program ends
-// with its child.
+// signal passes a signal on. Except after SIGUSR1 and SIGUSR2, the program ends with its
+// child. A second signal does not give the child more time.
 func (v *supervisor) signal(sig os.Signal) {
-	if sig != syscall.SIGUSR1 && sig != syscall.SIGUSR2 {
+	if sig != syscall.SIGUSR1 && sig != syscall.SIGUSR2 && !v.ending {
 		v.ending = true
 		_ = v.kill.Reset(v.settings.kill)
 	}
@@ -138,19 +154,31 @@ func (v *supervisor) signal(sig os.Signal) {
 	}
 }
 
-// restart ends the child that runs, if any, and starts the command again.
+// restart ends the child that runs, if any, and starts the command again. A child that is
+// ending already does not get more time.
 func (v *supervisor) restart() error {
-	if v.ending {
+	if v.ending || v.again {
 		return nil
 	}
 	if v.cmd == nil {
-		return v.start()
+		return v.startAgain()
 	}
 	v.again = true
 	if !v.exited {
 		_ = syscall.Kill(-v.cmd.Process.Pid, syscall.SIGTERM)
 	}
 	return v.kill.Reset(v.settings.kill)
+}
+
+// startAgain starts the command. That it cannot be executed is a failure like others: a
+// compiler may be writing it just now.
+func (v *supervisor) startAgain() error {
+	err := v.start()
+	if v.cmd == nil && (errors.As(err, new(*fs.PathError)) || errors.As(err, new(*exec.Error))) {
+		v.status = 127 // as of a shell
+		return v.retry(err)
+	}
+	return err
 }
 
 func (v *supervisor) start() error {
@@ -241,11 +269,16 @@ func (v *supervisor) finish() error {
 	case v.ending:
 		return nil
 	case v.again:
-		return v.start()
+		return v.startAgain()
 	case err == nil:
 		v.failed = 0
 		return nil
 	}
+	return v.retry(err)
+}
+
+// retry reports that the command has failed, and has it run again after a while.
+func (v *supervisor) retry(err error) error {
 	fmt.Fprintf(v.stderr, "supervise: %s: %v\n", v.command[0], err)
 	if v.settings.backoff == 0 {
 		return nil
