@@ -159,6 +159,66 @@ func TestChat_Fragments(t *testing.T) {
 	}
 }
 
+// A message of the greatest length may have a ping in it, after which nothing but its end comes.
+func TestChat_PingInLongMessage(t *testing.T) {
+	p := started(t)
+	c := join(t, "ws://"+p.plain, "r", "ann")
+	long := strings.Repeat("x", maxMessage)
+	c.write(t, ws.NewFrame(ws.OpText, false, []byte(long)), ws.NewPingFrame([]byte("p")), ws.NewFrame(ws.OpContinuation, true, nil))
+	f := c.next(t)
+	require.Equal(t, ws.OpPong, f.Header.OpCode, "%s", f.Payload)
+	require.Equal(t, "ann: "+long, c.read(t))
+}
+
+// A name that is not UTF-8 would end the connections of all browsers in the room.
+func TestChat_NameIsUTF8(t *testing.T) {
+	p := started(t)
+	a := join(t, "ws://"+p.plain, "r", "ann")
+	d := ws.Dialer{Timeout: limit}
+	conn, _, _, err := d.Dial(t.Context(), "ws://"+p.plain+"/ws?room=r&name=b%ffb")
+	require.NoError(t, err)
+	defer conn.Close()
+	require.Equal(t, "* b\uFFFDb joined", a.read(t))
+}
+
+// A page of another site may not use the WebSocket of a user.
+func TestChat_ChecksOrigin(t *testing.T) {
+	p := started(t)
+	for origin, status := range map[string]int{
+		"http://" + p.plain:     http.StatusSwitchingProtocols,
+		"https://" + p.plain:    http.StatusSwitchingProtocols,
+		"http://other.test":     http.StatusForbidden,
+		"http://" + p.secure:    http.StatusForbidden,
+		"null":                  http.StatusForbidden,
+		"http://%zz" + p.plain:  http.StatusForbidden,
+		"http://x@other.test:1": http.StatusForbidden,
+	} {
+		require.Equal(t, status, answerTo(t, p, "Origin: "+origin+"\r\n"), origin)
+	}
+}
+
+// answerTo returns the status of the answer to a request for a WebSocket with more headers.
+func answerTo(t *testing.T, p *program, headers string) int {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.plain)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(limit)))
+	_, err = io.WriteString(conn, "GET /ws?room=r&name=ann HTTP/1.1\r\nHost: "+p.plain+"\r\nUpgrade: websocket\r\n"+
+		"Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"+headers+"\r\n")
+	require.NoError(t, err)
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	return answer.StatusCode
+}
+
+// A request that is too long has an answer, rather than a reset.
+func TestChat_LongRequest(t *testing.T) {
+	p := started(t)
+	require.Equal(t, http.StatusSwitchingProtocols, answerTo(t, p, "Cookie: "+strings.Repeat("x", maxHead-1<<10)+"\r\n"))
+	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, answerTo(t, p, "Cookie: "+strings.Repeat("x", 20<<10)))
+}
+
 // A client may send a frame in one piece with its request.
 func TestChat_EarlyData(t *testing.T) {
 	p := started(t)
@@ -228,6 +288,28 @@ func TestChat_DropsSlowReaders(t *testing.T) {
 	require.Contains(t, p.ends(t), "1 dropped")
 }
 
+// A member is not dropped as long as it sends anything, such as a long message, bit by bit.
+func TestChat_SlowWriterStays(t *testing.T) {
+	p := started(t, "-ping", "300ms")
+	c := join(t, "ws://"+p.plain, "r", "ann")
+	all := ws.MustCompileFrame(ws.MaskFrame(text(strings.Repeat("x", 200))))
+	go func() {
+		for len(all) > 0 { // the load: one byte is much less than an interval later than the one before
+			if _, err := c.conn.Write(all[:1]); err != nil {
+				return
+			}
+			all = all[1:]
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	for {
+		if f := c.next(t); f.Header.OpCode == ws.OpText {
+			require.Equal(t, "ann: "+strings.Repeat("x", 200), string(f.Payload))
+			return
+		}
+	}
+}
+
 // A member that answers pings stays, and one that does not is dropped.
 func TestChat_Pings(t *testing.T) {
 	p := started(t, "-ping", "50ms")
@@ -293,11 +375,12 @@ func TestChat_ManyMembers(t *testing.T) {
 }
 
 func TestChat_InvalidFlags(t *testing.T) {
-	for _, args := range [][]string{{"-nonsense"}, {"stray"}, {"-ping", "0s"}} {
+	for _, args := range [][]string{{"-nonsense"}, {"stray"}, {"-ping", "0s"}, {"-unsent", "0"}, {"-tls", ":0", "-cert", "x"},
+		{"-tls", ":0", "-key", "x"}, {"-cert", "x", "-key", "x"}} {
 		require.Equal(t, 2, run(t.Context(), args, io.Discard, io.Discard))
 	}
 	require.Zero(t, run(t.Context(), []string{"-h"}, io.Discard, io.Discard))
-	for _, args := range [][]string{{"-addr", "localhost:0"}, {"-addr", "127.0.0.1:0", "-tls", "127.0.0.1:0", "-cert", "/does/not/exist"}} {
+	for _, args := range [][]string{{"-addr", "localhost:0"}, {"-addr", "127.0.0.1:0", "-tls", "127.0.0.1:0", "-cert", "/does/not/exist", "-key", "/does/not/exist"}} {
 		require.Equal(t, 1, run(t.Context(), args, io.Discard, io.Discard))
 	}
 }

@@ -16,7 +16,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"os/signal"
@@ -48,8 +47,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err == nil && flags.NArg() > 0:
 		fmt.Fprintf(stderr, "chat: unexpected argument %q: run it with -h for help\n", flags.Arg(0))
 		return 2
-	case err == nil && *ping <= 0:
-		fmt.Fprintln(stderr, "chat: -ping must be positive")
+	case err == nil && (*ping <= 0 || *unsent <= 0):
+		fmt.Fprintln(stderr, "chat: -ping and -unsent must be positive")
+		return 2
+	case err == nil && (*cert == "") != (*key == ""):
+		fmt.Fprintln(stderr, "chat: -cert and -key belong together")
+		return 2
+	case err == nil && *cert != "" && *tlsAddr == "":
+		fmt.Fprintln(stderr, "chat: -cert is for TLS: say where to listen with -tls")
 		return 2
 	case err != nil:
 		return 2
@@ -86,7 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // tlsConfig loads a certificate, or makes one.
 func tlsConfig(cert, key string) (*tls.Config, error) {
-	if cert != "" || key != "" {
+	if cert != "" {
 		c, err := tls.LoadX509KeyPair(cert, key)
 		return &tls.Config{Certificates: []tls.Certificate{c}}, err
 	}
@@ -94,7 +99,8 @@ func tlsConfig(cert, key string) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	template := x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
+	// The serial number is a random one: browsers refuse a second certificate with the same.
+	template := x509.Certificate{NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().AddDate(0, 1, 0), DNSNames: []string{"localhost"},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}}
 	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &k.PublicKey, k)

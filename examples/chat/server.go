@@ -72,7 +72,7 @@ func (s *server) Data(c *loop.Conn, b []byte) (used int) {
 		end := bytes.Index(b, []byte("\r\n\r\n"))
 		if end < 0 {
 			if len(b) > maxHead {
-				c.Abort()
+				answer(c, "431 Request Header Fields Too Large", []byte("request too long\n"))
 			}
 			return 0
 		}
@@ -82,6 +82,7 @@ func (s *server) Data(c *loop.Conn, b []byte) (used int) {
 			return used
 		}
 	}
+	m.heard = true
 	for {
 		n := s.frame(c, m, b[used:])
 		if n == 0 {
@@ -115,23 +116,19 @@ func (s *server) request(c *loop.Conn, head []byte) *member {
 		if err == nil && u.Path == "/" {
 			status, body = "200 OK", page
 		}
-		fmt.Fprintf(c, "HTTP/1.1 %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-			status, len(body), body)
+		answer(c, status, body)
+		return nil
+	}
+	if err := upgrade(c, head); err != nil { // it has written an answer
 		c.Close()
 		return nil
 	}
-	m := &member{room: u.Query().Get("room"), name: u.Query().Get("name"), state: ws.StateServerSide, heard: true}
-	if m.name == "" {
-		m.name = "nobody"
+	// A browser closes its connection when it receives a text that is not UTF-8.
+	name := strings.ToValidUTF8(u.Query().Get("name"), "\uFFFD")
+	if name == "" {
+		name = "nobody"
 	}
-	upgrade := struct {
-		io.Reader
-		io.Writer
-	}{bytes.NewReader(head), c}
-	if _, err := ws.Upgrade(upgrade); err != nil { // it has written an answer
-		c.Close()
-		return nil
-	}
+	m := &member{room: u.Query().Get("room"), name: name, state: ws.StateServerSide}
 	c.SetDeadline(time.Time{})
 	c.SetValue(m)
 	if s.rooms[m.room] == nil {
@@ -141,6 +138,39 @@ func (s *server) request(c *loop.Conn, head []byte) *member {
 	s.joined++
 	s.broadcast(m.room, ws.OpText, []byte("* "+m.name+" joined"))
 	return m
+}
+
+// answer answers a request, and closes the connection.
+func answer(c *loop.Conn, status string, body []byte) {
+	fmt.Fprintf(c, "HTTP/1.1 %s\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, len(body), body)
+	c.Close()
+}
+
+// upgrade answers a request for a WebSocket. It refuses the request of another site's page,
+// which would speak for the user of the browser (RFC 6455, section 10.2).
+func upgrade(c *loop.Conn, head []byte) error {
+	var host, origin string
+	upgrader := ws.Upgrader{
+		OnHost: func(v []byte) error { host = string(v); return nil },
+		OnHeader: func(k, v []byte) error {
+			if string(k) == "Origin" {
+				origin = string(v)
+			}
+			return nil
+		},
+		OnBeforeUpgrade: func() (ws.HandshakeHeader, error) {
+			if u, err := url.Parse(origin); origin == "" || err == nil && strings.EqualFold(u.Host, host) {
+				return nil, nil
+			}
+			return nil, ws.RejectConnectionError(ws.RejectionStatus(403), ws.RejectionReason("page of another site"))
+		},
+	}
+	_, err := upgrader.Upgrade(struct {
+		io.Reader
+		io.Writer
+	}{bytes.NewReader(head), c})
+	return err
 }
 
 // frame handles the first frame of b. It returns its length, or 0 if it is incomplete or the
@@ -158,7 +188,7 @@ func (s *server) frame(c *loop.Conn, m *member, b []byte) (n int) {
 		return s.refuse(c, ws.StatusProtocolError, err.Error())
 	}
 	begin := len(b) - s.reader.Len()
-	if h.Length > int64(maxMessage-len(m.partial)) {
+	if !h.OpCode.IsControl() && h.Length > int64(maxMessage-len(m.partial)) {
 		return s.refuse(c, ws.StatusMessageTooBig, "message too long")
 	}
 	if n = begin + int(h.Length); n > len(b) {
@@ -166,7 +196,6 @@ func (s *server) frame(c *loop.Conn, m *member, b []byte) (n int) {
 	}
 	payload := b[begin:n]
 	ws.Cipher(payload, h.Mask, 0)
-	m.heard = true
 	switch {
 	case h.OpCode == ws.OpPing:
 		s.send(c, ws.MustCompileFrame(ws.NewPongFrame(payload)))
