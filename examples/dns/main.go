@@ -1,7 +1,7 @@
 // Dns answers queries from a hosts file, and forwards the others, on package loop.
 //
-//	$ go run . -addr 127.0.0.1:5353 -hosts /etc/hosts -upstream 127.0.0.53:53
-//	listening on 127.0.0.1:5353; ^C stops it
+//	$ go run . -addr 127.0.0.1:5300 -hosts /etc/hosts -upstream 127.0.0.53:53
+//	listening on 127.0.0.1:5300; ^C stops it
 package main
 
 import (
@@ -11,9 +11,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -35,7 +37,7 @@ func main() {
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("dns", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	addr := flags.String("addr", "127.0.0.1:5353", "`address` to listen on: a literal IP address or nothing, and a port (0: a free one)")
+	addr := flags.String("addr", "127.0.0.1:5300", "`address` to listen on: a literal IP address or nothing, and a port (0: a free one)")
 	file := flags.String("hosts", "/etc/hosts", "`file` of addresses and names, as in hosts(5)")
 	upstream := flags.String("upstream", "", "`address` of the server that answers other queries (empty: they are refused)")
 	timeout := flags.Duration("timeout", 2*time.Second, "`time` for an answer from there, once repeated")
@@ -46,6 +48,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "dns: unexpected argument %q: run it with -h for help\n", flags.Arg(0))
 		fallthrough
 	case err != nil:
+		return 2
+	case *timeout <= 0:
+		fmt.Fprintln(stderr, "dns: -timeout must be positive")
 		return 2
 	}
 	s := &server{queries: make(map[uint16]*query), timeout: *timeout, log: stderr}
@@ -84,14 +89,21 @@ func (s *server) readHosts(name string) error {
 			return fmt.Errorf("%s: line %d: %q is not an address and names", name, n, line)
 		}
 		for _, field := range fields[1:] {
-			host := dns.CanonicalName(field)
-			s.hosts[host] = append(s.hosts[host], a)
+			if _, ok := dns.IsDomainName(field); !ok {
+				return fmt.Errorf("%s: line %d: %q is not a name", name, n, field)
+			}
+			if host := dns.CanonicalName(field); !slices.Contains(s.hosts[host], a) {
+				s.hosts[host] = append(s.hosts[host], a)
+			}
 		}
 		if reverse, err := dns.ReverseAddr(a.WithZone("").String()); err == nil && s.names[reverse] == "" {
 			s.names[reverse] = dns.CanonicalName(fields[1])
 		}
 	}
-	return lines.Err()
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // network makes the sockets. It is package socket, or a simulated host.
@@ -127,6 +139,11 @@ func (s *server) listen(l *loop.Loop, n network, addr, upstream string) (err err
 	s.loop = l
 	if s.clients, err = n.ListenPacket("udp", addr); err != nil {
 		return err
+	}
+	if a, ok := s.clients.LocalAddr().(*net.UDPAddr); ok && a.IP.IsUnspecified() {
+		if s.controlSize, err = reportDestination(s.clients, a.IP.To4() != nil); err != nil {
+			return err
+		}
 	}
 	r := l.Poll().Registry()
 	if err := r.Register(s.clients, l.Handle(func(epore.Event) { s.readQueries() }), epore.Readable); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +28,8 @@ const hosts = `
 192.0.2.1 one.test alias.test # another
 2001:db8::1 one.test
 192.0.2.2 TWO.test
+192.0.2.3 three.test three.test
+192.0.2.3 three.test
 `
 
 type program struct {
@@ -95,7 +98,11 @@ func TestDNS_Hosts(t *testing.T) {
 		{"two.test.", dns.TypeAAAA, "NOERROR"},
 		{"two.test.", dns.TypeMX, "NOERROR"},
 		{"1.2.0.192.in-addr.arpa.", dns.TypePTR, "NOERROR one.test."},
+		{"2.2.0.192.in-addr.arpa.", dns.TypeA, "NOERROR"},
 		{"other.test.", dns.TypeA, "REFUSED"},
+		{"three.test.", dns.TypeA, "NOERROR 192.0.2.3"},
+		{"one.test.", dns.TypeANY, "NOERROR 192.0.2.1 2001:db8::1"},
+		{"1.2.0.192.in-addr.arpa.", dns.TypeANY, "NOERROR one.test."},
 	} {
 		require.Equal(t, c.want, ask(t, p.addr, c.name, c.kind), c.name)
 	}
@@ -108,11 +115,75 @@ func TestDNS_Hosts(t *testing.T) {
 		require.NoError(t, err)
 	}
 	require.Equal(t, "NOERROR 192.0.2.1", ask(t, p.addr, "one.test.", dns.TypeA))
-	require.Equal(t, "10 queries answered, 0 forwarded, 0 failed", p.ends(t))
+	require.Equal(t, "14 queries answered, 0 forwarded, 0 failed", p.ends(t))
+}
+
+// A query that is not one for data of the Internet is refused as the RFCs say.
+func TestDNS_Refuses(t *testing.T) {
+	p := started(t)
+	for what, c := range map[string]struct {
+		change func(*dns.Msg)
+		want   int
+	}{
+		"another class":        {func(q *dns.Msg) { q.Question[0].Qclass = dns.ClassCHAOS }, dns.RcodeRefused},
+		"several questions":    {func(q *dns.Msg) { q.Question = append(q.Question, q.Question[0]) }, dns.RcodeFormatError},
+		"another opcode":       {func(q *dns.Msg) { q.Opcode = dns.OpcodeNotify }, dns.RcodeNotImplemented},
+		"another EDNS":         {func(q *dns.Msg) { q.SetEdns0(1232, false).IsEdns0().SetVersion(1) }, dns.RcodeBadVers},
+		"nothing is unusual":   {func(q *dns.Msg) { q.SetEdns0(1232, false) }, dns.RcodeSuccess},
+		"a name of no address": {func(q *dns.Msg) { q.Question[0].Name = "other.test." }, dns.RcodeRefused},
+	} {
+		q := new(dns.Msg).SetQuestion("1.2.0.192.in-addr.arpa.", dns.TypePTR)
+		c.change(q)
+		client := dns.Client{Timeout: limit}
+		a, _, err := client.Exchange(q, p.addr)
+		require.NoError(t, err, what)
+		require.Equal(t, c.want, a.Rcode, what)
+		require.Equal(t, c.want == dns.RcodeSuccess, a.Authoritative, what)
+		require.Equal(t, c.want == dns.RcodeSuccess, len(a.Answer) == 1, what)
+		if opt := a.IsEdns0(); opt != nil {
+			require.Zero(t, opt.Version(), what)
+		}
+	}
+}
+
+// However long an answer the client can read, the upstream sends none that the program cannot.
+func TestDNS_LongAnswers(t *testing.T) {
+	p := started(t, "-upstream", upstream(t))
+	for _, size := range []uint16{512, 1232, 4096, 8192, 65535} {
+		c := dns.Client{Timeout: limit, UDPSize: size}
+		a, _, err := c.Exchange(new(dns.Msg).SetQuestion("long.test.", dns.TypeTXT).SetEdns0(size, false), p.addr)
+		require.NoError(t, err)
+		require.Equal(t, dns.RcodeSuccess, a.Rcode, size)
+		require.True(t, a.Truncated, size)
+		a.Compress = true // as it was sent
+		require.LessOrEqual(t, a.Len(), int(size))
+		require.Greater(t, a.Len(), min(int(size), maxQuery)-300)
+	}
+}
+
+// An answer comes from the address that the query was sent to.
+func TestDNS_AllAddresses(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the system chooses the address")
+	}
+	for _, all := range []string{":0", "0.0.0.0:0", "[::]:0"} {
+		p := started(t, "-addr", all, "-upstream", upstream(t))
+		_, port, err := net.SplitHostPort(p.addr)
+		require.NoError(t, err)
+		for _, host := range []string{"127.0.0.1", "127.0.0.2", "::1"} {
+			if strings.HasPrefix(host, ":") && strings.HasPrefix(p.addr, "0.") {
+				continue
+			}
+			to := net.JoinHostPort(host, port)
+			require.Equal(t, "NOERROR 192.0.2.1", ask(t, to, "one.test.", dns.TypeA), "%s %s", all, to)
+			require.Equal(t, "NOERROR 198.51.100.7", ask(t, to, "other.test.", dns.TypeA), "%s %s", all, to)
+		}
+	}
 }
 
 // upstream is a server that answers each question for an address with 198.51.100.7, and
-// nothing to names that begin with "silent", the first time or always.
+// nothing to names that begin with "silent", the first time or always. To names that begin
+// with "long" it sends all that the other side says it can read, up to 8,192 bytes.
 func upstream(t *testing.T) string {
 	t.Helper()
 	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -130,6 +201,15 @@ func upstream(t *testing.T) string {
 			return
 		}
 		a := new(dns.Msg).SetReply(q)
+		if opt := q.IsEdns0(); opt != nil && strings.HasPrefix(name, "long.") {
+			a.SetEdns0(8192, false)
+			for range 100 {
+				a.Answer = append(a.Answer, &dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET}, Txt: []string{strings.Repeat("x", 200)}})
+			}
+			a.Truncate(min(int(opt.UDPSize()), 8192))
+			_ = w.WriteMsg(a)
+			return
+		}
 		rr, err := dns.NewRR(name + " 5 A 198.51.100.7")
 		if err == nil {
 			a.Answer = append(a.Answer, rr)
@@ -222,13 +302,16 @@ func TestDNS_Dig(t *testing.T) {
 }
 
 func TestDNS_BadInput(t *testing.T) {
-	for _, args := range [][]string{{"-nonsense"}, {"stray"}} {
+	for _, args := range [][]string{{"-nonsense"}, {"stray"}, {"-timeout", "0"}} {
 		require.Equal(t, 2, run(t.Context(), args, io.Discard, io.Discard))
 	}
 	require.Zero(t, run(t.Context(), []string{"-h"}, io.Discard, io.Discard))
 	bad := filepath.Join(t.TempDir(), "hosts")
 	require.NoError(t, os.WriteFile(bad, []byte("127.0.0.1 localhost\nnonsense here\n"), 0o644))
+	long := filepath.Join(t.TempDir(), "hosts")
+	require.NoError(t, os.WriteFile(long, []byte("127.0.0.1 "+strings.Repeat("x", 64)), 0o644))
 	for args, want := range map[[2]string]string{
+		{"-hosts", long}:              "not a name",
 		{"-hosts", "/does/not/exist"}: "/does/not/exist",
 		{"-hosts", bad}:               "line 2",
 		{"-addr", "localhost:0"}:      "localhost",

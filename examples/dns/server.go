@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -33,6 +34,9 @@ type server struct {
 	timeout  time.Duration
 	log      io.Writer
 
+	// controlSize is the room for the control data of a query: see reportDestination.
+	controlSize int
+
 	in, out                     []socket.Message
 	answered, forwarded, failed int
 }
@@ -40,10 +44,18 @@ type server struct {
 // query is one that was forwarded.
 type query struct {
 	msg    *dns.Msg // as the client sent it
-	from   netip.AddrPort
+	from   client
 	packed []byte // as it was forwarded
 	timer  *loop.Timer
 	again  bool // it was sent twice
+}
+
+// client is where a query came from.
+type client struct {
+	addr netip.AddrPort
+	// control says which of the addresses of this host it was sent to. Written with the
+	// answer, it makes the answer come from that address.
+	control []byte
 }
 
 // receive reads up to batch datagrams. After an error there are none. On Linux, an error may
@@ -54,6 +66,7 @@ func (s *server) receive(c *socket.PacketConn) []socket.Message {
 		s.in = make([]socket.Message, batch)
 		for i := range s.in {
 			s.in[i].Data = make([]byte, maxQuery)
+			s.in[i].Control = make([]byte, s.controlSize)
 		}
 	}
 	n, err := c.ReadBatch(s.in)
@@ -71,11 +84,12 @@ func (s *server) readQueries() {
 		if m.Truncated || q.Unpack(m.Data[:m.N]) != nil || q.Response || len(q.Question) == 0 {
 			continue // not even worth an answer, which might go to a forged address
 		}
+		from := client{m.Addr, m.Control[:m.ControlN]}
 		if a := s.lookUp(q); a != nil {
 			s.answered++
-			s.reply(a, q, m.Addr)
+			s.reply(a, q, from)
 		} else {
-			s.forward(q, m.Addr)
+			s.forward(q, from)
 		}
 	}
 	s.flush()
@@ -105,42 +119,54 @@ func same(a, b dns.Question) bool {
 	return strings.EqualFold(a.Name, b.Name) && a.Qtype == b.Qtype && a.Qclass == b.Qclass
 }
 
-// lookUp answers from the hosts file, or returns nil.
+// lookUp answers from the hosts file, or refuses the query, or returns nil.
 func (s *server) lookUp(q *dns.Msg) *dns.Msg {
 	a := new(dns.Msg).SetReply(q)
-	a.Authoritative, a.RecursionAvailable = true, s.upstream != nil
-	if q.Opcode != dns.OpcodeQuery || len(q.Question) != 1 {
+	a.RecursionAvailable = s.upstream != nil
+	switch opt := q.IsEdns0(); {
+	case opt != nil && opt.Version() != 0:
+		a.Rcode = dns.RcodeBadVers // RFC 6891, section 6.1.3
+		return a
+	case q.Opcode != dns.OpcodeQuery:
 		a.Rcode = dns.RcodeNotImplemented
 		return a
-	}
-	name := dns.CanonicalName(q.Question[0].Name)
-	header := dns.RR_Header{Name: q.Question[0].Name, Rrtype: q.Question[0].Qtype, Class: dns.ClassINET, Ttl: ttl}
-	if host := s.names[name]; host != "" && header.Rrtype == dns.TypePTR {
-		a.Answer = append(a.Answer, &dns.PTR{Hdr: header, Ptr: host})
+	case len(q.Question) != 1:
+		a.Rcode = dns.RcodeFormatError // RFC 9619
 		return a
 	}
-	addrs := s.hosts[name]
-	if addrs == nil || q.Question[0].Qclass != dns.ClassINET {
+	asked := q.Question[0]
+	name := dns.CanonicalName(asked.Name)
+	host, addrs := s.names[name], s.hosts[name]
+	if host == "" && addrs == nil || asked.Qclass != dns.ClassINET {
 		if s.upstream == nil {
 			a.Rcode = dns.RcodeRefused
 			return a
 		}
 		return nil
 	}
-	for _, addr := range addrs { // other types of a known name have an empty answer
+	a.Authoritative = true
+	wants := func(kind uint16) bool { return asked.Qtype == kind || asked.Qtype == dns.TypeANY }
+	header := func(kind uint16) dns.RR_Header {
+		return dns.RR_Header{Name: asked.Name, Rrtype: kind, Class: dns.ClassINET, Ttl: ttl}
+	}
+	// Other types of a known name have an empty answer.
+	if host != "" && wants(dns.TypePTR) {
+		a.Answer = append(a.Answer, &dns.PTR{Hdr: header(dns.TypePTR), Ptr: host})
+	}
+	for _, addr := range addrs {
 		switch {
-		case header.Rrtype == dns.TypeA && addr.Is4():
-			a.Answer = append(a.Answer, &dns.A{Hdr: header, A: addr.AsSlice()})
-		case header.Rrtype == dns.TypeAAAA && addr.Is6():
-			a.Answer = append(a.Answer, &dns.AAAA{Hdr: header, AAAA: addr.AsSlice()})
+		case addr.Is4() && wants(dns.TypeA):
+			a.Answer = append(a.Answer, &dns.A{Hdr: header(dns.TypeA), A: addr.AsSlice()})
+		case addr.Is6() && wants(dns.TypeAAAA):
+			a.Answer = append(a.Answer, &dns.AAAA{Hdr: header(dns.TypeAAAA), AAAA: addr.AsSlice()})
 		}
 	}
 	return a
 }
 
 // forward sends a query on, with a number of our own that nobody can guess.
-func (s *server) forward(msg *dns.Msg, from netip.AddrPort) {
-	q := &query{msg: msg, from: from}
+func (s *server) forward(msg *dns.Msg, from client) {
+	q := &query{msg: msg, from: client{from.addr, bytes.Clone(from.control)}}
 	if len(s.queries) >= maxQueries {
 		s.fail(q)
 		return
@@ -153,6 +179,9 @@ func (s *server) forward(msg *dns.Msg, from netip.AddrPort) {
 	}
 	other := msg.Copy()
 	other.Id = id
+	if opt := other.IsEdns0(); opt != nil { // a longer answer could not be read
+		opt.SetUDPSize(min(opt.UDPSize(), maxQuery))
+	}
 	var err error
 	if q.packed, err = other.Pack(); err != nil {
 		s.fail(q)
@@ -191,7 +220,7 @@ func (s *server) fail(q *query) {
 
 // reply adds an answer to those that flush sends. What is too long for the client is cut,
 // and says so: the client then asks by TCP, which this program does not have.
-func (s *server) reply(a, q *dns.Msg, to netip.AddrPort) {
+func (s *server) reply(a, q *dns.Msg, to client) {
 	size := dns.MinMsgSize
 	if opt := q.IsEdns0(); opt != nil {
 		size = max(size, min(int(opt.UDPSize()), maxQuery))
@@ -202,10 +231,10 @@ func (s *server) reply(a, q *dns.Msg, to netip.AddrPort) {
 	a.Truncate(size)
 	packed, err := a.Pack()
 	if err != nil {
-		fmt.Fprintln(s.log, "dns: answer to", to, err)
+		fmt.Fprintln(s.log, "dns: answer to", to.addr, err)
 		return
 	}
-	s.out = append(s.out, socket.Message{Data: packed, Addr: to})
+	s.out = append(s.out, socket.Message{Data: packed, Addr: to.addr, Control: to.control})
 }
 
 // flush sends the answers. One that cannot be sent is left out: its client asks again.
