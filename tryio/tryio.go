@@ -53,7 +53,8 @@ var ErrWouldBlock = socket.ErrWouldBlock
 // event is certain after ErrWouldBlock.
 //
 // From a datagram socket it reads one datagram, which may be empty. If the datagram is longer
-// than b, it returns the beginning and [socket.ErrTruncated]; the rest is lost.
+// than b, it returns the beginning and [socket.ErrTruncated]; the rest is lost. So it does
+// from a socket of the type SOCK_SEQPACKET, where an empty packet is like the end of the stream.
 func Read(c syscall.Conn, b []byte) (int, error) {
 	switch c := c.(type) {
 	case *socket.Conn:

@@ -26,7 +26,7 @@ func (a *attempt) tryRead(fd uintptr) (int, error) {
 		return 0, ErrWouldBlock
 	case err != nil:
 		return 0, os.NewSyscallError("recvmsg", err)
-	case truncated && isDatagram(fd):
+	case truncated: // a datagram, or a packet of SOCK_SEQPACKET
 		return n, socket.ErrTruncated
 	case n == 0 && !isDatagram(fd):
 		return 0, io.EOF
@@ -39,8 +39,12 @@ func (a *attempt) tryWrite(fd uintptr) (done int, err error) {
 	if len(a.b) == 0 && !isDatagram(fd) {
 		return 0, nil
 	}
+	most := sendMost
+	if len(a.b) > most && !isStream(fd) {
+		most = len(a.b) // two writes would be two datagrams
+	}
 	for {
-		n, err := a.send(fd, a.b[done:min(len(a.b), done+sendMost)])
+		n, err := a.send(fd, a.b[done:min(len(a.b), done+most)])
 		switch {
 		case err == unix.ENOTSOCK:
 			return a.writeFile(fd)
@@ -55,8 +59,14 @@ func (a *attempt) tryWrite(fd uintptr) (done int, err error) {
 	}
 }
 
-// sendMost is how much one call sends.
+// sendMost is how much one call sends of a stream.
 const sendMost = 1 << 20
+
+// isStream reports whether a descriptor is a socket without the boundaries of messages.
+func isStream(fd uintptr) bool {
+	kind, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TYPE)
+	return err == nil && kind == unix.SOCK_STREAM
+}
 
 // isDatagram reports whether a descriptor is a datagram socket. For these, an empty read is
 // an empty datagram, not the end.
