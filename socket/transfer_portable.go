@@ -64,8 +64,14 @@ func limitBuffers(bufs [][]byte) (limited [][]byte, hasRoom bool) {
 	}
 	size := 0
 	for i, b := range bufs {
-		if i == most || size+len(b) > maxTransfer {
-			return bufs[:max(i, 1)], hasRoom
+		switch {
+		case i == most:
+			return bufs[:i], hasRoom
+		case size+len(b) <= maxTransfer:
+		case size == 0:
+			return [][]byte{b[:maxTransfer]}, true
+		default:
+			return bufs[:i], hasRoom
 		}
 		size += len(b)
 		hasRoom = hasRoom || len(b) > 0
