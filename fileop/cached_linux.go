@@ -111,8 +111,9 @@ func isDirect(raw syscall.RawConn) (direct bool) {
 }
 
 // mayWait reports whether an io_uring may wait for the file system during a submission, which is
-// the loop's time. Since Linux 6.10 it reads a file that does not support IOCB_NOWAIT at once if
-// poll reports that it is readable, and files of FUSE, whose server may take any time, always are.
+// the loop's time. Kernels with commit f7c913438533 (October 2024, also in later 6.6 kernels) read
+// a file that does not support IOCB_NOWAIT at once if poll reports that it is readable. Files of
+// FUSE always are, and their server may take any time.
 func mayWait(raw syscall.RawConn) (wait bool) {
 	_ = raw.Control(func(fd uintptr) {
 		var s unix.Statfs_t
