@@ -290,21 +290,22 @@ func TestChat_DropsSlowReaders(t *testing.T) {
 
 // A member is not dropped as long as it sends anything, such as a long message, bit by bit.
 func TestChat_SlowWriterStays(t *testing.T) {
-	p := started(t, "-ping", "300ms")
+	p := started(t, "-ping", "700ms") // much longer than the test may take to send a byte
 	c := join(t, "ws://"+p.plain, "r", "ann")
-	all := ws.MustCompileFrame(ws.MaskFrame(text(strings.Repeat("x", 200))))
-	go func() {
-		for len(all) > 0 { // the load: one byte is much less than an interval later than the one before
-			if _, err := c.conn.Write(all[:1]); err != nil {
-				return
-			}
-			all = all[1:]
-			time.Sleep(5 * time.Millisecond)
-		}
-	}()
+	rest := ws.MustCompileFrame(ws.MaskFrame(text("slow")))
 	for {
-		if f := c.next(t); f.Header.OpCode == ws.OpText {
-			require.Equal(t, "ann: "+strings.Repeat("x", 200), string(f.Payload))
+		f := c.next(t)
+		switch f.Header.OpCode {
+		case ws.OpPing:
+			n := len(rest) - 3 // the rest of the message takes three intervals
+			if n <= 0 {
+				n = 1
+			}
+			_, err := c.conn.Write(rest[:n])
+			require.NoError(t, err)
+			rest = rest[n:]
+		case ws.OpText:
+			require.Equal(t, "ann: slow", string(f.Payload))
 			return
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -56,6 +57,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fallthrough
 	case err != nil:
 		return 2
+	case *loops < 0 || s.connect <= 0 || s.retry < 0 || s.idle <= 0 || s.grace < 0 || s.max <= 0:
+		fmt.Fprintln(stderr, "proxy: -loops, -retry and -grace must not be negative, and -connect, -idle and -max must be positive")
+		return 2
+	}
+	for _, backend := range flags.Args() {
+		if _, err := netip.ParseAddrPort(backend); err != nil {
+			fmt.Fprintf(stderr, "proxy: backend %q: give an IP address and a port, such as 127.0.0.1:8001\n", backend)
+			return 2
+		}
 	}
 	if *loops == 0 {
 		*loops = runtime.GOMAXPROCS(0)
@@ -90,7 +100,7 @@ func serve(ctx context.Context, cfg loop.Config, loops int, addr string, s setti
 	defer end()
 	var first sync.Once
 	var left sync.WaitGroup // loops that have connections, or may get some
-	left.Add(max(loops, 0))
+	left.Add(loops)
 	return loop.Run(ending, loops, cfg, func(l *loop.Loop) error {
 		p := newProxy(l, s, total, left.Done)
 		context.AfterFunc(ctx, func() { _ = l.Post(p.drain) })

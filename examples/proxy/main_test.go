@@ -312,7 +312,10 @@ func TestProxy_InvalidFlags(t *testing.T) {
 	var stderr strings.Builder
 	require.Equal(t, 2, run(t.Context(), nil, io.Discard, &stderr))
 	require.Contains(t, stderr.String(), "no backend")
-	require.Equal(t, 2, run(t.Context(), []string{"-nonsense"}, io.Discard, io.Discard))
+	for _, args := range [][]string{{"-nonsense"}, {"-loops", "-1"}, {"-connect", "0"}, {"-retry", "-1s"}, {"-idle", "0"},
+		{"-grace", "-1s"}, {"-max", "0"}, {"localhost:80"}, {"127.0.0.1"}} {
+		require.Equal(t, 2, run(t.Context(), append(args, "127.0.0.1:1"), io.Discard, io.Discard), "%q", args)
+	}
 	stderr.Reset()
 	require.Zero(t, run(t.Context(), []string{"-h"}, io.Discard, &stderr))
 	require.Contains(t, stderr.String(), "usage: proxy [flags] backend-address...")
