@@ -339,6 +339,7 @@ func TestReportedOnce_ReregisterFails(t *testing.T) {
 // contract: S5, S7
 func TestReportedOnce_SlotOfAnotherRegistration(t *testing.T) {
 	guard(t, "S5: a Process gives an event when the process has ended")
+	source := epore.FD(1 << 20) // no number that the pidfd of the Process may have
 	for name, occupy := range map[string]func(t *testing.T, p *epore.Poll){
 		"a Process": func(t *testing.T, p *epore.Poll) {
 			_, child := fixture.NewChild(t)
@@ -347,7 +348,7 @@ func TestReportedOnce_SlotOfAnotherRegistration(t *testing.T) {
 			t.Cleanup(func() { require.NoError(t, watch.Close()) })
 		},
 		"a Hook": func(t *testing.T, p *epore.Poll) {
-			_, err := epore.NewHook(p.Registry(), epore.FD(6), func() {}, nil)
+			_, err := epore.NewHook(p.Registry(), epore.FD(1<<20+1), func() {}, nil)
 			require.NoError(t, err)
 		},
 	} {
@@ -355,13 +356,13 @@ func TestReportedOnce_SlotOfAnotherRegistration(t *testing.T) {
 			p, err := epore.NewWith(&inspecting{Fake: backendtest.NewFake()})
 			require.NoError(t, err)
 			defer p.Close()
-			require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
-			require.NoError(t, p.Registry().Deregister(five))
+			require.NoError(t, p.Registry().Register(source, 1, epore.Readable))
+			require.NoError(t, p.Registry().Deregister(source))
 			occupy(t, p)
 			events := epore.NewEvents(4)
 			require.NoError(t, p.Poll(events, time.Millisecond))
 			require.Empty(t, all(events))
-			require.NoError(t, p.Registry().Register(five, 1, epore.Readable))
+			require.NoError(t, p.Registry().Register(source, 1, epore.Readable))
 			require.Len(t, next(t, p, events), 1, "it is of an unknown kind")
 		})
 	}
