@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 	"time"
 
@@ -62,9 +63,13 @@ func supervise(s settings, stdout, stderr io.Writer) (status int, err error) {
 	defer v.poll.Close()
 	r := v.poll.Registry()
 	// With SIGPIPE among them, a write to a pipe that nobody reads returns an error: see os/signal.
-	if v.signals, err = epore.NewSignal(r, fromSignals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2); err != nil {
+	passedOn := []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE, syscall.SIGUSR1, syscall.SIGUSR2}
+	if v.signals, err = epore.NewSignal(r, fromSignals, passedOn...); err != nil {
 		return 0, err
 	}
+	// One that comes after the command's end does not end the program before it returns the
+	// command's status.
+	signal.Notify(make(chan os.Signal, 1), passedOn...)
 	for token, timer := range map[epore.Token]**epore.Timer{fromQuiet: &v.quiet, fromBackoff: &v.backoff, fromKill: &v.kill} {
 		if *timer, err = epore.NewTimer(r, token); err != nil {
 			return 0, err
