@@ -82,6 +82,7 @@ func FuzzTable(f *testing.F) {
 				if r != nil && !r.records {
 					table.RecordDeliveries(r.key)
 					r.records, r.given = true, false
+					r.interest |= RecordsDelivery
 				}
 			case 5: // renew
 				if r != nil && r.records {
@@ -89,7 +90,7 @@ func FuzzTable(f *testing.F) {
 					if given != r.given {
 						t.Fatalf("Renew(%x) says %v; the event was delivered: %v", r.key, given, r.given)
 					}
-					r.key, r.given, r.interest = next, false, backend.Readable
+					r.key, r.given = next, false
 					keys = append(keys, next)
 				}
 			}

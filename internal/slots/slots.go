@@ -110,8 +110,8 @@ func (t *Table) Used() int { return int(t.used) }
 func (t *Table) Live() int { return int(t.live) }
 
 // Registered returns what is registered in slot i: its handle, or NoHandle, its interest, and
-// whether that has OnlyReadable. in lacks the bits ForTheTable. It returns false if the slot is free. It
-// requires the lock.
+// whether that has OnlyReadable. in lacks the bits ForTheTable. It returns false if the slot is
+// free. It requires the lock.
 func (t *Table) Registered(i uint32) (h backend.Handle, in backend.Interest, onlyReadable, ok bool) {
 	s := t.pages.at(i)
 	state := s.state.Load()
@@ -190,7 +190,8 @@ func (t *Table) Keep(batch []backend.Event) int {
 	return n
 }
 
-// Interest returns the interest registered under k, or false if k is stale.
+// Interest returns the interest registered under k, with the bits ForTheTable, or false if k is
+// stale.
 func (t *Table) Interest(k backend.Key) (backend.Interest, bool) {
 	s := t.pages.find(Index(k))
 	if s == nil {
