@@ -297,10 +297,7 @@ func TestChat_SlowWriterStays(t *testing.T) {
 		f := c.next(t)
 		switch f.Header.OpCode {
 		case ws.OpPing:
-			n := len(rest) - 3 // the rest of the message takes three intervals
-			if n <= 0 {
-				n = 1
-			}
+			n := min(max(len(rest)-3, 1), len(rest)) // the last three bytes take an interval each
 			_, err := c.conn.Write(rest[:n])
 			require.NoError(t, err)
 			rest = rest[n:]

@@ -261,8 +261,8 @@ func TestResp_InvalidProtocol(t *testing.T) {
 	require.Equal(t, "+PONG", connect(t, addr).do("ping"))
 }
 
-// Whatever a client sends, the parser takes no more than that, and what has begun as a request stays
-// one until it is complete.
+// Whatever a client sends, the parser takes no bytes beyond what it was given, and what has begun
+// as a request stays one until it is complete.
 func TestNextRequest_AnyBytes(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
